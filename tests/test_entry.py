@@ -1,0 +1,104 @@
+"""What a newcomer may ask for in its query, and what each fault in it is called."""
+
+from urllib.parse import urlencode
+
+import pytest
+
+from broadcast_server.entry import Entry, parse_entry
+from broadcast_server.protocol import Cursor, Error, Format
+
+
+def test_an_empty_query_asks_for_the_lobby() -> None:
+    """Without parameters a newcomer is anonymous, in the lobby, and sees nothing of the past."""
+    assert parse_entry("", Format.TEXT) == Entry("anonymous", "lobby", 0, None, None, Format.TEXT)
+
+
+def test_every_parameter_is_read() -> None:
+    """Each parameter ends up in the entry, in the type that it has there."""
+    query = "name=Zo%C3%AB&room=a.b-c_1&history=20&since=aZ-_0.42&session=0123456789abcdef"
+    since, session = Cursor("aZ-_0", 42), "0123456789abcdef"
+    assert parse_entry(query, Format.JSON) == Entry(
+        "Zoë", "a.b-c_1", 20, since, session, Format.JSON
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("name=two+words", "two words"),
+        ("name=two%20words", "two words"),
+        ("name=a%2Bb", "a+b"),
+        ("name=a;room=b", "a;room=b"),
+        ("name=100%", "100%"),
+        ("name=a&name=b", "a"),
+        ("Name=a&nom=b&&=&x", "anonymous"),
+        ("name=e%CC%81", "é"),
+    ],
+)
+def test_a_query_is_read_as_forms_are(query: str, name: str) -> None:
+    """Plus is a space, only & separates, the first of two counts, the unknown is ignored."""
+    entry = parse_entry(query, Format.TEXT)
+    assert isinstance(entry, Entry)
+    assert (entry.name, entry.room) == (name, "lobby")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("name=%ff", "bad_query"),
+        ("%ff", "bad_query"),
+        ("name=%ed%a0%80", "bad_query"),  # a surrogate in UTF-8
+        ("&".join(["x=1"] * 100), "bad_query"),
+        ("name=", "bad_name"),
+        ("name", "bad_name"),
+        ("name=%00", "bad_name"),
+        ("name=a%0Aroot:%20hi", "bad_name"),
+        ("room=", "bad_room"),
+        ("room=Lobby", "bad_room"),
+        ("room=-a", "bad_room"),
+        ("room=a%0A", "bad_room"),
+        ("room=" + "a" * 65, "bad_room"),
+        ("room=%D0%B0", "bad_room"),
+        ("history=", "bad_history"),
+        ("history=-1", "bad_history"),
+        ("history=1.5", "bad_history"),
+        ("history=%D9%A3", "bad_history"),  # a digit, but not of ours
+        ("history=" + "9" * 5000, "bad_history"),
+        ("since=", "bad_cursor"),
+        ("since=5", "bad_cursor"),
+        ("since=.5", "bad_cursor"),
+        ("since=a.", "bad_cursor"),
+        ("since=a.-1", "bad_cursor"),
+        ("since=a.b.5", "bad_cursor"),
+        ("since=a.5%0A", "bad_cursor"),
+        ("since=a." + "9" * 19, "bad_cursor"),
+        ("since=" + "a" * 65 + ".1", "bad_cursor"),
+        ("session=", "bad_session"),
+        ("session=" + "a" * 15, "bad_session"),
+        ("session=" + "a" * 65, "bad_session"),
+        ("session=0123456789abcde%21", "bad_session"),
+    ],
+)
+def test_a_fault_in_a_query_has_its_name(query: str, code: str) -> None:
+    """What cannot be understood is an error of its own kind, in one line, and never a default."""
+    error = parse_entry(query, Format.TEXT)
+    assert isinstance(error, Error)
+    assert error.code == code
+    assert error.text.isprintable()
+
+
+def test_what_is_just_allowed_is_allowed() -> None:
+    """The longest room, session, cursor, count, and most parameters are taken."""
+    asked = {"room": "a" * 64, "session": "-" * 64, "since": f"{'e' * 64}.{10**18 - 1}"}
+    asked |= {"history": "0" * 17 + "7"} | {f"x{number}": "" for number in range(60)}
+    entry = parse_entry(urlencode(asked), Format.TEXT)
+    assert isinstance(entry, Entry)
+    assert entry.since == Cursor("e" * 64, 10**18 - 1)
+    assert (entry.room, entry.session, entry.history) == ("a" * 64, "-" * 64, 7)
+
+
+def test_a_cursor_comes_back_as_it_was_written() -> None:
+    """What a cursor is written as is read as the same cursor."""
+    entry = parse_entry(urlencode({"since": Cursor("aB-_9", 0)}), Format.JSON)
+    assert isinstance(entry, Entry)
+    assert entry.since == Cursor("aB-_9", 0)
