@@ -1,0 +1,212 @@
+"""The fan-out: one turn's events become one frame, encoded once for everyone.
+
+Theory of operation. Within a turn of the event loop the events for everyone
+pile up in one list. `turn` encodes that list once a format, and all who have
+nothing of their own in it get the very same bytes. Two kinds of member do not:
+
+- *apart*, for this turn: it came in the middle of it, or was told something that
+  the others were not. Its own events are put in at the place in the list where
+  they happened, so it sees everything in the order in which it was decided.
+- *behind*, until it has caught up: it came with a cursor, or its connection
+  takes no more for now. It is not sent messages as they come, it reads them from
+  the log when it can (`hungry`, `feed`), and so costs no memory however slow it
+  is. What is not in the log (who came, who left) waits here, marked with the
+  number of the message that it came after, and is put in at that place.
+
+The adapter calls `enter`, `everyone`, `only` and `leave` within a turn, and
+between turns, right after `turn`, the rest. No sockets here, no clock, no await.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .protocol import Event, Format, Message, json_line, text_line
+from .room import Peer
+
+FRAME = 64 * 2**10
+"""A frame takes no further line when it has so many characters: a turn may need more frames."""
+
+WAITING = 4096
+"""So many events that are not in the log wait for a member; with more it is too slow."""
+
+
+@dataclass(slots=True)
+class _Apart:
+    start: int  # in the turn's list
+    own: list[tuple[int, Event]] = field(default_factory=list)  # each before that place
+
+
+@dataclass(slots=True)
+class _Behind:
+    seq: int  # it was sent every message up to here
+    stalled: bool = False
+    waiting: deque[tuple[int, Event]] = field(default_factory=deque)
+
+
+class Turn:
+    """What one turn owes: the same frames to most, others to a few."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.own: dict[Peer, list[bytes]] = {}
+        """The payloads of those who do not get the common ones, perhaps none."""
+        self._events = events
+        self._lines: dict[Format, list[str | None]] = {}
+        self._common: dict[Format, list[bytes]] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything for everyone."""
+        return bool(self._events)
+
+    def common(self, format: Format) -> list[bytes]:
+        """Return the payloads for everyone else."""
+        if format not in self._common:
+            self._common[format] = list(_pack(self.lines(format)))
+        return self._common[format]
+
+    def lines(self, format: Format) -> list[str | None]:
+        """Return the turn's events as lines."""
+        if format not in self._lines:
+            self._lines[format] = [_line(event, format) for event in self._events]
+        return self._lines[format]
+
+
+class Fanout:
+    """Who of one room's members is owed what. *head* is the log's last number."""
+
+    def __init__(self, head: int = 0) -> None:
+        self._head = head  # of the messages handed in
+        self._sent = head  # of those that turns have dealt with
+        self._events: list[Event] = []
+        self._apart: dict[Peer, _Apart] = {}
+        self._behind: dict[Peer, _Behind] = {}
+        self._replayed: dict[tuple[int, Format], str | None] = {}
+
+    def __len__(self) -> int:
+        """Count the events of this turn so far."""
+        return len(self._events)
+
+    # -- within a turn --
+
+    def enter(self, peer: Peer, after: int, welcome: Event) -> None:
+        """Put *peer* on the stream: *welcome*, then what comes after message *after*."""
+        if after < self._head:
+            self._behind[peer] = _Behind(after, waiting=deque([(after, welcome)]))
+        else:
+            place = len(self._events)
+            self._apart[peer] = _Apart(place, [(place, welcome)])
+
+    def everyone(self, event: Event) -> None:
+        """Send *event* to all who are on the stream now."""
+        self._events.append(event)
+        if type(event) is Message:
+            self._head = event.seq
+        else:
+            for behind in self._behind.values():
+                behind.waiting.append((self._head, event))
+
+    def only(self, peer: Peer, event: Event) -> None:
+        """Send *event* to *peer* alone, in its place among what it gets anyway."""
+        behind = self._behind.get(peer)
+        if behind is not None:
+            behind.waiting.append((self._head, event))
+        else:
+            apart = self._apart.setdefault(peer, _Apart(0))
+            apart.own.append((len(self._events), event))
+
+    def leave(self, peer: Peer) -> list[bytes]:
+        """Take *peer* off the stream, and return what it is still owed."""
+        format = peer.entry.format
+        behind = self._behind.pop(peer, None)
+        if behind is not None:
+            return list(_pack(_line(event, format) for _, event in behind.waiting))
+        lines = [_line(event, format) for event in self._events]
+        return list(_pack(_merge(self._apart.pop(peer, _Apart(0)), lines, format)))
+
+    # -- between turns --
+
+    def turn(self) -> Turn:
+        """End the turn."""
+        turn = Turn(self._events)
+        for peer in self._behind:
+            turn.own[peer] = []
+        for peer, apart in self._apart.items():
+            format = peer.entry.format
+            turn.own[peer] = list(_pack(_merge(apart, turn.lines(format), format)))
+        self._events, self._apart, self._sent = [], {}, self._head
+        self._replayed.clear()
+        return turn
+
+    def stall(self, peer: Peer) -> None:
+        """Send *peer* no more for now: its connection is full."""
+        self._behind.setdefault(peer, _Behind(self._sent)).stalled = True
+
+    def ready(self, peer: Peer) -> None:
+        """Go on with *peer*, if it was stalled: its connection takes more again."""
+        if peer in self._behind:
+            self._behind[peer].stalled = False
+
+    def hungry(self) -> list[tuple[Peer, int]]:
+        """List who is to be fed, and the number after which each goes on reading the log."""
+        return [(peer, each.seq) for peer, each in self._behind.items() if not each.stalled]
+
+    def overdue(self) -> list[Peer]:
+        """List who is too slow even so, because too much waits for it."""
+        return [peer for peer, each in self._behind.items() if len(each.waiting) > WAITING]
+
+    def feed(self, peer: Peer, messages: Sequence[Message]) -> list[bytes]:
+        """Give *peer* the next *messages* of the log; at the head it is on the stream again."""
+        behind = self._behind[peer]
+        if messages:
+            behind.seq = messages[-1].seq
+        payloads = list(_pack(self._interleave(behind.waiting, messages, peer.entry.format)))
+        if behind.seq >= self._sent:
+            del self._behind[peer]
+        return payloads
+
+    def _interleave(
+        self, waiting: deque[tuple[int, Event]], messages: Sequence[Message], format: Format
+    ) -> Iterator[str | None]:
+        for message in messages:
+            while waiting and waiting[0][0] < message.seq:
+                yield _line(waiting.popleft()[1], format)
+            # Once a turn for all: after a restart a thousand clients come back
+            # with the same few cursors.
+            key = message.seq, format
+            if key not in self._replayed:
+                self._replayed[key] = _line(message, format)
+            yield self._replayed[key]
+        seq = messages[-1].seq if messages else self._sent
+        while waiting and waiting[0][0] <= seq:
+            yield _line(waiting.popleft()[1], format)
+
+
+def _line(event: Event, format: Format) -> str | None:
+    return json_line(event) if format is Format.JSON else text_line(event)
+
+
+def _merge(apart: _Apart, lines: list[str | None], format: Format) -> Iterator[str | None]:
+    place = apart.start
+    for before, event in apart.own:
+        yield from lines[place:before]
+        yield _line(event, format)
+        place = before
+    yield from lines[place:]
+
+
+def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
+    """Join lines to frames' payloads."""
+    frame: list[str] = []
+    size = 0
+    for line in lines:
+        if line is None:
+            continue
+        frame.append(line)
+        size += len(line) + 1
+        if size > FRAME:
+            yield "\n".join(frame).encode()
+            frame, size = [], 0
+    if frame:
+        yield "\n".join(frame).encode()

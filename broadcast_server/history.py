@@ -1,0 +1,74 @@
+"""The log: numbers the messages of one room, keeps the last of them, finds them again.
+
+This one lives in memory and ends with the process; that it is another one after
+a restart shows in its epoch. It knows no room and no wire.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from .protocol import Message
+
+MESSAGES = 50_000
+"""How many messages a log keeps by default."""
+
+BYTES = 16 * 2**20
+"""How many bytes of text a log keeps by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    message: Message
+    key: tuple[str, str] | None  # source and id
+    size: int
+
+
+class Log:
+    """The ordered log of one room, bounded in messages and in bytes of text.
+
+    When it is full the oldest message goes, and with it the memory of its id:
+    a repeat is found out for as far back as the log reaches.
+    """
+
+    def __init__(self, messages: int = MESSAGES, size: int = BYTES) -> None:
+        self.epoch = secrets.token_urlsafe(9)
+        self.first = 1
+        self.head = 0
+        self._most = messages
+        self._most_bytes = size
+        self._bytes = 0
+        # By number and not in a deque, whose middle is slow to reach.
+        self._kept: dict[int, _Kept] = {}
+        self._seqs: dict[tuple[str, str], int] = {}
+
+    def append(self, name: str, text: str, at: str, id: str | None, source: str) -> Message:
+        """Give what *name* said the next number, and keep it."""
+        self.head += 1
+        message = Message(self.head, name, text, at, id)
+        size = len(text) if text.isascii() else len(text.encode())
+        key = None if id is None else (source, id)
+        if key is not None:
+            self._seqs[key] = self.head
+        self._kept[self.head] = _Kept(message, key, size)
+        self._bytes += size
+        while len(self._kept) > self._most or (self._bytes > self._most_bytes and self._kept):
+            self._drop()
+        return message
+
+    def seq_of(self, source: str, id: str | None) -> int | None:
+        """Return the number of the message that *source* said under *id*, if it is here."""
+        return None if id is None else self._seqs.get((source, id))
+
+    def after(self, seq: int, most: int) -> list[Message]:
+        """Return up to *most* messages after number *seq*, none of which may be gone."""
+        last = min(self.head, seq + most)
+        return [self._kept[number].message for number in range(seq + 1, last + 1)]
+
+    def _drop(self) -> None:
+        kept = self._kept.pop(self.first)
+        self.first += 1
+        self._bytes -= kept.size
+        if kept.key is not None and self._seqs.get(kept.key) == kept.message.seq:
+            del self._seqs[kept.key]

@@ -1,0 +1,275 @@
+"""The room: who is in it, and what each of them gets.
+
+A value machine. `connect`, `receive`, `deliver` and `disconnect` say what
+happened and return, as a list of actions, what is now to be done. Whoever
+called carries the actions out in order and without awaiting in between; that is
+all it takes for everyone to see one order.
+
+The room never numbers a message. It asks for it to be logged (`Publish`), and
+when the log has given it a number it comes back by `deliver`, in one process at
+once, across several when the log says so. The room knows no socket, clock,
+framework or `await`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .entry import Entry
+from .names import name_key, numbered
+from .protocol import (
+    ROSTER,
+    ROSTER_ASKED,
+    CloseCode,
+    Error,
+    Event,
+    Format,
+    Joined,
+    Left,
+    Members,
+    Message,
+    Ping,
+    Pong,
+    Say,
+    Welcome,
+    Who,
+    parse_json,
+    parse_text,
+)
+
+FAULTS = 10
+"""So many frames' faults in a row end a connection: its program is broken."""
+
+PARDONED = frozenset({"too_long", "empty"})
+"""Errors that are no fault of the program that sends, but of what it was given."""
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One connection, as the room sees it.
+
+    *source* is where the ids of its messages count: its session, or a token of
+    the connection's own.
+    """
+
+    entry: Entry
+    source: str
+    name: str = ""
+    after: int = 0  # it is sent every message with a higher number
+    faults: int = 0
+
+
+# -- actions ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Put *peer* on the stream: *welcome*, then all messages after number *after*."""
+
+    peer: Peer
+    after: int
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send *event* to one peer, or to everyone in the room."""
+
+    to: Peer | None
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Log what *peer* said, then `Room.deliver` it, or say that it is `Room.repeated`."""
+
+    peer: Peer
+    text: str
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close *peer*, after what it was sent, and forget it."""
+
+    peer: Peer
+    code: CloseCode
+    reason: str
+
+
+Action = Enter | Send | Publish | Close
+
+
+class Extent(Protocol):
+    """What a room needs to know of its log."""
+
+    @property
+    def epoch(self) -> str:
+        """The random id of the log itself."""
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest message that it still holds, or head + 1."""
+
+    @property
+    def head(self) -> int:
+        """The number of the last message, 0 before there was one."""
+
+
+# -- the room -----------------------------------------------------------------
+
+
+class Room:
+    """The members of one room, in the order in which they came."""
+
+    def __init__(self, name: str, log: Extent, max_message_bytes: int) -> None:
+        self.name = name
+        self.log = log
+        self.max_message_bytes = max_message_bytes
+        self._members: dict[str, Peer] = {}  # by name_key
+        self._sessions: dict[str, Peer] = {}
+        self._numbers: dict[str, int] = {}  # by key of a name here, see _free_name
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, peer: Peer) -> bool:
+        return self._members.get(name_key(peer.name)) is peer
+
+    def members(self) -> tuple[Peer, ...]:
+        """Return who is here."""
+        return tuple(self._members.values())
+
+    def connect(self, peer: Peer) -> list[Action]:
+        """Let *peer* in, under the name it asked for or the next that is free."""
+        actions: list[Action] = []
+        ghost = self._sessions.get(peer.entry.session or "")
+        if ghost is None:
+            peer.name = self._free_name(peer.entry.name)
+        else:
+            peer.name = ghost.name
+            error = Error("replaced", "a newer connection of your session took your place")
+            actions += [Send(ghost, error), Close(ghost, CloseCode.REPLACED, error.text)]
+        self._members[name_key(peer.name)] = peer
+        if peer.entry.session:
+            self._sessions[peer.entry.session] = peer
+        if ghost is None:
+            actions.append(Send(None, Joined(peer.name, len(self))))
+        peer.after, recovered, missed = self._resume(peer.entry)
+        welcome = Welcome(
+            room=self.name,
+            name=peer.name,
+            epoch=self.log.epoch,
+            seq=self.log.head,
+            recovered=recovered,
+            missed=missed,
+            count=len(self),
+            members=self._roster(ROSTER),
+        )
+        # Everyone first, then the newcomer: it does not hear of its own coming.
+        return [*actions, Enter(peer, peer.after, welcome)]
+
+    def receive(self, peer: Peer, frame: str) -> list[Action]:
+        """Do what a frame of *peer* asks for, line by line."""
+        parse = parse_json if peer.entry.format is Format.JSON else parse_text
+        actions: list[Action] = []
+        told_who = False
+        for request in parse(frame, self.max_message_bytes):
+            match request:
+                case Say(text=text, id=id):
+                    actions.append(Publish(peer, text, id))
+                case Ping(id=id):
+                    actions.append(Send(peer, Pong(id)))
+                case Who():
+                    # Once a frame: 200,000 askings fit into one, and each would
+                    # be answered with a hundred times its size.
+                    if not told_who:
+                        members = Members(len(self), self._roster(ROSTER_ASKED))
+                        actions.append(Send(peer, members))
+                        told_who = True
+                case Error(code=code):
+                    actions.append(Send(peer, request))
+                    if code not in PARDONED:
+                        peer.faults += 1
+                        if peer.faults >= FAULTS:
+                            text = f"{FAULTS} faults in a row"
+                            return actions + self.expel(peer, CloseCode.FAULTS, "faults", text)
+                    continue
+            peer.faults = 0
+        return actions
+
+    def deliver(self, message: Message) -> list[Action]:
+        """Send a message that the log has numbered to everyone, its sender included."""
+        return [Send(None, message)]
+
+    def repeated(self, peer: Peer, id: str, seq: int) -> list[Action]:
+        """Answer a message that the log already holds as number *seq*.
+
+        If its echo is among what this connection was or will be sent, that is
+        the answer, and a second one would be a double. If not, the sender would
+        wait for ever.
+        """
+        if seq > peer.after:
+            return []
+        return [Send(peer, Error("duplicate", f"message was said before, as number {seq}", id))]
+
+    def disconnect(self, peer: Peer) -> list[Action]:
+        """Forget *peer*, whose connection is gone, and tell the others."""
+        if peer not in self:  # replaced or expelled before
+            return []
+        key = name_key(peer.name)
+        del self._members[key]
+        self._numbers.pop(key, None)
+        base, _, digits = key.rpartition("-")
+        if base in self._numbers and digits.isdecimal():
+            self._numbers[base] = max(2, min(self._numbers[base], int(digits)))
+        if peer.entry.session:
+            del self._sessions[peer.entry.session]
+        return [Send(None, Left(peer.name, len(self)))]
+
+    def expel(self, peer: Peer, code: CloseCode, fault: str, text: str) -> list[Action]:
+        """Close *peer* for the reason *text*, and tell the others that it left."""
+        if peer not in self:
+            return []
+        return [Send(peer, Error(fault, text)), Close(peer, code, text), *self.disconnect(peer)]
+
+    def stop(self) -> list[Action]:
+        """Close everyone because the server stops. Nobody is told who left."""
+        error = Error("stopping", "the server is stopping")
+        closes = [Close(peer, CloseCode.STOPPING, error.text) for peer in self.members()]
+        self._members.clear()
+        self._sessions.clear()
+        self._numbers.clear()
+        return [Send(None, error), *closes]
+
+    def _roster(self, most: int) -> tuple[str, ...]:
+        names: list[str] = []
+        for peer in self._members.values():
+            if len(names) == most:
+                break
+            names.append(peer.name)
+        return tuple(names)
+
+    def _free_name(self, name: str) -> str:
+        key = name_key(name)
+        if key not in self._members:
+            return name
+        # Begin where the last search ended: a thousand of one name would else
+        # cost half a million look-ups.
+        number = self._numbers.get(key, 2)
+        while name_key(numbered(name, number)) in self._members:
+            number += 1
+        self._numbers[key] = number + 1
+        return numbered(name, number)
+
+    def _resume(self, entry: Entry) -> tuple[int, bool, int | None]:
+        """Find the number to begin after, and what is missing before it."""
+        log, since = self.log, entry.since
+        if since is None:
+            # A newcomer misses nothing, however little of the past it asked for.
+            return max(log.first - 1, log.head - entry.history), True, 0
+        if since.epoch != log.epoch or since.seq > log.head:
+            return log.first - 1, False, None
+        missed = max(0, log.first - 1 - since.seq)
+        return since.seq + missed, missed == 0, missed
