@@ -1,0 +1,321 @@
+"""One socket: its first request decides whether it speaks WebSocket or HTTP.
+
+`Door` reads the head of the first request, bounded in bytes and time, and hands
+the socket on: to `Socket`, on websockets' Sans-I/O protocol, if an upgrade is
+asked for, else to `exchange.Exchange`. websockets' own server would answer only GET
+without a body, so that a POST or an endless stream could not live on this port.
+
+A `Socket` knows how to speak WebSocket and when a peer is dead. What is said in
+a room it leaves to its `House`. It has no task: a single timer at a time, for
+what it waits for, cancelled when the connection is lost, since a pending timer
+would keep all of it in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from .entry import Entry, parse_entry
+from .protocol import MAX_FRAME_BYTES, SUBPROTOCOL, CloseCode, Format, json_line, text_line
+from .web import HEAD_BYTES, Site, is_socket_path, origin_allowed
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+BUFFER = 64 * 2**10
+"""So many bytes may wait in a transport before its peer counts as stalled."""
+
+_UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
+
+# websockets logs every connection at level info, and our own log says it better.
+_silent = logging.getLogger("websockets.broadcast")
+_silent.setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a connection waits for what, in seconds."""
+
+    handshake: float = 10.0  # until the first request is there
+    ping: float = 20.0  # silence after which a ping goes out, and as long for its answer
+    close: float = 10.0  # until a closing handshake is over
+
+
+class House(Site, Protocol):
+    """What a socket needs of the server that it belongs to."""
+
+    times: Times
+    origins: frozenset[str]
+
+    def opened(self, protocol: Door | Socket | Exchange) -> None:
+        """Remember a connection, until it is `lost`."""
+
+    def lost(self, protocol: Door | Socket | Exchange) -> None:
+        """Forget a connection."""
+
+    def enter(self, socket: Socket, entry: Entry) -> None:
+        """Let *socket* into the room that it asked for."""
+
+    def receive(self, socket: Socket, frame: str) -> None:
+        """Take what *socket* sent."""
+
+    def leave(self, socket: Socket) -> None:
+        """Take *socket* out of its room, if it is in one."""
+
+    def flow(self, socket: Socket) -> None:
+        """Note that *socket* was paused or resumed."""
+
+    def expel(self, socket: Socket, code: CloseCode, fault: str, text: str) -> None:
+        """Close *socket* for a fault of its own."""
+
+
+def frame_of(payload: bytes) -> bytes:
+    """Serialise a text frame as a server sends it: once, for any number of sockets."""
+    return Frame(Opcode.TEXT, payload).serialize(mask=False)
+
+
+class Door(asyncio.Protocol):
+    """A new connection, until the head of its first request is there."""
+
+    __slots__ = ("_head", "_house", "_timer", "_transport")
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(
+            self._house.times.handshake, self._transport.abort
+        )
+        self._house.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the socket on as soon as it is clear to whom."""
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0 and len(self._head) <= HEAD_BYTES:
+            return
+        self._timer.cancel()
+        self._house.lost(self)
+        # Late, since h11 costs a tenth of the start; the server fetches it once it listens.
+        from .exchange import Exchange
+
+        protocol: Socket | Exchange
+        # A request line that is not ASCII goes to h11, which answers it with 400;
+        # websockets would hang up without a word.
+        line = self._head.partition(b"\r\n")[0]
+        if 0 <= end <= HEAD_BYTES and line.isascii() and _UPGRADE.search(self._head, 0, end + 2):
+            protocol = Socket(self._house)
+        else:
+            protocol = Exchange(self._house)
+        self._house.opened(protocol)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        # The head first: websockets would read on before the handshake is accepted.
+        head = end + 4 if 0 <= end <= HEAD_BYTES else HEAD_BYTES + 1
+        protocol.data_received(self._head[:head])
+        if self._head[head:] and not self._transport.is_closing():
+            protocol.data_received(self._head[head:])
+
+    def shut(self) -> None:
+        """End it: the server stops."""
+        self._transport.abort()
+
+    abort = shut
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection that never asked for anything."""
+        self._timer.cancel()
+        self._house.lost(self)
+
+
+class Socket(asyncio.Protocol):
+    """One WebSocket connection, from its handshake on."""
+
+    __slots__ = ("_heard", "_house", "_parts", "_protocol", "_timer", "_transport", "paused")
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._protocol = ServerProtocol(
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            select_subprotocol=_select_subprotocol,
+            max_size=MAX_FRAME_BYTES,
+            logger=_silent,
+        )
+        self._parts: list[bytes] | None = None  # of a fragmented message
+        self._heard = True
+        self._timer: asyncio.TimerHandle | None = None
+        self.paused = False
+
+    # -- what the transport says --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over from the door."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(BUFFER)
+        self._wait(self._house.times.ping, self._beat)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        self._heard = True
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Request):
+                self._open(event)
+            elif isinstance(event, Frame):
+                self._frame(event)
+        if protocol.state is State.CONNECTING and protocol.writes == [b""]:
+            # Not HTTP as websockets will have it: it would hang up without a word.
+            refusal = protocol.reject(400, "request is not a valid handshake\n")
+            self._transport.write(refusal.serialize())
+        if protocol.state is not State.OPEN:  # closed by the peer, or failed by a fault
+            self._house.leave(self)
+        self._flush()
+
+    def eof_received(self) -> None:
+        """Take it that the peer sends no more, and close."""
+        self._protocol.receive_eof()
+        self._house.leave(self)
+        self._flush()
+
+    def pause_writing(self) -> None:
+        """Note that the peer takes no more for now."""
+        self.paused = True
+        self._house.flow(self)
+
+    def resume_writing(self) -> None:
+        """Note that the peer takes more again."""
+        self.paused = False
+        self._house.flow(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget everything about it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._house.leave(self)
+        self._house.lost(self)
+
+    # -- what the house says --
+
+    @property
+    def address(self) -> str:
+        """The peer's address, for the log."""
+        name = self._transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a local socket"
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        """Write frames that are serialised already."""
+        if self._protocol.state is State.OPEN and not self._transport.is_closing():
+            for frame in frames:
+                self._transport.write(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake, after what was written."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._flush()
+
+    def shut(self) -> None:
+        """Close it if nobody did: the server stops."""
+        self.close(CloseCode.STOPPING, "the server is stopping")
+
+    def abort(self) -> None:
+        """Cut it."""
+        self._transport.abort()
+
+    # -- in here --
+
+    def _open(self, request: Request) -> None:
+        protocol = self._protocol
+        path, _, query = request.path.partition("?")
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        if not is_socket_path(path):
+            response = protocol.reject(404, "the socket is at / and nowhere else\n")
+        elif not origin_allowed(headers, self._house.origins):
+            response = protocol.reject(403, "this origin is not allowed\n")
+        else:
+            response = protocol.accept(request)
+        protocol.send_response(response)
+        if response.status_code != 101:
+            return
+        self._flush()
+        entry = parse_entry(query, Format.JSON if protocol.subprotocol else Format.TEXT)
+        if isinstance(entry, Entry):
+            self._house.enter(self, entry)
+        else:
+            line = json_line(entry) if protocol.subprotocol else text_line(entry)
+            self.write([frame_of((line or "").encode())])
+            self.close(CloseCode.REFUSED, entry.text)
+
+    def _frame(self, frame: Frame) -> None:
+        match frame.opcode:
+            case Opcode.TEXT if frame.fin:
+                self._text(bytes(frame.data))
+            case Opcode.TEXT:
+                self._parts = [bytes(frame.data)]
+            case Opcode.CONT if self._parts is not None:
+                self._parts.append(bytes(frame.data))
+                if frame.fin:
+                    parts, self._parts = self._parts, None
+                    self._text(b"".join(parts))
+            case Opcode.BINARY:
+                text = "binary frames are not understood"
+                self._house.expel(self, CloseCode.FAULTS, "binary", text)
+
+    def _text(self, data: bytes) -> None:
+        try:
+            frame = data.decode()
+        except UnicodeDecodeError as error:
+            if self._protocol.state is State.OPEN:
+                self._protocol.fail(1007, f"{error.reason} at position {error.start}")
+        else:
+            self._house.receive(self, frame)
+
+    def _beat(self) -> None:
+        """Ping a peer that was heard since the last time; take another for dead."""
+        if self._heard:
+            self._heard = False
+            self._protocol.send_ping(b"")
+            self._wait(self._house.times.ping, self._beat)
+        else:
+            self._protocol.fail(1011, "keepalive ping timeout")
+            self._house.leave(self)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what the protocol has to say; see that a closing connection ends."""
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        if self._protocol.close_expected():
+            self._wait(self._house.times.close, self._transport.abort)
+
+    def _wait(self, delay: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay, then)
+
+
+def _select_subprotocol(
+    protocol: ServerProtocol, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    # The library's own choice refuses a client that offers none.
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

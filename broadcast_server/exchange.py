@@ -1,0 +1,157 @@
+"""One HTTP connection: requests and answers in turn, on h11.
+
+It is bounded in bytes and in time, and reads an answer's body no faster than
+the client takes it. What the answers are is `web`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import h11
+
+from .web import HEAD_BYTES, Answer, Site, answer
+
+PATIENCE = 20.0
+"""Seconds that a client may do nothing at all before it is cut."""
+
+
+class Keeper(Site, Protocol):
+    """What an exchange needs of the server."""
+
+    def lost(self, protocol: Exchange) -> None:
+        """Forget a connection."""
+
+
+class Exchange(asyncio.Protocol):
+    """One HTTP connection, from its first request on."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        self._body: Iterator[bytes] | None = None
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over from the door."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        self._wait()
+        self._http.receive_data(data)
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        """Take it that the client asks no more; it may still wait for an answer."""
+        self._http.receive_data(b"")
+        self._go_on()
+        return self._body is not None
+
+    def pause_writing(self) -> None:
+        """Read no more of the body: the client is slower than we are."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._wait()
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let everything go."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._drop_body()
+        self._keeper.lost(self)
+
+    def shut(self) -> None:
+        """End it: the server stops."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Cut it."""
+        self._transport.abort()
+
+    def _go_on(self) -> None:
+        """Answer what was asked, as far as the client takes it."""
+        try:
+            while not self._paused:
+                if self._body is not None:
+                    self._pump(self._body)
+                elif not self._ask():
+                    return
+        except h11.RemoteProtocolError as error:
+            self._refuse(error)
+
+    def _ask(self) -> bool:
+        """Take one event of the client's; False if it has to send more first."""
+        event = self._http.next_event()
+        if isinstance(event, h11.Request):
+            found = answer(self._keeper, event.method.decode(), event.target.decode())
+            self._begin(found, head_only=event.method == b"HEAD")
+            return True
+        if event is h11.PAUSED and self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+            return True
+        if isinstance(event, h11.ConnectionClosed) or self._http.our_state is h11.MUST_CLOSE:
+            self._transport.close()
+            return False
+        return isinstance(event, h11.Data | h11.EndOfMessage)  # of no interest
+
+    def _begin(self, found: Answer, *, head_only: bool) -> None:
+        headers = [
+            ("Date", formatdate(usegmt=True)),
+            ("Content-Type", found.type),
+            ("Content-Length", str(found.length)),
+            ("X-Content-Type-Options", "nosniff"),
+            *found.headers,
+        ]
+        if found.status == 405:
+            headers.append(("Connection", "close"))  # rather than read a body for nothing
+        reason = HTTPStatus(found.status).phrase
+        self._write(h11.Response(status_code=found.status, headers=headers, reason=reason))
+        self._body = found.body
+        if head_only:
+            self._drop_body()
+            self._write(h11.EndOfMessage())
+
+    def _pump(self, body: Iterator[bytes]) -> None:
+        chunk = next(body, None)
+        if chunk is not None:
+            self._write(h11.Data(data=chunk))
+        else:
+            self._body = None
+            self._write(h11.EndOfMessage())
+
+    def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        self._drop_body()
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            text = f"{str(error)[:200]}\n".encode()
+            headers = [("Content-Length", str(len(text))), ("Connection", "close")]
+            self._write(h11.Response(status_code=error.error_status_hint, headers=headers))
+            self._write(h11.Data(data=text))
+            self._write(h11.EndOfMessage())
+        self._transport.close()
+
+    def _write(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            self._transport.write(data)
+
+    def _drop_body(self) -> None:
+        body, self._body = self._body, None
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._transport.abort)

@@ -1,0 +1,115 @@
+"""The HTTP answers: what there is at the server's address besides the socket.
+
+Pure but for the file that `answer` may open: the server hands out its own client,
+so who has the single file running has it for everyone who can reach the port.
+Who parsed the request, and how the answer gets to its asker, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+HEAD_BYTES = 16 * 2**10
+"""The longest head of a request."""
+
+CHUNK = 64 * 2**10
+
+PROGRAM = "broadcast-server.pyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response: *length* bytes of *body*, which is read as the client takes it."""
+
+    status: int
+    type: str
+    length: int
+    body: Iterator[bytes]
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+class Site(Protocol):
+    """What the answers need of the server."""
+
+    @property
+    def program(self) -> Path | None:
+        """The single file that is running, if it is one."""
+
+
+def is_socket_path(path: str) -> bool:
+    """Tell whether the socket is at *path*: at / and, behind a proxy, under any prefix."""
+    return path.endswith("/")
+
+
+def origin_allowed(headers: Mapping[str, str], allowed: frozenset[str]) -> bool:
+    """Tell whether a request's Origin may talk to us.
+
+    Programs send none, and may. A page may if it came from this very host, or if
+    its origin is listed. *headers* have lower-case names.
+    """
+    origin = headers.get("origin")
+    if origin is None or origin.lower() in allowed:
+        return True
+    return _host(origin) == _host("//" + headers.get("host", "")) != ""
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
+    except ValueError:
+        return ""
+    return f"{parts.hostname}:{port}" if parts.hostname else ""
+
+
+def answer(site: Site, method: str, target: str) -> Answer:
+    """Answer one request; its body, if it has one, does not matter here."""
+    path = target.partition("?")[0]
+    if method not in ("GET", "HEAD"):
+        text = f"method {method} is not allowed, allowed are GET and HEAD"
+        return _plain(405, text, ("Allow", "GET, HEAD"))
+    match path.rpartition("/")[2]:
+        case "":
+            return _plain(
+                200,
+                "This is a broadcast server. Its socket is at this very address:\n"
+                f"fetch ./{PROGRAM} from here, then\n"
+                f"  python3 {PROGRAM} connect THIS-ADDRESS --name YOU\n"
+                "or use any WebSocket client; it speaks plain text.",
+            )
+        case "broadcast-server.pyz":
+            return _program(site.program)
+        case _:
+            return _plain(404, f"nothing is at {path[:200]}")
+
+
+def _program(path: Path | None) -> Answer:
+    if path is None:
+        text = "this server runs from an installation; build the file: python3 build_zipapp.py"
+        return _plain(404, text)
+    try:
+        # Opened anew for each, so that a file that was replaced is handed out whole.
+        file = path.open("rb")
+    except OSError as error:
+        return _plain(404, f"the file is gone: {error.strerror}")
+    length = file.seek(0, 2)
+    file.seek(0)
+
+    def body() -> Iterator[bytes]:
+        with file:
+            left = length
+            while left and (chunk := file.read(min(left, CHUNK))):
+                left -= len(chunk)
+                yield chunk
+
+    disposition = "Content-Disposition", f'attachment; filename="{PROGRAM}"'
+    return Answer(200, "application/zip", length, body(), (disposition,))
+
+
+def _plain(status: int, text: str, *headers: tuple[str, str]) -> Answer:
+    body = (text + "\n").encode()
+    return Answer(status, "text/plain; charset=utf-8", len(body), iter([body]), headers)
