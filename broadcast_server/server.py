@@ -12,7 +12,7 @@ import importlib
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,9 @@ EVENTS = 4096
 CHUNK = 512
 """So many messages a turn are read from the log for a member that is behind."""
 
+FILES = 2**17
+"""So many files may be open, if the system lets us."""
+
 EMPTY_ROOMS = 256
 """So many rooms that nobody is in keep their log; then the longest empty one is forgotten."""
 
@@ -50,7 +53,7 @@ class Settings:
     log_messages: int = MESSAGES
     log_bytes: int = BYTES
     origins: frozenset[str] = frozenset()
-    times: Times = Times()
+    times: Times = field(default_factory=Times)
     head: float = 25.0
     grace: float = 5.0
 
@@ -211,7 +214,8 @@ class Server:
     @property
     def url(self) -> str:
         """The socket's address, with the port that it really has."""
-        assert self._listener is not None, "listen first"
+        if self._listener is None:
+            raise RuntimeError("it does not listen yet")
         host, port = self._listener.sockets[0].getsockname()[:2]
         return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
 
@@ -321,8 +325,28 @@ def program_file() -> Path | None:
     return None if archive is None else Path(archive).resolve()
 
 
+def allow_files() -> None:
+    """Let this process open as many files as it may: each client is one.
+
+    The usual limit is 1024, so that programs that use select() do not come to grief;
+    asyncio does not where there are such limits.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has none
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):  # macOS has a lower one that it does not tell
+            log.warning("at most %d files may be open, each client is one", soft)
+
+
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError if the port cannot be had."""
+    allow_files()
     server = Server(settings, program_file())
     stopping = asyncio.Event()
 
@@ -334,8 +358,8 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     await server.listen()
     with on_signals(stop):
         announce(server.url)
-        # Now that it listens: an import from the single file must not come after
-        # the file may have been replaced by a newer one.
+        # Not before, for it takes as long as a fifth of the start; and not when it is
+        # first needed, for the single file may have been replaced by then.
         importlib.import_module("broadcast_server.exchange")
         await stopping.wait()
         log.info("stopping")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-HEAD_BYTES = 16 * 2**10
-"""The longest head of a request."""
+HEAD_BYTES = 8 * 2**10
+"""The longest head of a request; a line of it may be no longer for websockets either."""
 
 CHUNK = 64 * 2**10
 

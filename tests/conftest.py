@@ -1,0 +1,133 @@
+"""What several test files share: the houses, started once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from houses import (
+    INSTALLED,
+    BareHouse,
+    House,
+    ServedHouse,
+    serving,
+    zipped,
+)
+from programs import Running, running
+from wire import Wire
+
+from broadcast_server.server import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+HOUSES = ("bare", "server", "installed", "zipapp")
+SERVED = HOUSES[1:]
+
+Play = Callable[[House], Awaitable[None]]
+Visit = Callable[[ServedHouse], Awaitable[None]]
+
+
+class Processes:
+    """Servers in processes of their own: one for each program and set of options."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Running] = {}
+
+    def url(self, program: tuple[str, ...], options: tuple[str, ...]) -> str:
+        """Return the address of such a server, started if it is not there yet."""
+        key = program, options
+        if key not in self._running:
+            command = *program, "start", "--port", "0", *options
+            self._running[key] = self._stack.enter_context(running(*command))
+        return self._running[key].url
+
+    def stop(self) -> None:
+        """Stop them all; none may have complained."""
+        for server in self._running.values():
+            assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """Processes that live until the last test."""
+    with ExitStack() as stack:
+        processes = Processes(stack)
+        yield processes
+        processes.stop()
+
+
+@pytest.fixture(scope="session")
+def zipapp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The single file, built once for all tests; they are not to change it."""
+    path = tmp_path_factory.mktemp("zipapp") / "broadcast-server.pyz"
+    command = [sys.executable, "-W", "error", str(ROOT / "build_zipapp.py"), "--output", str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return path
+
+
+class Player:
+    """Plays something against a house of one kind."""
+
+    def __init__(self, kind: str, processes: Processes, request: pytest.FixtureRequest) -> None:
+        self.kind = kind
+        self._processes = processes
+        self._request = request
+
+    def play(self, part: Play, options: tuple[str, ...] = ()) -> None:
+        """Play *part* in a house with these options of ``start``."""
+        asyncio.run(self._play(part, options))
+
+    def visit(self, part: Visit, options: tuple[str, ...] = ()) -> None:
+        """Play *part*, which needs an address, in a house that has one."""
+
+        async def whole(house: House) -> None:
+            assert isinstance(house, ServedHouse)
+            await part(house)
+
+        self.play(whole, options)
+
+    async def _play(self, part: Play, options: tuple[str, ...]) -> None:
+        given = {
+            flag.strip("-").replace("-", "_"): int(value)
+            for flag, value in zip(options[::2], options[1::2], strict=True)
+        }
+        settings = Settings(port=0, **given)  # type: ignore[arg-type]  # all of them are numbers
+        if self.kind == "bare":
+            await part(BareHouse(settings))
+        elif self.kind == "server":
+            async with serving(settings) as server:
+                await self._visit(server.url, part)
+        else:
+            await self._visit(self._processes.url(self._program(), options), part)
+
+    async def _visit(self, url: str, part: Play) -> None:
+        house = ServedHouse(url)
+        try:
+            await part(house)
+        finally:
+            await house.close()
+            await Wire.cut_all()
+
+    def _program(self) -> tuple[str, ...]:
+        if self.kind == "installed":
+            return INSTALLED
+        return zipped(self._request.getfixturevalue("zipapp_path"))
+
+
+@pytest.fixture(params=HOUSES)
+def player(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """Every house in turn."""
+    return Player(request.param, processes, request)
+
+
+@pytest.fixture(params=SERVED)
+def dialled(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """Every house that has a socket, in turn."""
+    return Player(request.param, processes, request)

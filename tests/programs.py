@@ -1,0 +1,150 @@
+"""Programs: the command line as a user runs it, in processes that are gone at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+PATIENCE = 20.0
+"""Seconds after which something that should have happened is given up."""
+
+
+def until(condition: Callable[[], object], what: str = "") -> None:
+    """Look again and again whether *condition* holds, as nobody would tell us."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"in vain: {what}"
+        time.sleep(0.005)
+
+
+def assert_quiet(errors: str) -> None:
+    """No program may ever show what only its authors understand."""
+    for word in ("Traceback", "Exception ignored", "Warning", "never retrieved", "Fatal"):
+        assert word not in errors, errors
+
+
+@dataclass
+class Running:
+    """A program that runs, and the files that it writes to."""
+
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+
+    @property
+    def output(self) -> str:
+        """What it has written to standard output."""
+        return self.stdout.read_text("utf-8")
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has written to standard output, in lines."""
+        return self.output.splitlines()
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        return self.stderr.read_text("utf-8")
+
+    @property
+    def url(self) -> str:
+        """Where it listens, if it is a server."""
+        until(lambda: "\n" in self.errors, "a server that listens")
+        first = self.errors.splitlines()[0]
+        assert re.fullmatch(r"listening on ws://(\S+):\d+/", first), self.errors
+        return first.split()[-1]
+
+    @property
+    def port(self) -> str:
+        """The port where it listens, if it is a server."""
+        return self.url.rpartition(":")[2].rstrip("/")
+
+    @property
+    def rss(self) -> int:
+        """How much memory it holds, in bytes."""
+        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
+        return 1024 * int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    def say(self, text: str) -> None:
+        """Write to its standard input."""
+        stdin = self.process.stdin
+        assert stdin is not None
+        stdin.write(text.encode())
+        stdin.flush()
+
+    def end(self) -> int:
+        """Close its standard input, and return its exit code."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        return self.wait()
+
+    def signal(self, number: int) -> int:
+        """Send it a signal, and return its exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return its exit code, when it has ended without a word too many."""
+        code = self.process.wait(PATIENCE)
+        assert_quiet(self.errors)
+        return code
+
+
+@contextmanager
+def running(
+    *command: str, stdin: int | IO[bytes] | None = subprocess.PIPE, **environment: str
+) -> Iterator[Running]:
+    """Run a program, and kill it if need be."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **environment},
+            )
+        program = Running(process, out, err)
+        try:
+            yield program
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def shell(script: str, program: Sequence[str], **variables: str) -> Finished:
+    """Run a line of bash, in which "$@" is the program, to its end."""
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *program],
+        check=False,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        env={**os.environ, **variables},
+    )
+    finished = Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert_quiet(finished.errors)
+    return finished

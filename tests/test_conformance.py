@@ -1,0 +1,219 @@
+"""What a transcript cannot say, because it is below the lines: against every served house.
+
+What was a fault in well-known servers when they moved to a Sans-I/O protocol
+(uvicorn #2883, #3041, #3048, #3050, #3053) is a case here or in test_server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import pytest
+from conftest import Player
+from houses import ServedHouse
+from websockets.exceptions import InvalidStatus
+from wire import CLOSE, PING, PONG, TEXT, Wire
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /?name=\xc3\xb6 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"x" * 20_000, 431),
+        (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 405),
+        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"GET / HTTP/1.0\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /prefix/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+    ],
+)
+def test_requests_that_are_no_handshake(dialled: Player, request_bytes: bytes, status: int) -> None:
+    """What is not a WebSocket handshake gets an HTTP status, and is closed where it has to be."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        wire = await Wire.dial(house.url)
+        wire.send(request_bytes)
+        head = await wire.head()
+        assert head.startswith(f"HTTP/1.1 {status} "), head
+        await wire.ended()
+        await alice.heard_nothing(1)
+
+    dialled.visit(part)
+
+
+def test_requests_one_after_another(dialled: Player) -> None:
+    """A connection serves one request after another, also when they come together."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.dial(house.url)
+        ask = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+        for data, count in ((ask, 1), (ask * 3, 3)):
+            wire.send(data)
+            for _ in range(count):
+                head = await wire.head()
+                assert head.startswith("HTTP/1.1 404 Not Found")
+                length = int(head.lower().split("content-length: ")[1].split()[0])
+                assert b"/nowhere" in await wire.reader.readexactly(length)
+
+    dialled.visit(part)
+
+
+def test_the_socket_is_at_slash(dialled: Player) -> None:
+    """The socket is at / and under any prefix that ends with it, not elsewhere."""
+
+    async def part(house: ServedHouse) -> None:
+        await house.open("/some/prefix/?name=alice", as_json=False)
+        with pytest.raises(InvalidStatus, match="404"):
+            await house.open("/healthz?name=alice", as_json=False)
+
+    dialled.visit(part)
+
+
+def test_an_unknown_subprotocol_is_text(dialled: Player) -> None:
+    """A client that offers other subprotocols than ours speaks text."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.open(house.url, "/?name=a", "Sec-WebSocket-Protocol: chat, superchat")
+        wire.frame(TEXT, b"hi")
+        assert await wire.got() == (TEXT, b"a: hi")
+
+    dialled.visit(part)
+
+
+# -- frames ---------------------------------------------------------------------
+
+
+def test_a_message_in_the_packet_of_the_handshake(dialled: Player) -> None:
+    """What comes in one packet with the handshake is not lost."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        wire = await Wire.dial(house.url)
+        wire.send(
+            b"GET /?name=bob HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+            b"\x81\x82\x00\x00\x00\x00hi\x88\x80\x00\x00\x00\x00"
+        )
+        lines = [await alice.line() for _ in range(3)]
+        assert lines == ["bob joined the chat", "bob: hi", "bob left the chat"]
+        await wire.ended()
+
+    dialled.visit(part)
+
+
+def test_a_byte_at_a_time(dialled: Player) -> None:
+    """A handshake and frames that come byte by byte are understood."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.dial(house.url)
+        data = (
+            b"GET /?name=bob HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+            b"\x81\x82\x00\x00\x00\x00hi"
+        )
+        for byte in data:
+            wire.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert "101" in await wire.head()
+        assert await wire.got() == (TEXT, b"bob: hi")
+
+    dialled.visit(part)
+
+
+def test_fragments_make_one_message(dialled: Player) -> None:
+    """A fragmented message is put together, with pings answered in the middle of it."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.open(house.url, "/?name=bob")
+        wire.frame(TEXT, "gr\u00fc".encode()[:3], fin=False)
+        wire.frame(PING, b"are you there")
+        assert await wire.got() == (PONG, b"are you there")
+        wire.frame(0, "\u00fc".encode()[1:], fin=False)
+        wire.frame(0, b"\xc3\x9fe")
+        assert await wire.got() == (TEXT, "bob: gr\u00fc\u00dfe".encode())
+        wire.frame(TEXT, b"next")
+        assert await wire.got() == (TEXT, b"bob: next")
+
+    dialled.visit(part)
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([b"\x81\x02hi"], 1002),  # not masked
+        ([b"\x83\x80\x00\x00\x00\x00"], 1002),  # unknown opcode
+        ([b"\x80\x80\x00\x00\x00\x00"], 1002),  # a continuation of nothing
+        ([b"\x09\x80\x00\x00\x00\x00"], 1002),  # a fragmented ping
+        ([b"\xc1\x80\x00\x00\x00\x00"], 1002),  # a reserved bit
+        ([b"\x01\x80\x00\x00\x00\x00", b"\x81\x80\x00\x00\x00\x00"], 1002),  # two begun
+        ([b"\x81\xff" + struct.pack("!Q", 2**20 + 1) + bytes(4)], 1009),
+        ([b"\x01\xff" + struct.pack("!Q", 2**20) + bytes(4 + 2**20), b"\x80\x81" + bytes(5)], 1009),
+        ([b"\x88\x81\x00\x00\x00\x00x"], 1002),  # a close code of one byte
+    ],
+)
+def test_broken_framing(dialled: Player, frames: list[bytes], code: int) -> None:
+    """What the WebSocket library refuses ends with its own code; the others see one leave."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        wire = await Wire.open(house.url, "/?name=bob")
+        assert await alice.line() == "bob joined the chat"
+        for frame in frames:
+            wire.send(frame)
+        opcode, payload = await wire.got()
+        assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, code)
+        assert await alice.line() == "bob left the chat"
+        assert await wire.ended() == b""
+
+    dialled.visit(part)
+
+
+def test_a_megabyte_is_not_too_much_for_a_frame(dialled: Player) -> None:
+    """A frame of just 1 MiB holds its many messages, and a long message in it is an error."""
+
+    async def part(house: ServedHouse) -> None:
+        bob = await house.open("/?name=bob", as_json=False)
+        await bob.send("x" * 2**20)
+        assert await bob.line() == f"* message is {2**20} bytes, limit is 4096"
+        await bob.send("\n".join(f"{number:07}" for number in range(2**17)))
+        for number in range(2**17):
+            assert await bob.line() == f"bob: {number:07}"
+
+    dialled.visit(part)
+
+
+def test_a_close_is_answered(dialled: Player) -> None:
+    """A client's close is echoed with its code, and the connection ended by the server."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.open(house.url, "/?name=bob")
+        wire.frame(TEXT, b"last words")
+        wire.frame(CLOSE, b"\x03\xe8bye")
+        frames = [await wire.got()]
+        if frames[0][0] == TEXT:
+            frames = [await wire.got()]
+        assert frames == [(CLOSE, b"\x03\xe8bye")]
+        assert await wire.ended() == b""
+
+    dialled.visit(part)
+
+
+def test_last_words_are_heard(dialled: Player) -> None:
+    """What was said before a close, even in its packet, reaches everyone else."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        wire = await Wire.open(house.url, "/?name=bob")
+        wire.send(b"\x81\x82\x00\x00\x00\x00hi\x88\x80\x00\x00\x00\x00")
+        lines = [await alice.line() for _ in range(3)]
+        assert lines == ["bob joined the chat", "bob: hi", "bob left the chat"]
+
+    dialled.visit(part)
