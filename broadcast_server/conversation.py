@@ -1,0 +1,191 @@
+"""A conversation: what one client has said, seen, and is still owed.
+
+It outlives every connection. What was said and has not come back stays in the
+*outbox* and is said again, under the same id, on the next connection; what was
+seen is remembered as a cursor, from which that connection begins.
+
+A connection begins with a welcome and a replay. Our own ping, sent at once, is
+answered after the replay: from its pong on the conversation is *live*. Before
+that, nothing is said again, because the replay may hold its echo; after it,
+numbers have no gaps, or something was lost.
+
+The cursor never says less than we were told. The welcome alone moves it: to
+where a newcomer's replay begins, past what it says is missed, to the beginning
+of a log that is another one. So a connection may be cut at any moment, again and
+again: the next one misses nothing, and counts nothing as missing twice.
+
+It knows no socket and no clock.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from urllib.parse import urlencode
+
+from .protocol import (
+    Cursor,
+    Error,
+    Event,
+    Head,
+    Message,
+    Ping,
+    Pong,
+    Request,
+    Say,
+    Welcome,
+    json_line,
+    parse_event,
+)
+
+WINDOW = 1000
+"""So many messages may be without their echo; whoever reads input waits then."""
+
+FRAME = 64 * 2**10
+"""A frame takes no further line when it has so many characters."""
+
+
+class Gap(Exception):  # noqa: N818  # it is no error of anyone's
+    """Something that we should have seen did not come: come back by the cursor."""
+
+
+class Conversation:
+    """One client's part in one room, across all its connections."""
+
+    def __init__(self, name: str | None, room: str | None, history: int = 0) -> None:
+        self.name = name or "anonymous"
+        """Who we are: as asked for, and once welcomed as the room has it."""
+        self.live = False
+        self.refused = 0  # messages that the room would not take
+        self._asked = {"name": name, "room": room}
+        self._history = history
+        self._session = secrets.token_urlsafe(24)
+        self._cursor: Cursor | None = None  # from which the next connection begins
+        self._seen = 0  # the last message taken of the cursor's log
+        self._welcome: Welcome | None = None  # of this connection
+        self._ping = ""
+        self._outbox: dict[str, Say] = {}  # by id, in order
+        self._unsent: deque[Request] = deque()
+
+    # -- what we say --
+
+    def say(self, text: str) -> None:
+        """Say *text*, now or when that is possible."""
+        say = Say(text, secrets.token_urlsafe(9))
+        self._outbox[say.id or ""] = say
+        if self.live:
+            self._unsent.append(say)
+
+    def ask(self, request: Request) -> None:
+        """Send *request* if the conversation is live; it is not kept for later."""
+        if self.live:
+            self._unsent.append(request)
+
+    def outgoing(self) -> str | None:
+        """Return the next frame to send, None if there is none."""
+        lines: list[str] = []
+        size = 0
+        while self._unsent and size < FRAME:
+            lines.append(json_line(self._unsent.popleft()))
+            size += len(lines[-1])
+        return "\n".join(lines) if lines else None
+
+    def __len__(self) -> int:
+        """Count the messages that have not come back."""
+        return len(self._outbox)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much has not come back that more should wait."""
+        return len(self._outbox) >= WINDOW
+
+    # -- connections --
+
+    def query(self) -> str:
+        """Return the query of the next connection, percent-encoded."""
+        asked = {key: value for key, value in self._asked.items() if value is not None}
+        asked["session"] = self._session
+        if self._cursor is not None:
+            asked["since"] = str(self._cursor)
+        elif self._history:
+            asked["history"] = str(self._history)
+        return urlencode(asked)
+
+    def lost(self) -> None:
+        """Note that the connection is gone."""
+        self.live = False
+        self._welcome = None
+        self._unsent.clear()
+
+    def received(self, frame: str) -> list[Event]:
+        """Take a frame, and return the events in it that are new.
+
+        Raises ValueError for what no broadcast server sends, `Gap` for a loss.
+        """
+        cursor, seen = self._cursor, self._seen
+        events: list[Event] = []
+        try:
+            for line in frame.split("\n"):
+                event = parse_event(line)
+                if event is not None and self._take(event):
+                    events.append(event)
+        except Gap:
+            # What came before the gap reaches nobody either, so it has to come again.
+            self._cursor, self._seen = cursor, seen
+            raise
+        return events
+
+    def _take(self, event: Event) -> bool:
+        """Take note of *event*; False if nobody else needs to."""
+        match event:
+            case Message():
+                return self._message(event)
+            case Head(seq=seq):
+                if self.live and seq > self._seen:
+                    raise Gap
+            case Welcome():
+                self._welcomed(event)
+            case Pong(id=self._ping) if not self.live:
+                self._caught_up()
+                return False
+            case Error(code=code, id=str() as id) if id in self._outbox:
+                del self._outbox[id]
+                if code == "duplicate":  # as good as an echo
+                    return False
+                self.refused += 1
+        return True
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self.name = welcome.name
+        self._welcome = welcome
+        epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
+        if cursor is None:
+            self._cursor = Cursor(epoch, max(0, welcome.seq - self._history))
+        elif cursor.epoch != epoch or missed is None:  # or a log that was set back
+            self._cursor, self._seen = Cursor(epoch, 0), 0
+        else:
+            self._cursor = Cursor(epoch, cursor.seq + missed)
+        self._ping = secrets.token_urlsafe(6)
+        self._unsent.append(Ping(self._ping))
+
+    def _caught_up(self) -> None:
+        if self._welcome is None:
+            raise ValueError("pong came before welcome")
+        self._seen = max(self._seen, self._welcome.seq)
+        self._cursor = Cursor(self._welcome.epoch, self._seen)
+        self.live = True
+        self._unsent.extend(self._outbox.values())
+
+    def _message(self, message: Message) -> bool:
+        if self._welcome is None:
+            raise ValueError("message came before welcome")
+        if message.seq <= self._seen:
+            return False
+        if self.live and message.seq != self._seen + 1:
+            raise Gap
+        self._seen = message.seq
+        self._cursor = Cursor(self._welcome.epoch, message.seq)
+        # Ids are made at random: before the log has ours, nobody else can know it.
+        if message.id is not None:
+            self._outbox.pop(message.id, None)
+        return True
