@@ -198,7 +198,9 @@ def test_everyone_sees_one_order(data: st.DataObject) -> None:
     model = Model()
     for _ in range(data.draw(st.integers(0, 40))):
         members = sorted(model.got, key=id)
-        step = data.draw(st.sampled_from(["enter", "say", "say", "joined", "only", "leave", "turn"]))
+        step = data.draw(
+            st.sampled_from(["enter", "say", "say", "joined", "only", "leave", "turn"])
+        )
         if step == "enter":
             model.enter(data.draw(st.integers(0, 8)))
         elif step == "say":
@@ -212,7 +214,10 @@ def test_everyone_sees_one_order(data: st.DataObject) -> None:
             model.only(who) if step == "only" else model.leave(who)
     for _ in range(100):
         model.turn(set())
-    for got, wanted in [*model.checked, *((model.got[who], model.wanted[who]) for who in model.got)]:
+    for got, wanted in [
+        *model.checked,
+        *((model.got[who], model.wanted[who]) for who in model.got),
+    ]:
         assert got == wanted
 
 

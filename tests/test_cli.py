@@ -1,0 +1,379 @@
+"""The command line: what can be typed, what it is told, and how it ends."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from programs import Running, assert_quiet, running, shell, until
+
+from broadcast_server.cli import main
+
+ROOMS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def program() -> list[str]:
+    """The command that runs us."""
+    return [sys.executable, "-W", "error", "-m", "broadcast_server"]
+
+
+@pytest.fixture(scope="module")
+def server(program: list[str]) -> Iterator[Running]:
+    """A server for all tests of this file; each has a room of its own."""
+    with running(*program, "start", "--port", "0") as server:
+        assert server.url
+        yield server
+        assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is set that could be meant for us."""
+    for name in list(os.environ):
+        if name.startswith("BROADCAST_") or name == "COLUMNS":
+            monkeypatch.delenv(name)
+
+
+# -- words --
+
+
+def test_version_names_what_it_carries(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` names this program's version, its libraries' and Python's."""
+    assert main(["--version"]) == 0
+    pattern = r"broadcast-server \d+\.\d+\.\d+ \(websockets \S+, h11 \S+, .*; Python 3\.\S+\)\n"
+    assert re.fullmatch(pattern, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", [[], ["start"], ["connect"]])
+@pytest.mark.parametrize("columns", ["12", "80", "300"])
+def test_help_has_examples(
+    command: list[str],
+    columns: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``--help`` shows examples, in a window of any width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"examples:\n  {' '.join(['broadcast-server', *command])} " in shown
+
+
+def test_alone_it_shows_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command it shows its help on standard error, and the usage was wrong."""
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "examples:" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["dance"], "invalid choice: 'dance'"),
+        (["start", "--port", "/tmp/x"], "--port: '/tmp/x' is not a number"),
+        (["start", "--port", "70000"], "--port: 70000 is not between 0 and 65535"),
+        (["start", "--port", "-1"], "--port: "),
+        (["start", "--grace", "soon"], "--grace: 'soon' is not a number"),
+        (["connect", "--port", "0"], "--port: 0 is not between 1 and 65535"),
+        (["connect", "--name", "*"], "--name: name begins with *"),
+        (["connect", "--name", "\udcff"], "--name: name contains U+DCFF"),
+        (["connect", "--room", "The Lobby"], "--room: room is not 1 to 64 of"),
+        (["connect", "--room", "\udcff"], "--room: room is not 1 to 64 of"),
+        (["connect", "--history", "-1"], "--history"),
+        (["connect", "ftp://h/"], "ftp://h/ is no address: scheme is ftp"),
+        (["connect", "ws://h:99999/"], "ws://h:99999/ is no address: Port out of range"),
+        (["connect", "--host", ""], "no host"),
+        (["connect", "a", "b"], "unrecognized arguments: b"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is typed wrong is told in the last line of standard error, with exit code 2."""
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert why in shown.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value", "why"),
+    [
+        ("start", "BROADCAST_PORT", "x", "--port: 'x' is not a number (from BROADCAST_PORT)"),
+        ("start", "BROADCAST_GRACE", "x", "(from BROADCAST_GRACE)"),
+        ("start", "BROADCAST_MAX_MESSAGE_BYTES", "0", "(from BROADCAST_MAX_MESSAGE_BYTES)"),
+        ("start", "BROADCAST_LOG_MESSAGES", "x", "(from BROADCAST_LOG_MESSAGES)"),
+        ("start", "BROADCAST_LOG_BYTES", "x", "(from BROADCAST_LOG_BYTES)"),
+        ("connect", "BROADCAST_PORT", "x", "(from BROADCAST_PORT)"),
+        ("connect", "BROADCAST_NAME", "/", "(from BROADCAST_NAME)"),
+        ("connect", "BROADCAST_ROOM", "/", "(from BROADCAST_ROOM)"),
+        ("connect", "BROADCAST_HISTORY", "x", "(from BROADCAST_HISTORY)"),
+        ("connect", "BROADCAST_URL", "ftp://h/", "scheme is ftp"),
+        ("connect", "BROADCAST_HOST", "a b", "ws://a b:8765/ is no address"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    command: str,
+    variable: str,
+    value: str,
+    why: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An option that the environment sets wrong is told with the variable's name."""
+    monkeypatch.setenv(variable, value)
+    assert main([command]) == 2
+    assert why in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_typed_goes_before_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option that is typed wins over its variable, and an empty variable sets nothing."""
+    monkeypatch.setenv("BROADCAST_PORT", "x")
+    monkeypatch.setenv("BROADCAST_NAME", "")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["connect", "--port", "1"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Could not connect to server at ws://127.0.0.1:1/ ")
+
+
+def test_every_option_is_set_by_its_variable(program: list[str], server: Running) -> None:
+    """A client that is told nothing on the command line does what its environment says."""
+    script = """echo hi | "$@" connect --room variables --name ann; echo | "$@" connect"""
+    done = shell(
+        script, program, BROADCAST_HOST="127.0.0.1", BROADCAST_PORT=server.port,
+        BROADCAST_ROOM="variables", BROADCAST_NAME="bob", BROADCAST_HISTORY="1",
+        BROADCAST_JSON="yes",
+    )  # fmt: skip
+    last = done.output.splitlines()[-1]
+    assert '"name":"ann","text":"hi"' in last
+    assert '"name":"bob"' in done.output
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_words_for_a_full_disk(program: list[str], unbuffered: str) -> None:
+    """What cannot be printed is an error in one line, however Python buffers it."""
+    done = shell('"$@" --version >/dev/full', program, PYTHONUNBUFFERED=unbuffered)
+    why = "Could not write to standard output: no space left on device\n"
+    assert (done.code, done.errors) == (1, why)
+
+
+# -- start --
+
+
+def test_two_servers_on_a_port(program: list[str], server: Running) -> None:
+    """The second server on a port is told so in the mission's words."""
+    done = shell(f'"$@" start --port {server.port}', program)
+    words = f"Address already in use: 127.0.0.1:{server.port} (choose another with --port)\n"
+    assert (done.code, done.output, done.errors) == (1, "", words)
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("a..b", "a..b:8765: unknown host (name an address of this machine)"),
+        ("192.0.2.1", "192.0.2.1:8765: "),
+    ],
+)
+def test_where_it_cannot_listen(host: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address that is none of this machine's is told in one line."""
+    assert main(["start", "--host", host]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"Could not listen on {why}")
+    assert shown.count("\n") == 1
+
+
+def test_over_ipv6(program: list[str]) -> None:
+    """Server and client meet on an IPv6 address, given as host and as URL."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with running(*program, "start", "--host", "::1", "--port", "0") as server:
+        assert server.url == f"ws://[::1]:{server.port}/"
+        script = f'echo hi | "$@" connect --host ::1 --port {server.port}'
+        assert shell(script, program).output == "anonymous: hi\n"
+        assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_server_is_stopped(program: list[str], number: int) -> None:
+    """Ctrl+C, SIGTERM and a closed terminal stop a server: clients are told, exit code 0."""
+    with (
+        running(*program, "start", "--port", "0") as server,
+        running(*program, "connect", server.url, "--listen", "--json") as client,
+    ):
+        until(lambda: client.lines, "a welcome")
+        assert server.signal(number) == 0
+        until(lambda: "* the server is stopping, trying again" in client.errors, "the end")
+        assert client.signal(signal.SIGINT) == 0
+
+
+def test_a_log_that_nobody_reads(program: list[str]) -> None:
+    """A server whose log is a closed pipe serves on, and ends without complaint."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [*program, "start", "--port", "0"], stderr=writer, stdin=subprocess.DEVNULL
+    )
+    try:
+        os.close(writer)
+        with os.fdopen(reader) as log:
+            url = log.readline().split()[-1]
+        assert shell(f'echo hi | "$@" connect {url}', program).output == "anonymous: hi\n"
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+# -- connect --
+
+
+def test_nothing_is_there(program: list[str]) -> None:
+    """A client that finds nothing says so in the mission's words."""
+    done = shell('"$@" connect --port 1', program)
+    assert done.code == 1
+    assert done.output == ""
+    assert done.errors.startswith("Could not connect to server at ws://127.0.0.1:1/ (")
+    assert done.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "output", "errors"),
+    [
+        ('seq 3 | "$@"', 0, "n: 1\nn: 2\nn: 3\n", ""),
+        ('seq 3 | "$@" >&-', 0, "", ""),
+        ('seq 3 | "$@" 2>&-', 0, "n: 1\nn: 2\nn: 3\n", ""),
+        ('"$@" <&-', 0, "", ""),
+        ('"$@" </dev/null', 0, "", ""),
+        ('"$@" <&- >&- 2>&-', 0, "", ""),
+        (
+            'seq 3 | "$@" >/dev/full',
+            1,
+            "",
+            "Could not write to standard output: no space left on device\n",
+        ),
+        (
+            '"$@" --listen --history 1 --json >/dev/full',
+            1,
+            "",
+            "Could not write to standard output: no space left on device\n",
+        ),
+        ('set -o pipefail; seq 3 | "$@" | head -1', 0, "n: 1\n", ""),
+        ('set -o pipefail; seq 3 | "$@" --listen | head -1', 0, "n: 1\n", ""),
+        ('"$@" --listen --json | head -1 | cut -c1-17', 0, '{"type":"welcome"\n', ""),
+        ('"$@" --help | head -1 | cut -c1-7', 0, "usage: \n", ""),
+    ],
+)
+def test_streams_that_are_not_as_they_should_be(
+    program: list[str],
+    server: Running,
+    script: str,
+    code: int,
+    output: str,
+    errors: str,
+) -> None:
+    """Streams that are closed, full or left early end a client as quietly as can be."""
+    command = [*program, "connect", server.url, "--name", "n", "--room", f"room-{next(ROOMS)}"]
+    done = shell(script, command)
+    assert (done.code, done.output, done.errors) == (code, output, errors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_client_is_stopped(program: list[str], server: Running, number: int) -> None:
+    """Ctrl+C, SIGTERM and a closed terminal end a client whose input has not ended, with 0."""
+    with running(*program, "connect", server.url, "--room", "stop") as client:
+        client.say("here\n")
+        until(lambda: client.output == "anonymous: here\n", "an echo")
+        assert client.signal(number) == 0
+        assert client.errors == ""
+
+
+def test_ctrl_c_while_dialling(program: list[str]) -> None:
+    """Ctrl+C ends a client that waits for an answer, with 1 and without a word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        with running(*program, "connect", url) as client:
+            accepted, _ = silent.accept()
+            with accepted:
+                assert client.signal(signal.SIGINT) == 1
+                assert client.errors == ""
+
+
+def test_ctrl_c_with_a_server_that_hangs(program: list[str]) -> None:
+    """Ctrl+C ends a client although its server is frozen, and what had no echo is counted."""
+    with (
+        running(*program, "start", "--port", "0") as server,
+        running(*program, "connect", server.url) as client,
+    ):
+        client.say("here\n")
+        until(lambda: client.output, "an echo")
+        server.process.send_signal(signal.SIGSTOP)
+        client.say("lost\n")
+        until(lambda: unread(client) == 0, "a client that reads")
+        assert client.signal(signal.SIGINT) == 1
+        assert client.errors == "left before 1 message came back\n"
+
+
+def unread(client: Running) -> int:
+    """Count the bytes of its input that a client has not read."""
+    count = array.array("i", [0])
+    assert client.process.stdin is not None
+    fcntl.ioctl(client.process.stdin, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_ctrl_c_while_the_reader_has_paused(program: list[str], server: Running) -> None:
+    """Ctrl+C ends a client whose output nobody takes."""
+    reader, writer = os.pipe()
+    command = [*program, "connect", server.url, "--room", "paused"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        os.close(writer)
+        line = b"x" * 4000 + b"\n"
+        for _ in range(100):  # six times what the pipe holds
+            process.stdin.write(line)
+        process.stdin.flush()
+        assert os.read(reader, 1) == b"a"  # so that it has begun
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) in (0, 1)
+        assert_quiet(process.stderr.read().decode())
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(reader)
+
+
+def test_ctrl_c_at_any_moment(program: list[str], server: Running) -> None:
+    """Ctrl+C ends a client quietly from its very first moments to its last."""
+    script = (
+        "import sys; import broadcast_server.__main__ as program\n"
+        "import signal, os; signal.signal(signal.SIGINT, lambda *_: os._exit(1))\n"
+        "print('begun', flush=True); sys.exit(program.run())"
+    )
+    for delay in range(0, 400, 40):
+        with running(
+            sys.executable, "-c", script, "connect", server.url, "--room", "moments"
+        ) as client:
+            until(lambda: client.output == "begun\n", "a beginning")
+            with suppress(subprocess.TimeoutExpired):
+                client.process.wait(delay / 1000)
+            assert client.signal(signal.SIGINT) in (0, 1)
+            assert client.errors == ""

@@ -1,0 +1,146 @@
+"""Who may import whom: one way, from the wire outwards.
+
+The table is the rule. A module is added here when it is added, and a line that
+grows is a question to be asked before it is an answer.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import broadcast_server
+
+PACKAGE = Path(broadcast_server.__file__).parent
+
+# Pure modules first, then what each door and the house is made of. A module may
+# import those above it; "" is the package itself, for its version.
+TABLE = {
+    "": "",
+    "names": "",
+    "protocol": "",
+    "safe": "",
+    "signals": "",
+    "thread": "",
+    "web": "",
+    "entry": "names protocol",
+    "room": "entry names protocol",
+    "history": "protocol",
+    "fanout": "protocol room",
+    "conversation": "protocol",
+    "streams": "safe",
+    "flow": "thread",
+    "exchange": "web",
+    "connection": "entry exchange protocol web",
+    "server": "connection entry exchange fanout history protocol room signals",
+    "client": "conversation protocol thread",
+    "pipe": "client flow protocol safe signals streams",
+    "terminal": "client names pipe protocol safe signals streams",
+    "cli": "client conversation entry names pipe protocol server streams terminal",
+    "__main__": "cli",
+}
+
+PURE = (
+    "names", "protocol", "entry", "room", "history", "fanout", "conversation", "web", "safe",
+)  # fmt: skip
+IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
+
+# Who alone imports what is not ours and not the standard library's.
+OTHERS = {
+    "websockets": {"connection", "client"},
+    "h11": {"exchange"},
+    "prompt_toolkit": {"terminal"},
+}
+
+
+def source(module: str) -> Path:
+    """Find the file of a module."""
+    return PACKAGE / f"{module or '__init__'}.py"
+
+
+def imports(module: str) -> tuple[set[str], set[str]]:
+    """Find what a module imports anywhere in it: of ours, and the rest by their first names."""
+    ours: set[str] = set()
+    rest: set[str] = set()
+    tree = ast.parse(source(module).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(level=0, module=str() as name):
+                rest.add(name.partition(".")[0])
+            case ast.ImportFrom(module=None, names=names):
+                ours.update(each.name for each in names)
+            case ast.ImportFrom(module=str() as name):
+                ours.add(name)
+            case ast.Import(names=names):
+                rest.update(each.name.partition(".")[0] for each in names)
+            case ast.Call(
+                func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str() as name)]
+            ):
+                package, _, name = name.partition(".")
+                assert package == "broadcast_server"
+                ours.add(name)
+    return ours - {"__version__"}, rest
+
+
+def test_every_module_is_in_the_table() -> None:
+    """A new module has to be given its place."""
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+    assert files == {source(module).name for module in TABLE}
+
+
+@pytest.mark.parametrize("module", TABLE)
+def test_a_module_imports_what_the_table_says(module: str) -> None:
+    """A module imports those of ours that the table lists, no more, and no fewer."""
+    assert imports(module)[0] == set(TABLE[module].split())
+
+
+def test_imports_run_one_way() -> None:
+    """No module imports one that is below it in the table, so there are no circles."""
+    above: set[str] = set()
+    for module, imported in TABLE.items():
+        assert above.issuperset(imported.split()), module
+        above.add(module)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_modules_know_no_loop_and_no_socket(module: str) -> None:
+    """What decides can be played like a card game: nothing in it waits or touches the world."""
+    assert imports(module)[1].isdisjoint(IMPURE)
+
+
+@pytest.mark.parametrize("module", TABLE)
+def test_each_library_has_its_module(module: str) -> None:
+    """Besides the standard library it imports what is its own to import: never django_site."""
+    foreign = imports(module)[1] - sys.stdlib_module_names
+    assert foreign == {name for name, modules in OTHERS.items() if module in modules}
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Import modules in a new interpreter, and return all that came with them."""
+    names = ", ".join(f"broadcast_server.{module}" for module in modules)
+    code = f"import sys, {names}; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8", timeout=60
+    )
+    return set(run.stdout.split())
+
+
+def test_a_server_loads_nothing_of_the_client() -> None:
+    """Starting to serve costs no import that only `connect` needs, and none of h11 yet."""
+    loaded = loaded_by("server")
+    assert "broadcast_server.connection" in loaded
+    ours = {f"broadcast_server.{name}" for name in ("client", "terminal", "pipe", "conversation")}
+    assert loaded.isdisjoint({*ours, "prompt_toolkit", "websockets.asyncio", "h11"})
+
+
+def test_a_pipe_loads_nothing_of_the_server() -> None:
+    """Joining from a pipe costs no import that only `start` or a terminal needs."""
+    loaded = loaded_by("client", "pipe")
+    assert "broadcast_server.conversation" in loaded
+    ours = "server connection exchange room fanout history terminal"
+    assert loaded.isdisjoint({f"broadcast_server.{name}" for name in ours.split()})
+    assert loaded.isdisjoint({"prompt_toolkit", "h11"})
