@@ -1,0 +1,474 @@
+"""The single file: what is in it, how it is built, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = runpy.run_path(str(ROOT / "build_zipapp.py"), run_name="build_zipapp")
+STORE = Path("build", "wheels")
+
+BARE = (sys.executable, "-I", "-S", "-W", "error")
+"""A Python that sees no installed package, and takes no warning lightly."""
+
+PATIENCE = 30
+"""Seconds after which a process that should have done something is given up."""
+
+MODULES = """\
+import atexit, json, runpy, sys
+report, *sys.argv = sys.argv[1:]
+sys.path[:0] = [""]  # run_path takes the first out when it is done
+atexit.register(lambda: print(json.dumps(list(sys.modules)), file=open(report, "w")))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a file as Python would, and leaves a list of the modules that it imported."""
+
+
+def finish(
+    *command: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    umask: int = -1,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=10 * PATIENCE,
+        cwd=cwd,
+        env=env,
+        input=stdin,
+        umask=umask,
+    )
+
+
+def build(*arguments: str, root: Path = ROOT) -> list[str]:
+    """How the build is run, with warnings as errors."""
+    return [sys.executable, "-W", "error", str(root / "build_zipapp.py"), *arguments]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, zipapp_path: Path) -> Path:
+    """A copy of what the build needs, but for the wheels; those of this checkout are there."""
+    root = tmp_path / "check out"
+    shutil.copytree(
+        ROOT / "broadcast_server",
+        root / "broadcast_server",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("build_zipapp.py", "LICENSE"):
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
+def no_index(**more: str) -> dict[str, str]:
+    """An environment in which pip reaches nothing but what *more* names."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **more}
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """Have *command* serve: the process, its first line, and the port that the line names."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    watch = threading.Timer(PATIENCE, process.kill)
+    watch.start()
+    try:
+        line = process.stderr.readline()
+        assert line.startswith("listening on ws://127.0.0.1:"), line + process.stderr.read()
+        yield process, line, int(line.rpartition(":")[2].rstrip("/\n"))
+    finally:
+        process.terminate()
+        process.communicate()
+        watch.cancel()
+
+
+def fetch_program(port: int) -> tuple[int, bytes]:
+    """Ask a server for the file that it runs from."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/broadcast-server.pyz")
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def imported(report: Path, *packages: str) -> set[str]:
+    """Those of *packages* and of all that is in them that a process left in its *report*."""
+    modules = json.loads(report.read_text())
+    return {name for name in modules if any(f"{name}.".startswith(f"{p}.") for p in packages)}
+
+
+# -- the build ----------------------------------------------------------------
+
+
+def test_build_writes_the_file_where_it_is_told_to(tmp_path: Path) -> None:
+    """The build writes one executable file where --output says, and says how large it is."""
+    done = finish(*build("--output", "here.pyz"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["here.pyz"]
+    path = tmp_path / "here.pyz"
+    assert path.read_bytes().startswith(b"#!/usr/bin/env python3\n")
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert done.stdout == f"here.pyz: {path.stat().st_size / 1024:.0f} KiB\n"
+
+
+def test_build_without_output_writes_beside_the_script(checkout: Path, tmp_path: Path) -> None:
+    """Without --output the file appears beside the script, wherever it was called from."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    done = finish(*build(root=checkout), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (checkout / "broadcast-server.pyz").is_file()
+
+
+def test_two_builds_are_the_same(zipapp_path: Path, checkout: Path, tmp_path: Path) -> None:
+    """Two builds are equal byte for byte, from another checkout, directory, umask and seed."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    package = checkout / "broadcast_server"
+    for path in package.iterdir():
+        os.utime(path, (0, 0))
+        path.chmod(0o600)
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "cli.cpython-310.pyc").write_bytes(b"stale")
+    (package / ".#cli.py").symlink_to("someone@editing")
+    (package / "cli.py.orig").write_bytes(b"stray")
+    other = tmp_path / "other.pyz"
+    done = finish(
+        *build("--output", str(other), root=checkout),
+        cwd=Path("/"),
+        umask=0o077,
+        env={**os.environ, "PYTHONHASHSEED": "1", "TZ": "Pacific/Kiritimati"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert other.read_bytes() == zipapp_path.read_bytes()
+    assert other.stat().st_mode & 0o777 == 0o755
+
+
+def test_second_build_needs_no_index(checkout: Path) -> None:
+    """Once the wheels are there, and whole, a build asks nobody for anything."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    assert finish(*build(root=checkout), env=no_index()).returncode == 0
+
+
+def test_pip_that_fails_is_one_line(checkout: Path) -> None:
+    """If pip cannot get the wheels, one line says what it said, and nothing is written."""
+    done = finish(*build(root=checkout), env=no_index())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("pip could not download websockets-16.1.1-py3-none-any.whl, h11")
+    assert "No matching distribution found for websockets==16.1.1" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (checkout / "broadcast-server.pyz").exists()
+    assert list((checkout / STORE).iterdir()) == []
+
+
+def test_network_that_fails_is_named(checkout: Path) -> None:
+    """If pip cannot reach its index, the line says so: pip's own last word is misleading."""
+    env = no_index(PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="1")
+    del env["PIP_NO_INDEX"]
+    done = finish(*build(root=checkout), env=env)
+    assert done.returncode == 1
+    assert "Failed to establish a new connection" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_wheel_that_is_not_whole_is_fetched_anew(checkout: Path) -> None:
+    """A wheel that does not have its hash is not used: pip is asked for it and no other."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    spoilt = checkout / STORE / "h11-0.16.0-py3-none-any.whl"
+    spoilt.write_bytes(spoilt.read_bytes()[:-1])
+    done = finish(*build(root=checkout), env=no_index())
+    assert done.stderr.startswith("pip could not download h11-0.16.0-py3-none-any.whl (")
+    done = finish(*build(root=checkout), env=no_index(PIP_FIND_LINKS=str(ROOT / STORE)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert spoilt.read_bytes() == (ROOT / STORE / spoilt.name).read_bytes()
+
+
+def test_python_without_pip_makes_itself_one(checkout: Path) -> None:
+    """A Python that has no pip gets the wheels by that of a virtual environment, then gone."""
+    script = str(checkout / "build_zipapp.py")
+    done = finish(*BARE, script, env=no_index(PIP_FIND_LINKS=str(ROOT / STORE)))
+    assert (done.returncode, done.stderr) == (0, "")
+    wheels = sorted(path.name for path in (checkout / STORE).iterdir())
+    assert wheels == sorted(wheel.file for wheel in BUILD["WHEELS"])
+
+
+def test_python_without_pip_and_venv_is_one_line(checkout: Path, tmp_path: Path) -> None:
+    """A Python that has no pip and cannot make one gives one line that says what to install."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    for name in (
+        "pip",
+        "venv",
+    ):  # what Debian's python3 has of them: nothing that can be run
+        (hidden / f"{name}.py").write_text("raise SystemExit(1)")
+    code = (
+        "import importlib.util, runpy, sys; importlib.util.find_spec = lambda name: None;"
+        " del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    script = str(checkout / "build_zipapp.py")
+    done = finish(sys.executable, "-c", code, script, env=no_index(PYTHONPATH=str(hidden)))
+    assert done.returncode == 1
+    assert done.stderr.startswith("this Python has neither pip nor all of venv: install pip")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [("", "is a directory"), ("no/such/file", "no such file or directory")],
+)
+def test_output_that_cannot_be_written(zipapp_path: Path, output: str, reason: str) -> None:
+    """An output that cannot be written gives one line, exit code 1, and leaves nothing."""
+    place = zipapp_path.parent / output
+    before = sorted(zipapp_path.parent.parent.iterdir())
+    done = finish(*build("--output", str(place)))
+    assert done.returncode == 1
+    line = f"cannot write {place}: {reason} (choose another with --output)\n"
+    assert (done.stdout, done.stderr) == ("", line)
+    assert sorted(zipapp_path.parent.parent.iterdir()) == before
+
+
+def test_wrong_usage_of_the_build() -> None:
+    """An option that the build does not know ends it with exit code 2."""
+    assert finish(*build("--nonsense")).returncode == 2
+
+
+# -- what is in it ------------------------------------------------------------
+
+
+def test_licences_are_inside(zipapp_path: Path) -> None:
+    """The file holds our licence, and that of each project whose code it carries."""
+    with zipfile.ZipFile(zipapp_path) as archive:
+        names = archive.namelist()
+        assert archive.read("LICENSE") == (ROOT / "LICENSE").read_bytes()
+        for wheel in BUILD["WHEELS"]:
+            place = f"{wheel.name}-{wheel.version}.dist-info/"
+            assert place + "METADATA" in names
+            licences = [name for name in names if name.startswith(place + "licenses/LICENSE")]
+            assert licences, wheel.name
+            assert all(archive.read(name) for name in licences)
+
+
+def test_nothing_in_it_belongs_to_one_python_or_system(zipapp_path: Path) -> None:
+    """The file holds no compiled module: one file is for every Python and every system."""
+    with zipfile.ZipFile(zipapp_path) as archive:
+        suffixes = {Path(name).suffix for name in archive.namelist()}
+    assert not suffixes & {".pyc", ".so", ".pyd", ".dylib"}
+
+
+def test_what_was_left_out_is_not_missed(zipapp_path: Path) -> None:
+    """No import statement in the file names a module that the build left out."""
+    with zipfile.ZipFile(zipapp_path) as archive:
+        sources = {n: archive.read(n) for n in archive.namelist() if n.endswith(".py")}
+    missed = [
+        f"{path} imports {module}"
+        for path, source in sources.items()
+        for module in modules_named(path, source)
+        for file in (
+            f"{module.replace('.', '/')}.py",
+            f"{module.replace('.', '/')}/__init__.py",
+        )
+        if any(fnmatchcase(file, pattern) for pattern in BUILD["LEFT_OUT"])
+    ]
+    assert missed == []
+
+
+def modules_named(path: str, source: bytes) -> Iterator[str]:
+    """Yield what the import statements of the module at *path* name, at any depth."""
+    package = path.split("/")[:-1]
+    for node in nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk *tree*, but for what only type checkers read."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield from nodes(child)
+
+
+# -- running it ---------------------------------------------------------------
+
+
+def test_version_names_what_it_carries(zipapp_path: Path) -> None:
+    """--version names the versions of the program and of all that is in the file."""
+    done = finish(*BARE, str(zipapp_path), "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("broadcast-server ")
+    for wheel in BUILD["WHEELS"]:
+        assert f"{wheel.name} {wheel.version}" in done.stdout
+
+
+def test_runs_from_a_read_only_directory_with_spaces(zipapp_path: Path, tmp_path: Path) -> None:
+    """The file runs from a path with spaces, in a directory in which it can write nothing."""
+    place = tmp_path / "my file ö"
+    place.mkdir()
+    path = shutil.copy(zipapp_path, place / "broadcast server.pyz")
+    place.chmod(0o555)
+    try:
+        with serving(*BARE, str(path), "start", "--port", "0") as (_, _, port):
+            assert fetch_program(port) == (200, zipapp_path.read_bytes())
+        assert [each.name for each in place.iterdir()] == ["broadcast server.pyz"]
+    finally:
+        place.chmod(0o755)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_start_listens_and_leaves(zipapp_path: Path, number: signal.Signals) -> None:
+    """start says first where it listens, and ends with exit code 0 when it is told to."""
+    with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (
+        process,
+        line,
+        port,
+    ):
+        assert line == f"listening on ws://127.0.0.1:{port}/\n"
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_running_file_hands_itself_out(zipapp_path: Path, tmp_path: Path) -> None:
+    """What a running file hands out is its own bytes, and serves in turn."""
+    copy = tmp_path / "copy.pyz"
+    with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        status, data = fetch_program(port)
+    assert (status, data) == (200, zipapp_path.read_bytes())
+    copy.write_bytes(data)
+    with serving(*BARE, str(copy), "start", "--port", "0") as (_, _, port):
+        assert fetch_program(port) == (200, data)
+
+
+def test_file_that_is_replaced_while_it_serves(zipapp_path: Path, tmp_path: Path) -> None:
+    """A server whose file was replaced goes on, and hands out the new one whole."""
+    path = Path(shutil.copy(zipapp_path, tmp_path / "broadcast-server.pyz"))
+    with serving(*BARE, str(path), "start", "--port", "0") as (_, _, port):
+        assert fetch_program(port)[0] == 200
+        newer = BUILD["pack"]({"__main__.py": b"print('newer')\n"})
+        BUILD["write"](newer, path)
+        assert fetch_program(port) == (200, newer)
+
+
+def test_start_imports_nothing_of_connect(zipapp_path: Path, tmp_path: Path) -> None:
+    """start imports, also to answer requests, nothing that only connect needs."""
+    report = tmp_path / "modules"
+    program = *BARE, "-c", MODULES, str(report), str(zipapp_path)
+    with serving(*program, "start", "--port", "0") as (process, _, port):
+        assert fetch_program(port)[0] == 200
+        said = finish(*BARE, str(zipapp_path), *connect(port), stdin="hello\n")
+        assert (said.returncode, said.stdout) == (0, "bob: hello\n")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert imported(report, "broadcast_server.server", "h11")
+    parts = (f"broadcast_server.{name}" for name in ("client", "conversation", "pipe", "terminal"))
+    assert imported(report, "prompt_toolkit", "wcwidth", "websockets.asyncio", *parts) == set()
+
+
+def test_connect_in_a_pipe_imports_nothing_of_start(zipapp_path: Path, tmp_path: Path) -> None:
+    """connect in a pipe imports nothing that only start or a terminal needs."""
+    report = tmp_path / "modules"
+    with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        command = *BARE, "-c", MODULES, str(report), str(zipapp_path), *connect(port)
+        done = finish(*command, stdin="hello\n")
+    assert (done.returncode, done.stdout) == (0, "bob: hello\n")
+    assert imported(report, "broadcast_server.client")
+    assert of_start(report) == set()
+    assert imported(report, "prompt_toolkit", "wcwidth", "broadcast_server.terminal") == set()
+
+
+def test_connect_at_a_terminal_imports_nothing_of_start(zipapp_path: Path, tmp_path: Path) -> None:
+    """connect at a terminal has its prompt from the file, and imports nothing of start."""
+    pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
+    report = tmp_path / "modules"
+    with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        child = pexpect.spawn(
+            BARE[0],
+            [*BARE[1:], "-c", MODULES, str(report), str(zipapp_path), *connect(port)],
+            env={**os.environ, "TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"},
+            timeout=PATIENCE,
+        )
+        try:
+            child.expect_exact("you are bob")
+            child.send("hello\r")
+            child.expect("bob.*hello")
+            child.send("/quit\r")
+            child.expect(pexpect.EOF)
+        finally:
+            child.close(force=True)
+    assert child.exitstatus == 0
+    assert imported(report, "prompt_toolkit", "broadcast_server.terminal")
+    assert of_start(report) == set()
+
+
+def connect(port: int) -> tuple[str, ...]:
+    """The arguments by which bob joins."""
+    return "connect", "--port", str(port), "--name", "bob"
+
+
+def of_start(report: Path) -> set[str]:
+    """What is in a report that only a server needs."""
+    names = "connection", "exchange", "fanout", "history", "room", "server", "web"
+    return imported(report, "h11", "websockets.server", *(f"broadcast_server.{n}" for n in names))
+
+
+# -- its first lines ----------------------------------------------------------
+
+
+def test_first_lines_can_be_read_by_an_old_python() -> None:
+    """What Python reads before the version is checked is in words that it always had."""
+    tree = ast.parse(BUILD["MAIN"].decode("ascii"), feature_version=(3, 7))
+    unknown = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.AsyncFunctionDef)
+    assert not [node for node in ast.walk(tree) if isinstance(node, unknown)]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.arg)]
+
+
+def test_old_python_gets_one_line() -> None:
+    """A Python that is too old says in one line which it needs and which it is."""
+    old = b"import sys; sys.version_info = (3, 8, 10, 'final', 0)\n"
+    done = finish(*BARE, "-c", (old + BUILD["MAIN"]).decode())
+    line = "broadcast-server needs Python 3.10 or newer, this is 3.8.10\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_interrupt_during_the_imports_is_quiet(tmp_path: Path) -> None:
+    """Ctrl+C that comes before the program is imported ends it without a traceback."""
+    package = {"broadcast_server/__init__.py": b"raise KeyboardInterrupt"}
+    path = tmp_path / "interrupted.pyz"
+    BUILD["write"](BUILD["pack"]({"__main__.py": BUILD["MAIN"], **package}), path)
+    done = finish(*BARE, str(path))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_main_returns_what_the_command_line_returns(zipapp_path: Path) -> None:
+    """The file's exit code is the program's: 2 for wrong usage, 1 for a port in use."""
+    assert finish(*BARE, str(zipapp_path), "start", "--nonsense").returncode == 2
+    with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        done = finish(*BARE, str(zipapp_path), "start", "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Address already in use: 127.0.0.1:{port} ")
