@@ -1,4 +1,4 @@
-"""The command line: what can be typed, and what it is told when it is wrong.
+"""The command line: starts what was asked for, and tells in a line why it could not.
 
 It imports as little as it can, and of `server` and `client` only the one that is
 asked for: the time from Enter to a prompt is the first that anyone sees of us.
@@ -10,37 +10,10 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
-from . import __version__
-from .names import check_name
+from .options import ENVIRONMENT, parse, parser
 from .streams import no_output, note, reason, settle
-
-ENVIRONMENT = "BROADCAST_"
-EXAMPLES = {
-    "": """\
-examples:
-  %(prog)s start                        serve on this machine
-  %(prog)s connect --name bob           join, and talk
-  tail -f app.log | %(prog)s connect --name app
-""",
-    "start": """\
-examples:
-  %(prog)s                              for this machine, on port 8765
-  %(prog)s --host 0.0.0.0 --port 80     for everyone who can reach this machine
-  %(prog)s --port 0                     on a free port, which the first line names
-
-Ctrl+C or SIGTERM stops it.
-""",
-    "connect": """\
-examples:
-  %(prog)s --name bob                   talk, at a terminal
-  %(prog)s wss://example.org/ --room ops
-  make 2>&1 | %(prog)s --name build     say each line, then leave
-  %(prog)s --listen --json | jq .text   hear everything, as JSON
-""",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,18 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
     try:
-        options = parser.parse_args(arguments)
+        options = parse(arguments)
     except OSError as error:  # in the middle of help
         if not isinstance(error, BrokenPipeError):
             note(no_output(error))
         return 1
-    run: Callable[[argparse.Namespace], int] | None = options.run
-    if run is None:
-        parser.print_help(sys.stderr)
-        return 2
-    return run(options)
+    match options.command:
+        case "start":
+            return _start(options)
+        case "connect":
+            return _connect(options)
+    parser().print_help(sys.stderr)
+    return 2
 
 
 # -- start --------------------------------------------------------------------
@@ -123,15 +97,13 @@ def _connect(options: argparse.Namespace) -> int:
     from .conversation import Conversation
 
     logging.getLogger("websockets").addHandler(logging.NullHandler())
-    place = options.url or _place(options.host, options.port)
+    if options.url and options.typed & {"host", "port"}:
+        return _wrong("a URL and --host or --port are too much, give one of them")
+    place = options.url or _place(options)
     try:
         url, query = address(place)
     except ValueError as error:
-        note(f"broadcast-server connect: error: {place} is no address: {error}")
-        return 2
-    for given in ("name", "room"):
-        if getattr(options, given) is not None:
-            query.pop(given, None)
+        return _wrong(f"{place} is no address: {error}")
     conversation = Conversation(options.name, options.room, options.history)
 
     async def take_part() -> int:
@@ -159,216 +131,14 @@ def _at_terminal(options: argparse.Namespace) -> bool:
     return True
 
 
-def _place(host: str, port: int) -> str:
+def _place(options: argparse.Namespace) -> str:
+    host, port = options.host, options.port
+    elsewhere = os.environ.get(f"{ENVIRONMENT}URL")
+    if elsewhere and not options.typed & {"host", "port"}:
+        return elsewhere
     return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
 
 
-class _Version(argparse.Action):
-    """Name this program's version and those of what it carries."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
-
-        carried = []
-        for name in ("websockets", "h11", "prompt_toolkit", "wcwidth"):
-            try:
-                carried.append(f"{name} {version(name)}")
-            except PackageNotFoundError:  # stripped from an installation
-                carried.append(f"{name} of unknown version")
-        python = ".".join(map(str, sys.version_info[:3]))
-        print(f"broadcast-server {__version__} ({', '.join(carried)}; Python {python})")
-        parser.exit()
-
-
-# -- the parser ---------------------------------------------------------------
-
-
-class _Set(str):
-    """A value that comes from an environment variable."""
-
-    variable: str
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose options can be set in the environment too; what is empty there is not set."""
-
-    def option(
-        self,
-        flag: str,
-        default: object,
-        help: str,
-        metavar: str,
-        type: Callable[[str], object] = str,
-    ) -> None:
-        """Add an option that takes a value. The environment replaces *default*."""
-        variable = _variable(flag)
-        shown = f"default: {default}, " if default not in (None, "") else ""
-        # argparse converts a default that is a string as if it had been typed.
-        value = default if default is None else str(default)
-        if os.environ.get(variable):
-            value = _Set(os.environ[variable])
-            value.variable = variable
-        help = f"{help} [{shown}{variable}]"
-        self.add_argument(flag, default=value, help=help, metavar=metavar, type=_blaming(type))
-
-    def switch(self, flag: str, help: str) -> None:
-        """Add an option that takes none. The environment switches it on by a yes."""
-        variable = _variable(flag)
-        on = os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
-        self.add_argument(flag, action="store_true", default=on, help=f"{help} [{variable}=1]")
-
-
-def _variable(flag: str) -> str:
-    return ENVIRONMENT + flag.strip("-").replace("-", "_").upper()
-
-
-def _blaming(convert: Callable[[str], object]) -> Callable[[str], object]:
-    """Have an error say that it is about the environment, where nobody typed anything wrong."""
-
-    def blaming(value: str) -> object:
-        try:
-            return convert(value)
-        except argparse.ArgumentTypeError as error:
-            if isinstance(value, _Set):
-                raise argparse.ArgumentTypeError(f"{error} (from {value.variable})") from None
-            raise
-
-    return blaming
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="broadcast-server",
-        description="A broadcast server: whatever one says, everyone hears.",
-        epilog=EXAMPLES[""],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=None)
-    parser.add_argument(
-        "--version",
-        action=_Version,
-        nargs=0,
-        help="say which version this is, and of what",
-    )
-    commands = parser.add_subparsers(title="commands", metavar="start | connect")
-    _add_start(commands.add_parser("start", **_texts("start", "Serve.")))
-    _add_connect(commands.add_parser("connect", **_texts("connect", "Join a room, and talk.")))
-    return parser
-
-
-def _texts(command: str, summary: str) -> dict[str, Any]:
-    return {
-        "help": summary,
-        "description": summary,
-        "epilog": EXAMPLES[command],
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
-
-
-def _add_start(start: _Parser) -> None:
-    start.set_defaults(run=_start)
-    start.option("--host", "127.0.0.1", "address to listen on", metavar="HOST")
-    port = _between(0, 65535)
-    start.option("--port", 8765, "port to listen on, 0 for a free one", metavar="N", type=port)
-    start.option(
-        "--max-message-bytes",
-        4096,
-        "longest message",
-        metavar="N",
-        type=_between(1, 2**17),
-    )
-    start.option(
-        "--log-messages",
-        50_000,
-        "messages that a room keeps for those who come back",
-        metavar="N",
-        type=_between(0, 10**8),
-    )
-    start.option(
-        "--log-bytes",
-        2**24,
-        "bytes of text that a room keeps at the most",
-        metavar="N",
-        type=_between(0, 2**40),
-    )
-    start.option(
-        "--allow-origin",
-        "",
-        "web origins besides this server's own whose pages may join, with commas between",
-        metavar="ORIGIN",
-        type=_origins,
-    )
-    start.option(
-        "--grace",
-        5,
-        "seconds to say goodbye in",
-        metavar="SECONDS",
-        type=_between(0, 3600),
-    )
-
-
-def _add_connect(connect: _Parser) -> None:
-    connect.set_defaults(run=_connect)
-    connect.add_argument(
-        "url",
-        nargs="?",
-        metavar="URL",
-        default=os.environ.get(ENVIRONMENT + "URL"),
-        help="the server's address, ws://HOST:PORT/ or HOST:PORT, instead of --host and --port"
-        f" [{ENVIRONMENT}URL]",
-    )
-    connect.option("--host", "127.0.0.1", "the server's host", metavar="HOST")
-    connect.option("--port", 8765, "the server's port", metavar="N", type=_between(1, 65535))
-    connect.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=_name)
-    connect.option("--room", None, "the room (default: lobby)", metavar="ROOM", type=_room)
-    connect.option(
-        "--history",
-        0,
-        "past messages to see first",
-        metavar="N",
-        type=_between(0, 10**9),
-    )
-    connect.switch("--listen", "stay after the end of the input")
-    connect.switch("--json", "print the events themselves, as JSON")
-
-
-def _between(least: int, most: int) -> Callable[[str], int]:
-    def number(value: str) -> int:
-        try:
-            found = int(value)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{value!r} is not a number") from None
-        if not least <= found <= most:
-            raise argparse.ArgumentTypeError(f"{found} is not between {least} and {most}")
-        return found
-
-    return number
-
-
-def _name(value: str) -> str:
-    try:
-        return check_name(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _room(value: str) -> str:
-    from urllib.parse import urlencode
-
-    from .entry import parse_entry
-    from .protocol import Error, Format
-
-    entry = parse_entry(urlencode({"room": value}, errors="replace"), Format.JSON)
-    if isinstance(entry, Error):
-        raise argparse.ArgumentTypeError(entry.text)
-    return value
-
-
-def _origins(value: str) -> frozenset[str]:
-    return frozenset(each.strip().lower() for each in value.split(",") if each.strip())
+def _wrong(what: str) -> int:
+    note(f"broadcast-server connect: error: {what}")
+    return 2

@@ -31,9 +31,6 @@ from .thread import in_thread
 
 MAX_FRAME = 4 * 2**20  # bytes; a server's frames are far smaller, but it may be another's
 
-FINAL = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
-"""Codes of the WebSocket protocol by which a server refuses what we would only send again."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -176,6 +173,8 @@ class Client:
             why = _reason(error)
             if self.been_live:
                 return why
+            if isinstance(error, ConnectionRefusedError):
+                why += ", is it running?"
             raise Failed(f"Could not connect to server at {self._url} ({why})") from None
         try:
             async with connection:
@@ -185,8 +184,9 @@ class Client:
             self._news.set()
 
     async def _dial(self) -> ClientConnection:
-        query = urlencode(self._query) + "&" if self._query else ""
-        url = f"{self._url}?{query}{self.conversation.query()}"
+        # Ours first, since of a parameter that is given twice the first counts.
+        query = urlencode(self._query)
+        url = f"{self._url}?{self.conversation.query()}{'&' if query else ''}{query}"
         parts = urlsplit(self._url)
         port = parts.port or (443 if parts.scheme == "wss" else 80)
         failure: Exception = OSError("the host has no address")
@@ -252,7 +252,7 @@ class Client:
         if closed.rcvd is not None:
             reasons.append(closed.rcvd.reason)
         reason = next(filter(None, reasons), "connection lost")
-        if CloseCode.final(code) or code in FINAL:
+        if CloseCode.final(code):
             raise Failed(reason)
         return reason
 
@@ -296,7 +296,7 @@ def _reason(error: Exception) -> str:
         case asyncio.TimeoutError() | TimeoutError():
             return "no answer in time"
         case ConnectionRefusedError():
-            return "connection refused, is it running?"
+            return "connection refused"
         case ssl.SSLCertVerificationError():
             return f"its certificate is not trusted: {error.verify_message}"
         case ssl.SSLError():

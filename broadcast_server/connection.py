@@ -1,9 +1,4 @@
-"""One socket: its first request decides whether it speaks WebSocket or HTTP.
-
-`Door` reads the head of the first request, bounded in bytes and time, and hands
-the socket on: to `Socket`, on websockets' Sans-I/O protocol, if an upgrade is
-asked for, else to `exchange.Exchange`. websockets' own server would answer only GET
-without a body, so that a POST or an endless stream could not live on this port.
+"""One WebSocket connection, on websockets' Sans-I/O protocol.
 
 A `Socket` knows how to speak WebSocket and when a peer is dead. What is said in
 a room it leaves to its `House`. It has no task: a single timer at a time, for
@@ -15,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -28,15 +22,10 @@ from websockets.typing import Subprotocol
 
 from .entry import Entry, parse_entry
 from .protocol import MAX_FRAME_BYTES, SUBPROTOCOL, CloseCode, Format, json_line, text_line
-from .web import HEAD_BYTES, Site, is_socket_path, origin_allowed
-
-if TYPE_CHECKING:
-    from .exchange import Exchange
+from .web import Site, is_socket_path, origin_allowed
 
 BUFFER = 64 * 2**10
 """So many bytes may wait in a transport before its peer counts as stalled."""
-
-_UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 
 # websockets logs every connection at level info, and our own log says it better.
 _silent = logging.getLogger("websockets.broadcast")
@@ -52,16 +41,26 @@ class Times:
     close: float = 10.0  # until a closing handshake is over
 
 
+class Connection(Protocol):
+    """What a server can do with any of its connections, whatever it speaks."""
+
+    def shut(self) -> None:
+        """End it well, since the server stops."""
+
+    def abort(self) -> None:
+        """Cut it."""
+
+
 class House(Site, Protocol):
     """What a socket needs of the server that it belongs to."""
 
     times: Times
     origins: frozenset[str]
 
-    def opened(self, protocol: Door | Socket | Exchange) -> None:
+    def opened(self, connection: Connection) -> None:
         """Remember a connection, until it is `lost`."""
 
-    def lost(self, protocol: Door | Socket | Exchange) -> None:
+    def lost(self, connection: Connection) -> None:
         """Forget a connection."""
 
     def enter(self, socket: Socket, entry: Entry) -> None:
@@ -85,63 +84,6 @@ def frame_of(payload: bytes) -> bytes:
     return Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
-class Door(asyncio.Protocol):
-    """A new connection, until the head of its first request is there."""
-
-    __slots__ = ("_head", "_house", "_timer", "_transport")
-
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._head = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a request."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._timer = asyncio.get_running_loop().call_later(
-            self._house.times.handshake, self._transport.abort
-        )
-        self._house.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Hand the socket on as soon as it is clear to whom."""
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0 and len(self._head) <= HEAD_BYTES:
-            return
-        self._timer.cancel()
-        self._house.lost(self)
-        # Late, since h11 costs a tenth of the start; the server fetches it once it listens.
-        from .exchange import Exchange
-
-        protocol: Socket | Exchange
-        # A request line that is not ASCII goes to h11, which answers it with 400;
-        # websockets would hang up without a word.
-        line = self._head.partition(b"\r\n")[0]
-        if 0 <= end <= HEAD_BYTES and line.isascii() and _UPGRADE.search(self._head, 0, end + 2):
-            protocol = Socket(self._house)
-        else:
-            protocol = Exchange(self._house)
-        self._house.opened(protocol)
-        self._transport.set_protocol(protocol)
-        protocol.connection_made(self._transport)
-        # The head first: websockets would read on before the handshake is accepted.
-        head = end + 4 if 0 <= end <= HEAD_BYTES else HEAD_BYTES + 1
-        protocol.data_received(self._head[:head])
-        if self._head[head:] and not self._transport.is_closing():
-            protocol.data_received(self._head[head:])
-
-    def shut(self) -> None:
-        """End it: the server stops."""
-        self._transport.abort()
-
-    abort = shut
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection that never asked for anything."""
-        self._timer.cancel()
-        self._house.lost(self)
-
-
 class Socket(asyncio.Protocol):
     """One WebSocket connection, from its handshake on."""
 
@@ -163,7 +105,7 @@ class Socket(asyncio.Protocol):
     # -- what the transport says --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket over from the door."""
+        """Take the connection over from its arrival."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(BUFFER)
         self._wait(self._house.times.ping, self._beat)

@@ -41,11 +41,12 @@ from .protocol import (
 WINDOW = 1000
 """So many messages may be without their echo; whoever reads input waits then."""
 
-FRAME = 64 * 2**10
-"""A frame takes no further line when it has so many characters."""
+FRAME = 32 * 2**10
+"""A frame takes no further line when it has so many characters: with the longest line, in the
+longest encoding, it is still under the server's 1 MiB."""
 
 
-class Gap(Exception):  # noqa: N818  # it is no error of anyone's
+class Gap(Exception):
     """Something that we should have seen did not come: come back by the cursor."""
 
 
@@ -189,3 +190,20 @@ class Conversation:
         if message.id is not None:
             self._outbox.pop(message.id, None)
         return True
+
+
+def left_early(unheard: int) -> str:
+    """Say that something may not have been heard."""
+    messages = "1 message" if unheard == 1 else f"{unheard} messages"
+    return f"left before {messages} came back"
+
+
+def missed_words(missed: int | None) -> str:
+    """Say how much of the room is missing at this place."""
+    match missed:
+        case None:
+            return "-- messages may be missing --"
+        case 1:
+            return "-- 1 message missed --"
+        case _:
+            return f"-- {missed} messages missed --"

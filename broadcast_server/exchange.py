@@ -23,7 +23,7 @@ PATIENCE = 20.0
 class Keeper(Site, Protocol):
     """What an exchange needs of the server."""
 
-    def lost(self, protocol: Exchange) -> None:
+    def lost(self, connection: Exchange) -> None:
         """Forget a connection."""
 
 
@@ -38,7 +38,7 @@ class Exchange(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket over from the door."""
+        """Take the connection over from its arrival."""
         self._transport = cast(asyncio.Transport, transport)
         self._wait()
 

@@ -18,6 +18,9 @@ from .thread import in_thread
 
 READ = 64 * 2**10
 
+LOOK = 1000
+"""Milliseconds after which a reader that left is noticed at the latest."""
+
 
 async def read() -> bytes:
     """Read what there is on standard input, nothing at its end. Raises OSError."""
@@ -103,4 +106,6 @@ def _wait_for_reader_to_go(stream: TextIO) -> None:
         threading.Event().wait()
     poll = select.poll()
     poll.register(stream, 0)
-    poll.poll()
+    # Again and again: under heavy load it was seen not to be told, once in hundreds.
+    while not poll.poll(LOOK):
+        pass

@@ -10,6 +10,7 @@ import asyncio
 import sys
 
 from .client import Client, Failed
+from .conversation import left_early, missed_words
 from .flow import Output, read
 from .protocol import Error, Event, Message, Welcome, json_line, text_line
 from .safe import safe_json, safe_text
@@ -154,23 +155,6 @@ class Pipe:
                 self.note(f"line {number} is over {LONGEST_LINE} bytes, it is not sent")
             lines.too_long.clear()
         await self._client.all_heard()
-
-
-def left_early(unheard: int) -> str:
-    """Say that something may not have been heard."""
-    messages = "1 message" if unheard == 1 else f"{unheard} messages"
-    return f"left before {messages} came back"
-
-
-def missed_words(missed: int | None) -> str:
-    """Say how much of the room is missing at this place."""
-    match missed:
-        case None:
-            return "-- messages may be missing --"
-        case 1:
-            return "-- 1 message missed --"
-        case _:
-            return f"-- {missed} messages missed --"
 
 
 def _plain(event: Event) -> list[str]:

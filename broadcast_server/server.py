@@ -1,9 +1,4 @@
-"""The server: rooms on asyncio. It listens, ends the turns, and leaves well.
-
-An `OpenRoom` carries out what a `Room` decides: it numbers what is published in
-the room's `Log` and hands it back at once, with no task, queue or await in
-between, and it flushes the room's `Fanout` once a turn of the event loop.
-"""
+"""The server: all rooms behind one address. It listens, keeps time, and leaves well."""
 
 from __future__ import annotations
 
@@ -13,28 +8,18 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .connection import Door, Socket, Times, frame_of
+from .arrival import Arrival
+from .connection import Connection, Socket, Times
 from .entry import Entry
-from .fanout import Fanout
 from .history import BYTES, MESSAGES, Log
-from .protocol import MAX_MESSAGE_BYTES, CloseCode, Format, Head
-from .room import Action, Close, Enter, Peer, Publish, Room, Send
+from .openroom import OpenRoom
+from .protocol import MAX_MESSAGE_BYTES, CloseCode
+from .room import Peer
 from .signals import on_signals
 
-if TYPE_CHECKING:
-    from .exchange import Exchange
-
 log = logging.getLogger("broadcast_server")
-
-EVENTS = 4096
-"""A turn with so many events for everyone is flushed early: what is not written yet is bounded."""
-
-CHUNK = 512
-"""So many messages a turn are read from the log for a member that is behind."""
 
 FILES = 2**17
 """So many files may be open, if the system lets us."""
@@ -58,133 +43,6 @@ class Settings:
     grace: float = 5.0
 
 
-class OpenRoom:
-    """One room with its log, its fan-out, and the sockets of its members."""
-
-    def __init__(
-        self, name: str, settings: Settings, closed: Callable[[Socket, CloseCode], None]
-    ) -> None:
-        self._closed = closed
-        self.log = Log(settings.log_messages, settings.log_bytes)
-        self.room = Room(name, self.log, settings.max_message_bytes)
-        self._fanout = Fanout()
-        self._sockets: dict[Peer, Socket] = {}
-        self._flowing: dict[Peer, Socket] = {}  # paused or resumed since the last turn
-        self._due = False
-        self._now = ""
-
-    def enter(self, peer: Peer, socket: Socket) -> None:
-        """Let *peer* in."""
-        self._sockets[peer] = socket
-        self._do(self.room.connect(peer))
-
-    def receive(self, peer: Peer, frame: str) -> None:
-        """Take what *peer* sent."""
-        self._do(self.room.receive(peer, frame))
-
-    def leave(self, peer: Peer) -> None:
-        """Take *peer* out, whose connection is gone."""
-        if self._sockets.pop(peer, None) is not None:
-            self._fanout.leave(peer)
-            self._do(self.room.disconnect(peer))
-
-    def expel(self, peer: Peer, code: CloseCode, fault: str, text: str) -> None:
-        """Close *peer*."""
-        self._do(self.room.expel(peer, code, fault, text))
-
-    def flow(self, peer: Peer) -> None:
-        """Note that the socket of *peer* was paused or resumed."""
-        if peer in self._sockets:
-            self._flowing[peer] = self._sockets[peer]
-            self._schedule()
-
-    def head(self) -> None:
-        """Show the JSON clients that the room is alive."""
-        if self._sockets:
-            self._do([Send(None, Head(self.log.head))])
-
-    def stop(self) -> None:
-        """Close everyone."""
-        self.flush()  # the rest of the turn, encoded once for all
-        self._do(self.room.stop())
-
-    def _do(self, actions: list[Action]) -> None:
-        for action in actions:
-            match action:
-                case Publish(peer=peer, text=text, id=id):
-                    seq = self.log.seq_of(peer.source, id)
-                    if seq is not None and id is not None:
-                        self._do(self.room.repeated(peer, id, seq))
-                        continue
-                    if not self._now:
-                        now = datetime.now(timezone.utc)
-                        self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
-                    message = self.log.append(peer.name, text, self._now, id, peer.source)
-                    self._do(self.room.deliver(message))
-                case Send(to=None, event=event):
-                    self._fanout.everyone(event)
-                    if len(self._fanout) >= EVENTS:
-                        self.flush()
-                case Send(to=Peer() as peer, event=event):
-                    self._fanout.only(peer, event)
-                case Enter(peer=peer, after=after, welcome=welcome):
-                    self._fanout.enter(peer, after, welcome)
-                case Close(peer=peer, code=code, reason=reason):
-                    socket = self._sockets.pop(peer)
-                    socket.write(map(frame_of, self._fanout.leave(peer)))
-                    socket.close(code, reason)
-                    self._closed(socket, code)
-        if actions:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_soon(self.flush)
-
-    def flush(self) -> None:
-        """End the turn: write to everyone what it owes them."""
-        self._due = False
-        self._now = ""
-        turn = self._fanout.turn()
-        if turn:
-            frames: dict[Format, list[bytes]] = {}
-            for peer, socket in self._sockets.items():
-                if peer in turn.own:
-                    continue
-                format = peer.entry.format
-                if format not in frames:
-                    frames[format] = [frame_of(payload) for payload in turn.common(format)]
-                socket.write(frames[format])
-        for peer, payloads in turn.own.items():
-            self._sockets[peer].write(map(frame_of, payloads))
-        self._settle_flow()
-        slow = self._feed() + self._fanout.overdue()
-        for peer in slow:
-            self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
-        if self._fanout.hungry():
-            self._schedule()
-
-    def _settle_flow(self) -> None:
-        """Tell the fan-out whose socket was paused or resumed."""
-        while self._flowing:
-            peer, socket = self._flowing.popitem()
-            if peer in self._sockets:
-                (self._fanout.stall if socket.paused else self._fanout.ready)(peer)
-
-    def _feed(self) -> list[Peer]:
-        """Let those read on in the log who are behind, and return whom it left behind."""
-        lost: list[Peer] = []
-        for peer, seq in self._fanout.hungry():
-            if seq + 1 < self.log.first:
-                lost.append(peer)
-            else:
-                payloads = self._fanout.feed(peer, self.log.after(seq, CHUNK))
-                self._sockets[peer].write(map(frame_of, payloads))
-        self._settle_flow()
-        return lost
-
-
 class Server:
     """All rooms behind one address: the house of every connection."""
 
@@ -196,7 +54,7 @@ class Server:
         self._rooms: dict[str, OpenRoom] = {}
         self._idle: dict[str, OpenRoom] = {}  # those that nobody is in, longest empty first
         self._seats: dict[Socket, tuple[OpenRoom, Peer]] = {}
-        self._open: set[Door | Socket | Exchange] = set()
+        self._open: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -207,7 +65,7 @@ class Server:
         """Open the port; `url` says where. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Door(self), self.settings.host, self.settings.port, backlog=1024
+            lambda: Arrival(self), self.settings.host, self.settings.port, backlog=1024
         )
         self._beat = loop.call_later(self.settings.head, self._heads)
 
@@ -227,8 +85,8 @@ class Server:
             self._beat.cancel()
         for room in tuple(self._rooms.values()):
             room.stop()
-        for protocol in tuple(self._open):
-            protocol.shut()
+        for connection in tuple(self._open):
+            connection.shut()
         if self._open:
             self._emptied.clear()
             loop = asyncio.get_running_loop()
@@ -239,8 +97,8 @@ class Server:
 
     def abort(self) -> None:
         """Cut every connection that is still there."""
-        for protocol in tuple(self._open):
-            protocol.abort()
+        for connection in tuple(self._open):
+            connection.abort()
 
     def _heads(self) -> None:
         for room in self._rooms.values():
@@ -249,13 +107,13 @@ class Server:
 
     # -- what a connection needs --
 
-    def opened(self, protocol: Door | Socket | Exchange) -> None:
+    def opened(self, connection: Connection) -> None:
         """Remember a connection, until it is lost."""
-        self._open.add(protocol)
+        self._open.add(connection)
 
-    def lost(self, protocol: Door | Socket | Exchange) -> None:
+    def lost(self, connection: Connection) -> None:
         """Forget a connection."""
-        self._open.discard(protocol)
+        self._open.discard(connection)
         if not self._open:
             self._emptied.set()
 
@@ -263,7 +121,13 @@ class Server:
         """Let *socket* into the room that it asked for, which is made for it if need be."""
         room = self._rooms.get(entry.room) or self._idle.pop(entry.room, None)
         if room is None:
-            room = OpenRoom(entry.room, self.settings, self._closed)
+            settings = self.settings
+            room = OpenRoom(
+                entry.room,
+                Log(settings.log_messages, settings.log_bytes),
+                settings.max_message_bytes,
+                self._closed,
+            )
         self._rooms[entry.room] = room
         peer = Peer(entry, entry.session or "#" + secrets.token_hex(8))
         self._seats[socket] = room, peer

@@ -12,9 +12,7 @@ import asyncio
 import os
 import select
 import sys
-import zlib
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -28,21 +26,11 @@ from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
 from .client import Client, Failed
-from .names import MAX_NAME, name_key
-from .pipe import left_early, missed_words
-from .protocol import (
-    Error,
-    Event,
-    Head,
-    Joined,
-    Left,
-    Members,
-    Message,
-    Welcome,
-    Who,
-    text_line,
-)
+from .conversation import left_early
+from .names import MAX_NAME
+from .protocol import Event, Joined, Left, Members, Message, Welcome, Who
 from .safe import safe_text
+from .screen import STYLE, Line, lines, quiet
 from .signals import on_signals
 from .streams import note
 
@@ -53,43 +41,11 @@ COMMANDS = {
     "/exit": "leave",
 }
 
-# Those of the sixteen that can be read on a light and on a dark ground.
-COLOURS = (
-    "ansired",
-    "ansigreen",
-    "ansiyellow",
-    "ansiblue",
-    "ansimagenta",
-    "ansicyan",
-    "ansibrightred",
-    "ansibrightgreen",
-    "ansibrightblue",
-    "ansibrightmagenta",
-)
-
 KNOWN = 1000
 """So many names can be completed."""
 
 PARTING = 1.0
 """Seconds that what was said last has to come back, when the user leaves."""
-
-STYLE = Style.from_dict({"quiet": "ansigray italic", "own": "bold underline"})
-
-Fragments = list[tuple[str, str]]
-
-
-def colour(name: str) -> str:
-    """Return the colour of *name*, the same on every screen at all times."""
-    return COLOURS[zlib.crc32(name_key(name).encode()) % len(COLOURS)]
-
-
-def clock(at: str | None = None) -> str:
-    """Return the local time of an event, or of now."""
-    try:
-        when = datetime.fromisoformat(at.replace("Z", "+00:00")) if at else datetime.now()
-        return when.astimezone().strftime("%H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return "--:--:--"
 
 
 class Names(Completer):
@@ -138,13 +94,14 @@ class Terminal:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._names = Names()
+        self._style = Style.from_dict(STYLE)
         self._output = _output()
         self._session: PromptSession[str] = PromptSession(
             "> ",
             completer=self._names,
             complete_while_typing=False,
             erase_when_done=True,
-            style=STYLE,
+            style=self._style,
             input=_input(),
             output=self._output,
         )
@@ -157,18 +114,19 @@ class Terminal:
 
     def show(self, events: list[Event]) -> None:
         """Print events above the prompt."""
-        lines: list[Fragments] = []
+        found: list[Line] = []
         for event in events:
             self._follow(event)
-            lines += self._lines(event)
-        self._print(lines)
+            found += lines(event, self._client.conversation.name, again=self._welcomed)
+            self._welcomed = self._welcomed or isinstance(event, Welcome)
+        self._print(found)
         self._ask_who()
 
     def note(self, text: str) -> None:
         """Print a line about the connection."""
         waiting = len(self._client.conversation)
         kept = f"; {waiting} to be sent then" if waiting else ""
-        self._print([_quiet(f"-- {safe_text(text)}{kept} --")])
+        self._print([quiet(f"-- {safe_text(text)}{kept} --")])
 
     async def drain(self) -> None:
         """Let keys be heard between two prints."""
@@ -184,7 +142,7 @@ class Terminal:
         failure = ""
         with on_signals(self._interrupt):
             try:
-                self._print([_quiet("-- connecting --")])
+                self._print([quiet("-- connecting --")])
                 await client.run(self)
             except Failed as failed:
                 failure = str(failed)
@@ -240,7 +198,7 @@ class Terminal:
                 self._help()
             case command if command.startswith("/") and not command.startswith("//"):
                 word = command.split()[0]
-                self._print([_quiet(f"-- {word} is no command; /help lists them --")])
+                self._print([quiet(f"-- {word} is no command; /help lists them --")])
             case _:
                 self._say(text.removeprefix("/") if text.startswith("//") else text)
         return False  # do not keep the text
@@ -254,17 +212,17 @@ class Terminal:
     def _say(self, text: str) -> None:
         if self._client.conversation.full:
             waiting = len(self._client.conversation)
-            self._print([_quiet(f"-- not kept: {waiting} messages wait to be sent already --")])
+            self._print([quiet(f"-- not kept: {waiting} messages wait to be sent already --")])
             return
         self._client.say(text)
         if not self._client.conversation.live:
-            self._print([_quiet("-- not connected: kept, and sent when we are --")])
+            self._print([quiet("-- not connected: kept, and sent when we are --")])
 
     def _help(self) -> None:
         width = max(map(len, COMMANDS))
-        lines = [f"{command:{width}}  {what}" for command, what in COMMANDS.items()]
-        lines.append(f"{'//text':{width}}  say /text")
-        self._print([_quiet(f"   {line}") for line in lines])
+        texts = [f"{command:{width}}  {what}" for command, what in COMMANDS.items()]
+        texts.append(f"{'//text':{width}}  say /text")
+        self._print([quiet(f"   {text}") for text in texts])
 
     # -- what is shown --
 
@@ -279,58 +237,18 @@ class Terminal:
             case Left(name=name):
                 self._names.remove(name)
 
-    def _lines(self, event: Event) -> list[Fragments]:
-        match event:
-            case Message(name=name, at=at):
-                own = name == self._client.conversation.name
-                mark, style = ("> ", f"class:own {colour(name)}") if own else ("  ", colour(name))
-                lines = (text_line(event) or "").split("\n")
-                time = clock(at)
-                return [
-                    [
-                        ("class:quiet", f"{time} "),
-                        ("", mark),
-                        (style, safe_text(name)),
-                        ("", safe_text(line.removeprefix(name))),
-                    ]
-                    for line in lines
-                ]
-            case Welcome():
-                return self._welcome(event)
-            case Error(text=text):
-                return [_quiet(f"{clock()}   * {safe_text(text)}")]
-            case Head():
-                return []
-        line = text_line(event)
-        return [] if line is None else [_quiet(f"{clock()}   {safe_text(line)}")]
-
-    def _welcome(self, welcome: Welcome) -> list[Fragments]:
-        you = f"you are {safe_text(welcome.name)} in {safe_text(welcome.room)}"
-        here = f"{welcome.count} here: {safe_text(', '.join(welcome.members))}"
-        lines = [_quiet(f"-- connected again, {you} --")]
-        if not self._welcomed:
-            lines = [_quiet(f"-- {you}, {here} --"), _quiet("-- /help for help --")]
-        self._welcomed = True
-        if not welcome.recovered:
-            lines.append(_quiet(missed_words(welcome.missed)))
-        return lines
-
-    def _print(self, lines: list[Fragments]) -> None:
+    def _print(self, found: list[Line]) -> None:
         """Print whole lines above the prompt, and the prompt anew below them."""
-        if not lines:
+        if not found:
             return
         app = self._session.app
         if app.is_running:
             app.renderer.erase()
-        fragments = [fragment for line in lines for fragment in [*line, ("", "\n")]]
-        print_formatted_text(self._output, FormattedText(fragments), STYLE)
+        fragments = [fragment for line in found for fragment in [*line, ("", "\n")]]
+        print_formatted_text(self._output, FormattedText(fragments), self._style)
         if app.is_running:
             app.renderer.reset()
             app.renderer.render(app, app.layout)
-
-
-def _quiet(text: str) -> Fragments:
-    return [("class:quiet", text)]
 
 
 def _output() -> Output:

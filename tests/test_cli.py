@@ -96,6 +96,7 @@ def test_alone_it_shows_help_and_fails(capsys: pytest.CaptureFixture[str]) -> No
         (["connect", "ftp://h/"], "ftp://h/ is no address: scheme is ftp"),
         (["connect", "ws://h:99999/"], "ws://h:99999/ is no address: Port out of range"),
         (["connect", "--host", ""], "no host"),
+        (["connect", "ws://h/", "--port", "1"], "a URL and --host or --port are too much"),
         (["connect", "a", "b"], "unrecognized arguments: b"),
     ],
 )
@@ -135,6 +136,15 @@ def test_a_wrong_variable_is_named(
     monkeypatch.setenv(variable, value)
     assert main([command]) == 2
     assert why in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_typed_beats_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host or port that is typed counts, and not an address in the environment."""
+    monkeypatch.setenv("BROADCAST_URL", "ftp://h/")
+    assert main(["connect", "--host", "a b"]) == 2
+    assert "ws://a b:8765/ is no address" in capsys.readouterr().err
 
 
 def test_what_is_typed_goes_before_the_environment(

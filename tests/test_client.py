@@ -12,7 +12,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from broadcast_server import client as module
 from broadcast_server.client import Client, Failed, Pace, address
 from broadcast_server.conversation import WINDOW, Conversation
 from broadcast_server.protocol import SUBPROTOCOL, Error, Event, Message, Welcome, json_line
@@ -363,7 +362,7 @@ def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def part() -> None:
         async with house() as (_, url):
-            monkeypatch.setattr(module.socket, "getaddrinfo", both)
+            monkeypatch.setattr(socket, "getaddrinfo", both)
             async with member(url.replace("127.0.0.1", "two.example")) as (client, ear):
                 client.say("reached")
                 await client.all_heard()

@@ -35,17 +35,22 @@ TABLE = {
     "streams": "safe",
     "flow": "thread",
     "exchange": "web",
-    "connection": "entry exchange protocol web",
-    "server": "connection entry exchange fanout history protocol room signals",
+    "connection": "entry protocol web",
+    "arrival": "connection exchange web",
+    "openroom": "connection fanout history protocol room",
+    "server": "arrival connection entry exchange history openroom protocol room signals",
     "client": "conversation protocol thread",
-    "pipe": "client flow protocol safe signals streams",
-    "terminal": "client names pipe protocol safe signals streams",
-    "cli": "client conversation entry names pipe protocol server streams terminal",
+    "screen": "conversation names protocol safe",
+    "pipe": "client conversation flow protocol safe signals streams",
+    "terminal": "client conversation names protocol safe screen signals streams",
+    "options": "entry names protocol",
+    "cli": "client conversation options pipe server streams terminal",
     "__main__": "cli",
 }
 
 PURE = (
     "names", "protocol", "entry", "room", "history", "fanout", "conversation", "web", "safe",
+    "screen", "options",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 

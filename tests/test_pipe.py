@@ -7,6 +7,7 @@ import signal
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import Running, running, shell, until
 
-from broadcast_server.pipe import LONGEST_LINE, Lines, missed_words
+from broadcast_server.conversation import missed_words
+from broadcast_server.pipe import LONGEST_LINE, Lines
 
 MIB = 2**20
 

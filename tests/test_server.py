@@ -23,7 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 from wire import CLOSE, PING, PONG, TEXT, Wire
 
-from broadcast_server.connection import Door, Socket, Times
+from broadcast_server.arrival import Arrival
+from broadcast_server.connection import Socket, Times
 from broadcast_server.exchange import Exchange
 from broadcast_server.server import Server, Settings
 
@@ -303,7 +304,7 @@ def test_nothing_of_a_connection_stays() -> None:
 
     async def part(server: Server, house: ServedHouse) -> None:
         await lose(server, house)
-        kinds = (Door, Socket, Exchange)
+        kinds = (Arrival, Socket, Exchange)
         for _ in range(200):
             gc.collect()
             left = sum(isinstance(each, kinds) for each in gc.get_objects())
@@ -338,7 +339,7 @@ def test_empty_rooms_are_bounded() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on open files")
 def test_more_clients_than_files_are_usual() -> None:
     """The server raises its limit on open files, as each client is one."""
-    limited = "ulimit -Sn 40 && exec \"$@\""
+    limited = 'ulimit -Sn 40 && exec "$@"'
     with running("bash", "-c", limited, "bash", *INSTALLED, "start", "--port", "0") as server:
 
         async def part() -> None:

@@ -343,7 +343,7 @@ def test_runs_from_a_read_only_directory_with_spaces(zipapp_path: Path, tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_start_listens_and_leaves(zipapp_path: Path, number: signal.Signals) -> None:
-    """start says first where it listens, and ends with exit code 0 when it is told to."""
+    """Start says first where it listens, and ends with exit code 0 when it is told to."""
     with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (
         process,
         line,
@@ -376,7 +376,7 @@ def test_file_that_is_replaced_while_it_serves(zipapp_path: Path, tmp_path: Path
 
 
 def test_start_imports_nothing_of_connect(zipapp_path: Path, tmp_path: Path) -> None:
-    """start imports, also to answer requests, nothing that only connect needs."""
+    """Start imports, also to answer requests, nothing that only connect needs."""
     report = tmp_path / "modules"
     program = *BARE, "-c", MODULES, str(report), str(zipapp_path)
     with serving(*program, "start", "--port", "0") as (process, _, port):
@@ -391,7 +391,7 @@ def test_start_imports_nothing_of_connect(zipapp_path: Path, tmp_path: Path) -> 
 
 
 def test_connect_in_a_pipe_imports_nothing_of_start(zipapp_path: Path, tmp_path: Path) -> None:
-    """connect in a pipe imports nothing that only start or a terminal needs."""
+    """Connect in a pipe imports nothing that only start or a terminal needs."""
     report = tmp_path / "modules"
     with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (_, _, port):
         command = *BARE, "-c", MODULES, str(report), str(zipapp_path), *connect(port)
@@ -403,7 +403,7 @@ def test_connect_in_a_pipe_imports_nothing_of_start(zipapp_path: Path, tmp_path:
 
 
 def test_connect_at_a_terminal_imports_nothing_of_start(zipapp_path: Path, tmp_path: Path) -> None:
-    """connect at a terminal has its prompt from the file, and imports nothing of start."""
+    """Connect at a terminal has its prompt from the file, and imports nothing of start."""
     pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
     report = tmp_path / "modules"
     with serving(*BARE, str(zipapp_path), "start", "--port", "0") as (_, _, port):

@@ -1,0 +1,78 @@
+"""An arrival: a new connection, until its first request decides what it speaks.
+
+It reads the head of that request, bounded in bytes and time, and hands the
+connection on: to `connection.Socket` if an upgrade is asked for, else to
+`exchange.Exchange`. websockets' own server would answer only GET without a body,
+so that a POST or an endless stream could not live on this port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, cast
+
+from .connection import House, Socket
+from .web import HEAD_BYTES
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+_UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
+
+
+class Arrival(asyncio.Protocol):
+    """A new connection, until the head of its first request is there."""
+
+    __slots__ = ("_head", "_house", "_timer", "_transport")
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(
+            self._house.times.handshake, self._transport.abort
+        )
+        self._house.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the socket on as soon as it is clear to whom."""
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0 and len(self._head) <= HEAD_BYTES:
+            return
+        self._timer.cancel()
+        self._house.lost(self)
+        # Late, since h11 costs a tenth of the start; the server fetches it once it listens.
+        from .exchange import Exchange
+
+        protocol: Socket | Exchange
+        # A request line that is not ASCII goes to h11, which answers it with 400;
+        # websockets would hang up without a word.
+        line = self._head.partition(b"\r\n")[0]
+        if 0 <= end <= HEAD_BYTES and line.isascii() and _UPGRADE.search(self._head, 0, end + 2):
+            protocol = Socket(self._house)
+        else:
+            protocol = Exchange(self._house)
+        self._house.opened(protocol)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        # The head first: websockets would read on before the handshake is accepted.
+        head = end + 4 if 0 <= end <= HEAD_BYTES else HEAD_BYTES + 1
+        protocol.data_received(self._head[:head])
+        if self._head[head:] and not self._transport.is_closing():
+            protocol.data_received(self._head[head:])
+
+    def shut(self) -> None:
+        """End it: the server stops."""
+        self._transport.abort()
+
+    abort = shut
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection that never asked for anything."""
+        self._timer.cancel()
+        self._house.lost(self)
