@@ -162,11 +162,11 @@ def test_a_listener_stays_and_hears_who_comes_and_goes(program: list[str], serve
 def test_a_hundred_thousand_lines(program: list[str], server: Running) -> None:
     """100,000 lines arrive whole and in order at a listener, and neither end piles them up."""
     name = ["--room", "much", "--name"]
-    with (
-        running(*program, "connect", server.url, *name, "ear", "--listen") as ear,
-        running(*program, "connect", server.url, *name, "n") as talker,
-    ):
+    with ExitStack() as both:
+        listen = *program, "connect", server.url, *name, "ear", "--listen"
+        ear = both.enter_context(running(*listen))
         until(lambda: "ear joined much" in server.errors, "a listener")
+        talker = both.enter_context(running(*program, "connect", server.url, *name, "n"))
         talker.say("".join(f"{number}\n" for number in range(1, 5001)))
         until(lambda: ear.lines[-1:] == ["n: 5000"], "the first lines")
         before = ear.rss, talker.rss
