@@ -18,6 +18,9 @@ from .web import HEAD_BYTES
 if TYPE_CHECKING:
     from .exchange import Exchange
 
+TLS = b"\x16\x03"
+"""How a client begins that takes us for a wss:// server."""
+
 _UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -41,6 +44,9 @@ class Arrival(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand the socket on as soon as it is clear to whom."""
         self._head += data
+        if self._head.startswith(TLS):  # it would wait for an answer until we lose patience
+            self._transport.abort()
+            return
         end = self._head.find(b"\r\n\r\n")
         if end < 0 and len(self._head) <= HEAD_BYTES:
             return

@@ -27,6 +27,9 @@ from .web import Site, is_socket_path, origin_allowed
 BUFFER = 64 * 2**10
 """So many bytes may wait in a transport before its peer counts as stalled."""
 
+MOST = 8 * 2**20
+"""With so many bytes in its transport a peer is cut: it asks, and does not read our answers."""
+
 # websockets logs every connection at level info, and our own log says it better.
 _silent = logging.getLogger("websockets.broadcast")
 _silent.setLevel(logging.CRITICAL)
@@ -87,7 +90,16 @@ def frame_of(payload: bytes) -> bytes:
 class Socket(asyncio.Protocol):
     """One WebSocket connection, from its handshake on."""
 
-    __slots__ = ("_heard", "_house", "_parts", "_protocol", "_timer", "_transport", "paused")
+    __slots__ = (
+        "_closing",
+        "_heard",
+        "_house",
+        "_parts",
+        "_protocol",
+        "_timer",
+        "_transport",
+        "paused",
+    )
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -99,6 +111,7 @@ class Socket(asyncio.Protocol):
         )
         self._parts: list[bytes] | None = None  # of a fragmented message
         self._heard = True
+        self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self.paused = False
 
@@ -247,8 +260,11 @@ class Socket(asyncio.Protocol):
                 self._transport.write_eof()
             else:
                 self._transport.close()
-        if self._protocol.close_expected():
+        if self._protocol.close_expected() and not self._closing:
+            self._closing = True  # once: who goes on sending does not put it off
             self._wait(self._house.times.close, self._transport.abort)
+        if self.paused and self._transport.get_write_buffer_size() > MOST:
+            self._transport.abort()
 
     def _wait(self, delay: float, then: Callable[[], None]) -> None:
         if self._timer is not None:

@@ -29,6 +29,10 @@ from .room import Peer
 FRAME = 64 * 2**10
 """A frame takes no further line when it has so many characters: a turn may need more frames."""
 
+EVENTS = 4096
+TEXT = 2**20
+"""A turn with so many events, or so much text in characters, is to end early: `full`."""
+
 WAITING = 4096
 """So many events that are not in the log wait for a member; with more it is too slow."""
 
@@ -80,13 +84,15 @@ class Fanout:
         self._head = head  # of the messages handed in
         self._sent = head  # of those that turns have dealt with
         self._events: list[Event] = []
+        self._text = 0  # characters in them
         self._apart: dict[Peer, _Apart] = {}
         self._behind: dict[Peer, _Behind] = {}
         self._replayed: dict[tuple[int, Format], str | None] = {}
 
-    def __len__(self) -> int:
-        """Count the events of this turn so far."""
-        return len(self._events)
+    @property
+    def full(self) -> bool:
+        """Whether this turn should end now, so that what is not yet written stays bounded."""
+        return len(self._events) >= EVENTS or self._text >= TEXT
 
     # -- within a turn --
 
@@ -103,6 +109,7 @@ class Fanout:
         self._events.append(event)
         if type(event) is Message:
             self._head = event.seq
+            self._text += len(event.text)
         else:
             for behind in self._behind.values():
                 behind.waiting.append((self._head, event))
@@ -135,7 +142,7 @@ class Fanout:
         for peer, apart in self._apart.items():
             format = peer.entry.format
             turn.own[peer] = list(_pack(_merge(apart, turn.lines(format), format)))
-        self._events, self._apart, self._sent = [], {}, self._head
+        self._events, self._text, self._apart, self._sent = [], 0, {}, self._head
         self._replayed.clear()
         return turn
 

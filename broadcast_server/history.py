@@ -36,9 +36,9 @@ class Log:
         self.epoch = secrets.token_urlsafe(9)
         self.first = 1
         self.head = 0
+        self.bytes = 0  # of text, in all that it keeps
         self._most = messages
         self._most_bytes = size
-        self._bytes = 0
         # By number and not in a deque, whose middle is slow to reach.
         self._kept: dict[int, _Kept] = {}
         self._seqs: dict[tuple[str, str], int] = {}
@@ -52,8 +52,8 @@ class Log:
         if key is not None:
             self._seqs[key] = self.head
         self._kept[self.head] = _Kept(message, key, size)
-        self._bytes += size
-        while len(self._kept) > self._most or (self._bytes > self._most_bytes and self._kept):
+        self.bytes += size
+        while len(self._kept) > self._most or (self.bytes > self._most_bytes and self._kept):
             self._drop()
         return message
 
@@ -69,6 +69,6 @@ class Log:
     def _drop(self) -> None:
         kept = self._kept.pop(self.first)
         self.first += 1
-        self._bytes -= kept.size
+        self.bytes -= kept.size
         if kept.key is not None and self._seqs.get(kept.key) == kept.message.seq:
             del self._seqs[kept.key]

@@ -17,9 +17,6 @@ from .history import Log
 from .protocol import CloseCode, Format, Head
 from .room import Action, Close, Enter, Peer, Publish, Room, Send
 
-EVENTS = 4096
-"""A turn with so many events for everyone is flushed early: what is not written yet is bounded."""
-
 CHUNK = 512
 """So many messages a turn are read from the log for a member that is behind."""
 
@@ -93,7 +90,7 @@ class OpenRoom:
                     self._do(self.room.deliver(message))
                 case Send(to=None, event=event):
                     self._fanout.everyone(event)
-                    if len(self._fanout) >= EVENTS:
+                    if self._fanout.full:
                         self.flush()
                 case Send(to=Peer() as peer, event=event):
                     self._fanout.only(peer, event)

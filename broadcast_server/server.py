@@ -25,7 +25,9 @@ FILES = 2**17
 """So many files may be open, if the system lets us."""
 
 EMPTY_ROOMS = 256
-"""So many rooms that nobody is in keep their log; then the longest empty one is forgotten."""
+EMPTY_BYTES = 2**26
+"""So many rooms that nobody is in, and so much text in them, are kept for those who come back;
+then the longest empty one is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,11 @@ class Server:
         self._rooms.pop(room.room.name, None)
         if room.log.head:
             self._idle[room.room.name] = room
-        while len(self._idle) > EMPTY_ROOMS:
+        while len(self._idle) > EMPTY_ROOMS or self._idle_bytes() > EMPTY_BYTES:
             del self._idle[next(iter(self._idle))]
+
+    def _idle_bytes(self) -> int:
+        return sum(room.log.bytes for room in self._idle.values())
 
     def _report(self, peer: Peer, did: str, room: OpenRoom, how: str = "") -> None:
         here, everywhere = len(room.room), len(self._seats)

@@ -217,3 +217,16 @@ def test_last_words_are_heard(dialled: Player) -> None:
         assert lines == ["bob joined the chat", "bob: hi", "bob left the chat"]
 
     dialled.visit(part)
+
+
+def test_a_wss_client_is_not_left_waiting(dialled: Player) -> None:
+    """Who begins to speak TLS to a server without is cut at once."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.dial(house.url)
+        wire.send(b"\x16\x03\x01\x02\x00\x01\x00")
+        began = asyncio.get_running_loop().time()
+        assert await wire.ended() == b""
+        assert asyncio.get_running_loop().time() < began + 5
+
+    dialled.visit(part)

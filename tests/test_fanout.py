@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadcast_server.entry import Entry
-from broadcast_server.fanout import FRAME, WAITING, Fanout
+from broadcast_server.fanout import EVENTS, FRAME, TEXT, WAITING, Fanout
 from broadcast_server.history import Log
 from broadcast_server.protocol import Event, Format, Head, Joined, Message, Pong, Welcome
 from broadcast_server.protocol import json_line as line
@@ -122,6 +122,21 @@ def test_too_much_that_is_not_in_the_log() -> None:
     assert fanout.overdue() == []
     fanout.everyone(Joined("x", 0))
     assert fanout.overdue() == [slow]
+
+
+def test_a_turn_is_full() -> None:
+    """A turn with very many events, or with much text, is to end early."""
+    fanout = Fanout()
+    for count in range(EVENTS - 1):
+        fanout.everyone(Joined("x", count))
+    assert not fanout.full
+    fanout.everyone(Joined("x", 0))
+    assert fanout.full
+    fanout.turn()
+    fanout.everyone(message(1, "x" * (TEXT - 1)))
+    assert not fanout.full
+    fanout.everyone(message(2))
+    assert fanout.full
 
 
 class Model:

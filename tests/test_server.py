@@ -149,6 +149,42 @@ def test_a_closing_handshake_has_a_limit() -> None:
     play(part, QUICK)
 
 
+def test_talking_on_does_not_put_off_the_end() -> None:
+    """Who does not answer our close but goes on sending is cut all the same."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        wire = await Wire.open(server.url, "/?name=a:b")
+        ended = asyncio.ensure_future(wire.ended())
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not ended.done() and loop.time() < began + 5:
+            wire.frame(PING, b"still here")
+            await asyncio.sleep(0.01)
+        assert 0.05 < loop.time() - began < 5
+        await ended
+
+    play(part, QUICK)
+
+
+def test_who_asks_and_does_not_read_is_cut() -> None:
+    """Answers to pings that nobody reads do not pile up for ever."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        wire = await Wire.open(server.url, "/?name=deaf")
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (socket,) = server._seats
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while server._seats and loop.time() < began + 20:
+            for _ in range(1000):
+                wire.frame(PING, b"x" * 125)
+            await asyncio.wait({asyncio.ensure_future(wire.writer.drain())}, timeout=0.1)
+        assert not server._seats
+        assert socket._transport.is_closing()
+
+    play(part)
+
+
 def test_heads() -> None:
     """JSON clients get the head again and again, text clients nothing."""
 
@@ -334,6 +370,25 @@ def test_empty_rooms_are_bounded() -> None:
         assert set(server._rooms) == {"r0"}
 
     play(part)
+
+
+def test_empty_rooms_are_bounded_in_text() -> None:
+    """Rooms that nobody is in are forgotten, too, when there is much text in them."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        for number in range(6):
+            visitor = await house.open(f"/?room=r{number}", as_json=False)
+            text = "\n".join(["x" * 2**17] * 7)
+            for _ in range(16):
+                await visitor.send(text)
+                for _ in range(7):
+                    await visitor.line()
+            await visitor.close()
+        watcher = await house.open("/?room=last", as_json=False)
+        await watcher.heard_nothing(1)
+        assert set(server._idle) == {"r2", "r3", "r4", "r5"}
+
+    play(part, Settings(port=0, max_message_bytes=2**17))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on open files")
