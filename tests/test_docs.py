@@ -1,0 +1,111 @@
+"""The documents: what they say of codes, options and bounds is what the code has."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+import broadcast_server
+from broadcast_server import (
+    connection,
+    conversation,
+    fanout,
+    history,
+    pipe,
+    protocol,
+    room,
+    server,
+    web,
+)
+from broadcast_server.options import parser
+from broadcast_server.protocol import CloseCode
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(broadcast_server.__file__).parent
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def text(name: str) -> str:
+    """Read a document."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_close_code_is_told() -> None:
+    """Every code by which we close is in the protocol's document, as sent or as reserved."""
+    document = text("docs/protocol.md")
+    sent = {int(code) for code in re.findall(r"^\| (\d{4}) \|", document, re.MULTILINE)}
+    line = re.search(r"^Reserved, .*\n.*", document, re.MULTILINE)
+    assert line is not None
+    reserved = {int(code) for code in re.findall(r"(4\d{3})\s\(", line[0])}
+    assert sent | (reserved - {4501}) == {*CloseCode}
+    assert sent & reserved == set()
+
+
+def test_every_error_code_is_told() -> None:
+    """Every error code that the code can send is in the protocol's document."""
+    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py"))
+    codes = set(re.findall(r'Error\(\s*"(\w+)"', source))
+    codes |= set(re.findall(r'CloseCode\.\w+, "(\w+)"', source))
+    assert len(codes) > 10
+    assert {code for code in codes if f"`{code}`" not in text("docs/protocol.md")} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_options_in_documents_exist(document: Path) -> None:
+    """An option or variable that a document speaks of can be given."""
+    shown = "".join(each.format_help() for each in commands())
+    ours = re.compile(
+        r"broadcast-server(?:\.pyz)? (?:start|connect)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
+    )
+    for mention in ours.findall(document.read_text(encoding="utf-8")):
+        for word in re.findall(r"--[a-z][a-z-]+|BROADCAST_\w+", mention):
+            assert re.search(rf"{word}\b", shown), word
+
+
+def commands() -> list[argparse.ArgumentParser]:
+    """Return the parsers of all commands."""
+    whole = parser()
+    (choices,) = [each.choices for each in whole._actions if isinstance(each.choices, dict)]
+    return [whole, *choices.values()]
+
+
+BOUNDS = {
+    "the head of a request | 8 KiB": web.HEAD_BYTES == 8 * 2**10,
+    "a frame | 1 MiB": protocol.MAX_FRAME_BYTES == 2**20,
+    "a message | 4,096 bytes": protocol.MAX_MESSAGE_BYTES == 4096,
+    "4,096, 1 MiB of text": (fanout.EVENTS, fanout.TEXT) == (4096, 2**20),
+    "wait for a member | 4,096": fanout.WAITING == 4096,
+    "50,000 messages, 16 MiB": (history.MESSAGES, history.BYTES) == (50_000, 2**24),
+    "256, 64 MiB of text": (server.EMPTY_ROOMS, server.EMPTY_BYTES) == (256, 2**26),
+    "100 in a welcome, 1,000 to": (protocol.ROSTER, protocol.ROSTER_ASKED) == (100, 1000),
+    "by answers to its pings | 8 MiB": connection.MOST == 2**23,
+    "without an echo | 1,000": conversation.WINDOW == 1000,
+    "a line of piped input | 128 KiB": pipe.LONGEST_LINE == 2**17,
+}
+
+
+@pytest.mark.parametrize("words", BOUNDS)
+def test_bounds_are_those_of_the_code(words: str) -> None:
+    """A bound in the table of the architecture is the one that holds."""
+    assert words in text("docs/architecture.md")
+    assert BOUNDS[words]
+
+
+def test_figures_of_the_protocol_are_those_of_the_code() -> None:
+    """A figure in the protocol's document is the one that holds."""
+    document = " ".join(text("docs/protocol.md").split())
+    assert f"the last {history.MESSAGES:,} messages" in document
+    assert f"at most {history.BYTES // 2**20} MiB of text" in document
+    assert room.FAULTS == 10 and "ten faults in a row" in document
+    assert f"a string of 1 to {protocol.MAX_ID} characters" in document
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    """The two commands are the first block of the README, and CI runs the second as it stands."""
+    block = text("README.md").split("```")[1].splitlines()[1:]
+    assert block[0] == "python3 build_zipapp.py && python3 broadcast-server.pyz start"
+    assert block[1].startswith("python3 -m venv .venv && ")
+    assert block[1] in text(".ci/run")
