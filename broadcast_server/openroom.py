@@ -1,57 +1,88 @@
-"""An open room: a room with its log, its fan-out, and the sockets of its members.
+"""An open room: a room with its fan-out, and the connections of its members.
 
-It carries out what the `Room` decides: it numbers what is published in the `Log`
-and hands it back at once, with no task, queue or await in between, and it writes
-what the `Fanout` owes once a turn of the event loop.
+It carries out what the `Room` decides, with no await in between, and writes what
+the `Fanout` owes once a turn of the event loop. The houses differ in two steps
+only, which they fill in: how what is published gets its number and comes back to
+`deliver`, and where those who are behind read on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime, timezone
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
-from .connection import Socket, frame_of
 from .fanout import Fanout
-from .history import Log
-from .protocol import CloseCode, Format, Head
+from .protocol import CloseCode, Format, Head, Message
 from .room import Action, Close, Enter, Peer, Publish, Room, Send
 
 CHUNK = 512
 """So many messages a turn are read from the log for a member that is behind."""
 
+Frame = TypeVar("Frame")
+Taken_contra = TypeVar("Taken_contra", contravariant=True)
 
-class OpenRoom:
-    """One room with its log, its fan-out, and the sockets of its members."""
+
+class Line(Protocol[Taken_contra]):
+    """The connection of one member."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether it takes no more for now."""
+
+    def write(self, frames: Iterable[Taken_contra]) -> None:
+        """Write frames, at once."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close it, after what was written."""
+
+
+class OpenRoom(ABC, Generic[Frame]):
+    """One room and the connections of its members, with payloads encoded by *encode*."""
 
     def __init__(
         self,
-        name: str,
-        log: Log,
-        max_message_bytes: int,
-        closed: Callable[[Socket, CloseCode], None],
+        room: Room,
+        encode: Callable[[bytes], Frame],
+        closed: Callable[[Line[Frame], CloseCode], None],
     ) -> None:
+        self.room = room
+        self._encode = encode
         self._closed = closed
-        self.log = log
-        self.room = Room(name, log, max_message_bytes)
-        self._fanout = Fanout(log.head)
-        self._sockets: dict[Peer, Socket] = {}
-        self._flowing: dict[Peer, Socket] = {}  # paused or resumed since the last turn
+        self._fanout = Fanout(room.log.head)
+        self._lines: dict[Peer, Line[Frame]] = {}
+        self._flowing: dict[Peer, Line[Frame]] = {}  # paused or resumed since the last turn
         self._due = False
-        self._now = ""
 
-    def enter(self, peer: Peer, socket: Socket) -> None:
+    # -- what a house fills in --
+
+    @abstractmethod
+    def _publish(self, what: Publish) -> None:
+        """Log *what*, and let it come back to `deliver`, now or later."""
+
+    @abstractmethod
+    def _feed(self) -> list[Peer]:
+        """Let those read on in the log who are behind, and return whom it left behind."""
+
+    # -- what happens --
+
+    def enter(self, peer: Peer, line: Line[Frame]) -> None:
         """Let *peer* in."""
-        self._sockets[peer] = socket
+        self._lines[peer] = line
         self._do(self.room.connect(peer))
 
     def receive(self, peer: Peer, frame: str) -> None:
         """Take what *peer* sent."""
         self._do(self.room.receive(peer, frame))
 
+    def deliver(self, message: Message) -> None:
+        """Take a message that the log has numbered."""
+        self._do(self.room.deliver(message))
+
     def leave(self, peer: Peer) -> None:
         """Take *peer* out, whose connection is gone."""
-        if self._sockets.pop(peer, None) is not None:
+        if self._lines.pop(peer, None) is not None:
             self._fanout.leave(peer)
             self._do(self.room.disconnect(peer))
 
@@ -60,34 +91,28 @@ class OpenRoom:
         self._do(self.room.expel(peer, code, fault, text))
 
     def flow(self, peer: Peer) -> None:
-        """Note that the socket of *peer* was paused or resumed."""
-        if peer in self._sockets:
-            self._flowing[peer] = self._sockets[peer]
+        """Note that the connection of *peer* was paused or resumed."""
+        if peer in self._lines:
+            self._flowing[peer] = self._lines[peer]
             self._schedule()
 
     def head(self) -> None:
         """Show the JSON clients that the room is alive."""
-        if self._sockets:
-            self._do([Send(None, Head(self.log.head))])
+        if self._lines:
+            self._do([Send(None, Head(self.room.log.head))])
 
     def stop(self) -> None:
         """Close everyone."""
         self.flush()  # the rest of the turn, encoded once for all
         self._do(self.room.stop())
 
+    # -- what is done --
+
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Publish(peer=peer, text=text, id=id):
-                    seq = self.log.seq_of(peer.source, id)
-                    if seq is not None and id is not None:
-                        self._do(self.room.repeated(peer, id, seq))
-                        continue
-                    if not self._now:
-                        now = datetime.now(timezone.utc)
-                        self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
-                    message = self.log.append(peer.name, text, self._now, id, peer.source)
-                    self._do(self.room.deliver(message))
+                case Publish():
+                    self._publish(action)
                 case Send(to=None, event=event):
                     self._fanout.everyone(event)
                     if self._fanout.full:
@@ -97,10 +122,10 @@ class OpenRoom:
                 case Enter(peer=peer, after=after, welcome=welcome):
                     self._fanout.enter(peer, after, welcome)
                 case Close(peer=peer, code=code, reason=reason):
-                    socket = self._sockets.pop(peer)
-                    socket.write(map(frame_of, self._fanout.leave(peer)))
-                    socket.close(code, reason)
-                    self._closed(socket, code)
+                    line = self._lines.pop(peer)
+                    line.write(map(self._encode, self._fanout.leave(peer)))
+                    line.close(code, reason)
+                    self._closed(line, code)
         if actions:
             self._schedule()
 
@@ -112,41 +137,33 @@ class OpenRoom:
     def flush(self) -> None:
         """End the turn: write to everyone what it owes them."""
         self._due = False
-        self._now = ""
         turn = self._fanout.turn()
         if turn:
-            frames: dict[Format, list[bytes]] = {}
-            for peer, socket in self._sockets.items():
+            frames: dict[Format, list[Frame]] = {}
+            for peer, line in self._lines.items():
                 if peer in turn.own:
                     continue
                 format = peer.entry.format
                 if format not in frames:
-                    frames[format] = [frame_of(payload) for payload in turn.common(format)]
-                socket.write(frames[format])
+                    frames[format] = list(map(self._encode, turn.common(format)))
+                line.write(frames[format])
         for peer, payloads in turn.own.items():
-            self._sockets[peer].write(map(frame_of, payloads))
+            self._give(peer, payloads)
         self._settle_flow()
         slow = self._feed() + self._fanout.overdue()
+        self._settle_flow()
         for peer in slow:
             self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
         if self._fanout.hungry():
             self._schedule()
 
     def _settle_flow(self) -> None:
-        """Tell the fan-out whose socket was paused or resumed."""
+        """Tell the fan-out whose connection was paused or resumed."""
         while self._flowing:
-            peer, socket = self._flowing.popitem()
-            if peer in self._sockets:
-                (self._fanout.stall if socket.paused else self._fanout.ready)(peer)
+            peer, line = self._flowing.popitem()
+            if peer in self._lines:
+                (self._fanout.stall if line.paused else self._fanout.ready)(peer)
 
-    def _feed(self) -> list[Peer]:
-        """Let those read on in the log who are behind, and return whom it left behind."""
-        lost: list[Peer] = []
-        for peer, seq in self._fanout.hungry():
-            if seq + 1 < self.log.first:
-                lost.append(peer)
-            else:
-                payloads = self._fanout.feed(peer, self.log.after(seq, CHUNK))
-                self._sockets[peer].write(map(frame_of, payloads))
-        self._settle_flow()
-        return lost
+    def _give(self, peer: Peer, payloads: Iterable[bytes]) -> None:
+        """Write payloads to one member."""
+        self._lines[peer].write(map(self._encode, payloads))

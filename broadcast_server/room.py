@@ -156,19 +156,8 @@ class Room:
             self._sessions[peer.entry.session] = peer
         if ghost is None:
             actions.append(Send(None, Joined(peer.name, len(self))))
-        peer.after, recovered, missed = self._resume(peer.entry)
-        welcome = Welcome(
-            room=self.name,
-            name=peer.name,
-            epoch=self.log.epoch,
-            seq=self.log.head,
-            recovered=recovered,
-            missed=missed,
-            count=len(self),
-            members=self._roster(ROSTER),
-        )
         # Everyone first, then the newcomer: it does not hear of its own coming.
-        return [*actions, Enter(peer, peer.after, welcome)]
+        return [*actions, self._welcome(peer)]
 
     def receive(self, peer: Peer, frame: str) -> list[Action]:
         """Do what a frame of *peer* asks for, line by line."""
@@ -242,6 +231,20 @@ class Room:
         self._sessions.clear()
         self._numbers.clear()
         return [Send(None, error), *closes]
+
+    def _welcome(self, peer: Peer) -> Enter:
+        peer.after, recovered, missed = self._resume(peer.entry)
+        welcome = Welcome(
+            room=self.name,
+            name=peer.name,
+            epoch=self.log.epoch,
+            seq=self.log.head,
+            recovered=recovered,
+            missed=missed,
+            count=len(self),
+            members=self._roster(ROSTER),
+        )
+        return Enter(peer, peer.after, welcome)
 
     def _roster(self, most: int) -> tuple[str, ...]:
         names: list[str] = []

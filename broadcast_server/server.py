@@ -8,15 +8,17 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import cast
 
 from .arrival import Arrival
-from .connection import Connection, Socket, Times
+from .connection import Connection, Socket, Times, frame_of
 from .entry import Entry
 from .history import BYTES, MESSAGES, Log
-from .openroom import OpenRoom
+from .openroom import CHUNK, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode
-from .room import Peer
+from .room import Peer, Publish, Room
 from .signals import on_signals
 
 log = logging.getLogger("broadcast_server")
@@ -45,6 +47,42 @@ class Settings:
     grace: float = 5.0
 
 
+class MemoryRoom(OpenRoom[bytes]):
+    """An open room whose log is in memory: what is published is numbered and back at once."""
+
+    def __init__(
+        self,
+        name: str,
+        log: Log,
+        max_message_bytes: int,
+        closed: Callable[[Line[bytes], CloseCode], None],
+    ) -> None:
+        super().__init__(Room(name, log, max_message_bytes), frame_of, closed)
+        self.log = log
+        self._now = ""  # of this turn
+
+    def _publish(self, what: Publish) -> None:
+        seq = self.log.seq_of(what.peer.source, what.id)
+        if seq is not None and what.id is not None:
+            self._do(self.room.repeated(what.peer, what.id, seq))
+            return
+        if not self._now:
+            now = datetime.now(timezone.utc)
+            self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
+        peer = what.peer
+        self.deliver(self.log.append(peer.name, what.text, self._now, what.id, peer.source))
+
+    def _feed(self) -> list[Peer]:
+        self._now = ""
+        lost: list[Peer] = []
+        for peer, seq in self._fanout.hungry():
+            if seq + 1 < self.log.first:
+                lost.append(peer)
+            else:
+                self._give(peer, self._fanout.feed(peer, self.log.after(seq, CHUNK)))
+        return lost
+
+
 class Server:
     """All rooms behind one address: the house of every connection."""
 
@@ -53,9 +91,9 @@ class Server:
         self.program = program
         self.times = settings.times
         self.origins = settings.origins
-        self._rooms: dict[str, OpenRoom] = {}
-        self._idle: dict[str, OpenRoom] = {}  # those that nobody is in, longest empty first
-        self._seats: dict[Socket, tuple[OpenRoom, Peer]] = {}
+        self._rooms: dict[str, MemoryRoom] = {}
+        self._idle: dict[str, MemoryRoom] = {}  # those that nobody is in, longest empty first
+        self._seats: dict[Socket, tuple[MemoryRoom, Peer]] = {}
         self._open: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         self._beat: asyncio.TimerHandle | None = None
@@ -124,7 +162,7 @@ class Server:
         room = self._rooms.get(entry.room) or self._idle.pop(entry.room, None)
         if room is None:
             settings = self.settings
-            room = OpenRoom(
+            room = MemoryRoom(
                 entry.room,
                 Log(settings.log_messages, settings.log_bytes),
                 settings.max_message_bytes,
@@ -162,13 +200,13 @@ class Server:
             self._report(peer, "left", room)
             self._tidy(room)
 
-    def _closed(self, socket: Socket, code: CloseCode) -> None:
-        """Note that a room closed *socket*."""
-        room, peer = self._seats.pop(socket)
+    def _closed(self, line: Line[bytes], code: CloseCode) -> None:
+        """Note that a room closed a socket."""
+        room, peer = self._seats.pop(cast(Socket, line))
         self._report(peer, "left", room, f"closed with {code.value} {code.name.lower()}")
         self._tidy(room)
 
-    def _tidy(self, room: OpenRoom) -> None:
+    def _tidy(self, room: MemoryRoom) -> None:
         """Put a room that nobody is in aside with its log, for those who come back."""
         if len(room.room):
             return
@@ -181,7 +219,7 @@ class Server:
     def _idle_bytes(self) -> int:
         return sum(room.log.bytes for room in self._idle.values())
 
-    def _report(self, peer: Peer, did: str, room: OpenRoom, how: str = "") -> None:
+    def _report(self, peer: Peer, did: str, room: MemoryRoom, how: str = "") -> None:
         here, everywhere = len(room.room), len(self._seats)
         clients = "1 client" if everywhere == 1 else f"{everywhere} clients"
         tail = f", {how}" if how else ""

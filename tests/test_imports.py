@@ -37,7 +37,7 @@ TABLE = {
     "exchange": "web",
     "connection": "entry protocol web",
     "arrival": "connection exchange web",
-    "openroom": "connection fanout history protocol room",
+    "openroom": "fanout protocol room",
     "server": "arrival connection entry exchange history openroom protocol room signals",
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
