@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from .fanout import Fanout
-from .protocol import CloseCode, Format, Head, Message
+from .protocol import CloseCode, Event, Format, Head, Message
 from .room import Action, Close, Enter, Peer, Publish, Room, Send
 
 CHUNK = 512
@@ -60,6 +60,10 @@ class OpenRoom(ABC, Generic[Frame]):
     @abstractmethod
     def _publish(self, what: Publish) -> None:
         """Log *what*, and let it come back to `deliver`, now or later."""
+
+    def _answer(self, peer: Peer, event: Event) -> None:
+        """Send *event* to one member, in its place among what it has caused before."""
+        self._fanout.only(peer, event)
 
     @abstractmethod
     def _feed(self) -> list[Peer]:
@@ -118,7 +122,7 @@ class OpenRoom(ABC, Generic[Frame]):
                     if self._fanout.full:
                         self.flush()
                 case Send(to=Peer() as peer, event=event):
-                    self._fanout.only(peer, event)
+                    self._answer(peer, event)
                 case Enter(peer=peer, after=after, welcome=welcome):
                     self._fanout.enter(peer, after, welcome)
                 case Close(peer=peer, code=code, reason=reason):
@@ -135,8 +139,16 @@ class OpenRoom(ABC, Generic[Frame]):
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """End the turn: write to everyone what it owes them."""
+        """End the turn, and see to those who are behind or too slow."""
         self._due = False
+        self._end_turn()
+        slow = self._feed() + self._fanout.overdue()
+        self._settle_flow()
+        for peer in slow:
+            self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
+
+    def _end_turn(self) -> None:
+        """Write to everyone what the turn owes them."""
         turn = self._fanout.turn()
         if turn:
             frames: dict[Format, list[Frame]] = {}
@@ -150,12 +162,6 @@ class OpenRoom(ABC, Generic[Frame]):
         for peer, payloads in turn.own.items():
             self._give(peer, payloads)
         self._settle_flow()
-        slow = self._feed() + self._fanout.overdue()
-        self._settle_flow()
-        for peer in slow:
-            self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
-        if self._fanout.hungry():
-            self._schedule()
 
     def _settle_flow(self) -> None:
         """Tell the fan-out whose connection was paused or resumed."""

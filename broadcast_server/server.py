@@ -80,6 +80,9 @@ class MemoryRoom(OpenRoom[bytes]):
                 lost.append(peer)
             else:
                 self._give(peer, self._fanout.feed(peer, self.log.after(seq, CHUNK)))
+        self._settle_flow()
+        if self._fanout.hungry():
+            self._schedule()
         return lost
 
 

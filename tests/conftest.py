@@ -6,9 +6,11 @@ import asyncio
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from houses import (
@@ -19,14 +21,15 @@ from houses import (
     serving,
     zipped,
 )
-from programs import Running, running
+from programs import Running, listening, running
 from wire import Wire
 
 from broadcast_server.server import Settings
 
+DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
-HOUSES = ("bare", "server", "installed", "zipapp")
-SERVED = HOUSES[1:]
+HOUSES = ("bare", "server", "installed", "zipapp", "daphne")
+SERVED = ("server", "installed", "zipapp")
 
 Play = Callable[[House], Awaitable[None]]
 Visit = Callable[[ServedHouse], Awaitable[None]]
@@ -46,6 +49,19 @@ class Processes:
             command = *program, "start", "--port", "0", *options
             self._running[key] = self._stack.enter_context(running(*command))
         return self._running[key].url
+
+    def hosted_url(self, options: tuple[str, ...]) -> str:
+        """Return the address of a site under Daphne, with an embedded database of its own."""
+        key = DAPHNE, options
+        if key not in self._running:
+            data = self._stack.enter_context(tempfile.TemporaryDirectory())
+            given: dict[str, Any] = {
+                "BROADCAST_" + flag.strip("-").replace("-", "_").upper(): value
+                for flag, value in zip(options[::2], options[1::2], strict=True)
+            }
+            site = running(*DAPHNE, BROADCAST_DATA=data, **given)
+            self._running[key] = self._stack.enter_context(site)
+        return listening(self._running[key])
 
     def stop(self) -> None:
         """Stop them all; none may have complained."""
@@ -101,6 +117,8 @@ class Player:
         settings = Settings(port=0, **given)  # type: ignore[arg-type]  # all of them are numbers
         if self.kind == "bare":
             await part(BareHouse(settings))
+        elif self.kind == "daphne":
+            await self._visit(self._processes.hosted_url(options), part)
         elif self.kind == "server":
             async with serving(settings) as server:
                 await self._visit(server.url, part)
@@ -127,7 +145,13 @@ def player(request: pytest.FixtureRequest, processes: Processes) -> Player:
     return Player(request.param, processes, request)
 
 
+@pytest.fixture(params=HOUSES[1:])
+def anywhere(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """Every house that has a socket, in turn."""
+    return Player(request.param, processes, request)
+
+
 @pytest.fixture(params=SERVED)
 def dialled(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """Every house that has a socket, in turn."""
+    """Every house whose sockets are our own, in turn."""
     return Player(request.param, processes, request)

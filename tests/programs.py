@@ -99,6 +99,15 @@ class Running:
         return code
 
 
+def listening(site: Running) -> str:
+    """Return where a site under Daphne listens."""
+    pattern = re.compile(r"Listening on TCP address (\S+:\d+)")
+    until(lambda: pattern.search(site.errors), "a site that listens")
+    found = pattern.search(site.errors)
+    assert found is not None
+    return f"ws://{found[1]}/"
+
+
 @contextmanager
 def running(
     *command: str, stdin: int | IO[bytes] | None = subprocess.PIPE, **environment: str

@@ -25,6 +25,7 @@ from broadcast_server.protocol import CloseCode
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(broadcast_server.__file__).parent
+SOURCES = [*PACKAGE.glob("*.py"), *ROOT.glob("django_site/*.py")]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
@@ -46,9 +47,10 @@ def test_every_close_code_is_told() -> None:
 
 def test_every_error_code_is_told() -> None:
     """Every error code that the code can send is in the protocol's document."""
-    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
     codes = set(re.findall(r'Error\(\s*"(\w+)"', source))
     codes |= set(re.findall(r'CloseCode\.\w+, "(\w+)"', source))
+    codes |= set(re.findall(r'expel\([^)]*, "(\w+)"', source))
     assert len(codes) > 10
     assert {code for code in codes if f"`{code}`" not in text("docs/protocol.md")} == set()
 
@@ -57,6 +59,7 @@ def test_every_error_code_is_told() -> None:
 def test_options_in_documents_exist(document: Path) -> None:
     """An option or variable that a document speaks of can be given."""
     shown = "".join(each.format_help() for each in commands())
+    shown += text("django_site/settings.py")
     ours = re.compile(
         r"broadcast-server(?:\.pyz)? (?:start|connect)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
     )

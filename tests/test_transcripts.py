@@ -22,6 +22,10 @@ def test_transcript(path: Path, player: Player) -> None:
     transcript = Transcript.read(path)
     if transcript.needs_socket and player.kind == "bare":
         pytest.skip("the bare room has no socket")
+    if path.stem == "not-utf-8" and player.kind == "daphne":
+        pytest.skip("autobahn drops a connection where websockets closes it with a code")
+    if "--log-messages" in transcript.options and player.kind == "daphne":
+        pytest.skip("the database keeps all")
     player.play(partial(play, transcript), transcript.options)
 
 

@@ -1,0 +1,1 @@
+"""The hosted house: the same room on Django Channels."""

@@ -1,0 +1,165 @@
+"""The consumer: one WebSocket under Channels, an adapter and no more.
+
+What is said is `broadcast_server.room`'s matter, and where it goes the node's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, cast
+
+from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from broadcast_server.entry import Entry, parse_entry
+from broadcast_server.protocol import SUBPROTOCOL, CloseCode, Error, Format, json_line, text_line
+from broadcast_server.room import Peer
+from broadcast_server.web import is_socket_path, origin_allowed
+
+from .node import Node
+from .nodes import nodes
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[dict[str, Any]], Awaitable[None]]
+
+BUFFER = 64 * 2**10
+"""So many characters may wait to be sent before a client counts as stalled."""
+
+
+class RoomConsumer(AsyncConsumer):
+    """One client. A task of its own sends, so that nobody waits for anybody."""
+
+    channel_layer_alias = ""  # none: the node listens for all
+
+    def __init__(self) -> None:
+        self.paused = False
+        self._node: Node | None = None
+        self._peer: Peer | None = None
+        self._token = secrets.token_hex(8)
+        self._queue: deque[dict[str, Any]] = deque()
+        self._waiting = 0  # characters in it
+        self._more = asyncio.Event()
+        self._closed = False
+        self._sending: asyncio.Task[None] | None = None
+
+    # -- what ASGI says --
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the connection to its end, however that comes: servers cancel, too."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._gone()
+            if self._sending is not None:
+                self._sending.cancel()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Take an event of the connection."""
+        match message["type"]:
+            case "websocket.connect":
+                await self._connect()
+            case "websocket.receive":
+                if self._node is not None:
+                    await self._node.room_to_say()
+                self._receive(message.get("text"))
+            case "websocket.disconnect":
+                raise StopConsumer
+
+    async def _connect(self) -> None:
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]
+        }
+        allowed = origin_allowed(headers, settings.BROADCAST_ALLOW_ORIGIN)
+        if not (allowed and is_socket_path(self.scope["path"])):
+            await self._tell({"type": "websocket.close"})  # which is a 403
+            return
+        as_json = SUBPROTOCOL in self.scope["subprotocols"]
+        format = Format.JSON if as_json else Format.TEXT
+        entry = parse_entry(self.scope["query_string"].decode("ascii", "replace"), format)
+        if isinstance(entry, Entry):
+            # In first and then accepted: who sees its handshake answered is in the room,
+            # as in the single file.
+            await self._come(entry)
+        else:
+            self._refuse(entry, CloseCode.REFUSED, format)
+        await self._tell(
+            {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if as_json else None}
+        )
+        self._sending = asyncio.ensure_future(self._send_all())
+
+    async def _come(self, entry: Entry) -> None:
+        try:
+            node = await nodes().get(entry.room)
+            self._peer = await node.come(entry, self._token, self)
+            self._node = node
+        except DatabaseError as error:
+            logger.warning("nobody can come in: %s", str(error).strip())
+            fault = Error("no_log", "the log does not answer")
+            self._refuse(fault, CloseCode.STOPPING, entry.format)
+
+    def _refuse(self, error: Error, code: CloseCode, format: Format) -> None:
+        line = json_line(error) if format is Format.JSON else text_line(error)
+        self.write([line or ""])
+        self.close(code, error.text)
+
+    def _receive(self, text: str | None) -> None:
+        if self._node is None or self._peer is None or self._closed:
+            return
+        if text is None:
+            fault = "binary frames are not understood"
+            self._node.expel(self._peer, CloseCode.FAULTS, "binary", fault)
+        else:
+            self._node.receive(self._peer, text)
+
+    def _gone(self) -> None:
+        if self._node is not None and self._peer is not None:
+            self._node.go(self._peer, self._token)
+        self._closed = True
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        await cast(Tell, self.base_send)(message)
+
+    # -- what the node says --
+
+    def write(self, frames: Iterable[str]) -> None:
+        """Send frames, as soon as they are taken."""
+        if self._closed:
+            return
+        for frame in frames:
+            self._queue.append({"type": "websocket.send", "text": frame})
+            self._waiting += len(frame)
+        self._more.set()
+        self._flow(self._waiting > BUFFER)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close, after what was written."""
+        if not self._closed:
+            self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
+            self._more.set()
+            self._gone()
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._queue:
+                message = self._queue.popleft()
+                self._waiting -= len(message.get("text", ""))
+                try:
+                    await self._tell(message)
+                except Exception:  # each server raises its own; the disconnect comes as well
+                    return
+            self._flow(False)
+
+    def _flow(self, paused: bool) -> None:
+        if paused != self.paused:
+            self.paused = paused
+            if self._node is not None and self._peer is not None:
+                self._node.flow(self._peer)

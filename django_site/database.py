@@ -1,0 +1,25 @@
+"""The database before anyone comes: our own file is made ready, any other is only checked."""
+
+from __future__ import annotations
+
+import sys
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+
+def prepare() -> None:
+    """See that the tables are there. Raises SystemExit with the command that would make them."""
+    if settings.EMBEDDED:
+        call_command("migrate", interactive=False, verbosity=0)
+    else:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if missing:
+            names = ", ".join(f"{each.app_label}.{each.name}" for each, _ in missing)
+            sys.exit(
+                f"{len(missing)} migrations are not applied ({names}): python manage.py migrate"
+            )
+    connection.close()

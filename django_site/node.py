@@ -1,0 +1,374 @@
+"""A node: one room in one process, kept in step with the others by the log.
+
+**The log is the truth, the channel layer is the doorbell.** What members say waits
+in the node's outbox; a turn's worth is logged in one transaction, then the bell is
+rung once. Every node of the room hears it, sees by the numbers what it has not
+read, and reads that from the log: the only way by which a message reaches anyone.
+The layer may drop, delay or die; a slow poll finds what the bell did not ring for.
+
+Who is here is read in the same way, by the version of the room's roster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import Error as DatabaseError
+
+from broadcast_server.entry import Entry
+from broadcast_server.names import name_key
+from broadcast_server.openroom import CHUNK, Line, OpenRoom
+from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Joined, Left, Message
+from broadcast_server.room import Action, Close, Peer, Publish, Room, Send
+
+from . import log, models, presence
+from .log import UNNAMED, Draft, Logged, State
+from .presence import Present
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000
+"""So many messages are logged in one transaction."""
+
+OUTBOX = 1000
+"""With so many messages that wait to be logged, the node takes no further frame."""
+
+PATIENCE = 0.5
+"""Seconds between two attempts at a database that does not answer."""
+
+
+class Reach:
+    """What a room needs to know of the log: how far this node has read it."""
+
+    first = 1  # the database keeps all
+
+    def __init__(self, epoch: str, head: int) -> None:
+        self.epoch = epoch
+        self.head = head
+
+
+class SharedRoom(Room):
+    """A room whose members are here and in other processes.
+
+    Names come from the roster that all share, and so does the news of who came
+    and left; the members that this room keeps are those of this process.
+    """
+
+    def __init__(self, name: str, reach: Reach, max_message_bytes: int) -> None:
+        super().__init__(name, reach, max_message_bytes)
+        self.tokens: dict[str, Peer] = {}
+        self._present: dict[int, Present] = {}
+
+    def __len__(self) -> int:
+        """Count those who are here, in all processes."""
+        return len(self._present)
+
+    def connect(self, peer: Peer) -> list[Action]:
+        """Let *peer* in, which has its name already."""
+        key = name_key(peer.name)
+        ghost = self._members.get(key)
+        actions = [] if ghost is None else self._replaced(ghost)
+        self._members[key] = peer
+        return [*actions, self._welcome(peer)]
+
+    def disconnect(self, peer: Peer) -> list[Action]:
+        """Forget *peer*; that it left is told when the roster says so."""
+        if peer in self:
+            del self._members[name_key(peer.name)]
+        return []
+
+    def arrive(self, present: Iterable[Present]) -> list[Action]:
+        """Tell who is new on the roster."""
+        actions: list[Action] = []
+        for each in present:
+            known = self._present.get(each.id)
+            self._present[each.id] = each
+            if known is None:
+                actions.append(Send(None, Joined(each.name, len(self))))
+            elif known.token != each.token and known.token in self.tokens:
+                ghost = self.tokens[known.token]
+                if ghost in self:
+                    actions += self._replaced(ghost)
+        return actions
+
+    def depart(self, present: Iterable[Present]) -> list[Action]:
+        """Tell who is on the roster no more."""
+        actions: list[Action] = []
+        for gone in self._present.keys() - {each.id for each in present}:
+            each = self._present.pop(gone)
+            peer = self.tokens.get(each.token)
+            if peer is not None and peer in self:
+                # Its process stood still for so long that it was taken for dead.
+                text = "the server lost sight of you"
+                actions += self.expel(peer, CloseCode.STOPPING, "lost_sight", text)
+            actions.append(Send(None, Left(each.name, len(self))))
+        return actions
+
+    def _replaced(self, ghost: Peer) -> list[Action]:
+        error = Error("replaced", "a newer connection of your session took your place")
+        del self._members[name_key(ghost.name)]
+        return [Send(ghost, error), Close(ghost, CloseCode.REPLACED, error.text)]
+
+    def _roster(self, most: int) -> tuple[str, ...]:
+        return tuple(each.name for each in itertools.islice(self._present.values(), most))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at the database found."""
+
+    logged: list[Logged]
+    state: State
+    messages: list[Message]
+    present: tuple[Present, ...] | None  # None if that is known already
+
+
+class Node(OpenRoom[str]):
+    """One room in one process."""
+
+    def __init__(self, row: models.Room, process: str, max_message_bytes: int) -> None:
+        self._reach = Reach(row.epoch, row.head)
+        self._shared = SharedRoom(row.name, self._reach, max_message_bytes)
+        super().__init__(self._shared, bytes.decode, self._forget)
+        self.key = row.pk
+        self._process = process
+        self._version = -1  # of the roster
+        # What members said, and between it what they alone are to get after its echo.
+        self._outbox: list[tuple[Peer, Draft | Event]] = []
+        self._pending: Counter[Peer] = Counter()  # drafts in it
+        self._answers: dict[int, list[tuple[Peer, Event]]] = {}  # by the number they follow
+        self._space = asyncio.Event()
+        self._leaving: list[str] = []
+        self._numbers = itertools.count()
+        self._read_all = False  # as of the last look
+        self._coming = 0
+        self._look = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._feeding: asyncio.Task[None] | None = None
+        self._tasks = [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._listen())]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody of this process is here or coming, and nothing is left to be done."""
+        busy = self._lines or self._coming or self._outbox or self._leaving
+        return not (busy or self._look.locked())
+
+    # -- members --
+
+    async def come(self, entry: Entry, token: str, line: Line[str]) -> Peer:
+        """Let someone in. Raises a database's error."""
+        self._coming += 1
+        try:
+            enter = database_sync_to_async(presence.enter)
+            name = await enter(self.key, entry, self._process, token)
+            peer = Peer(entry, entry.session or f"#{token}", name)
+            self._shared.tokens[token] = peer
+            # So that the roster has it, and that its cursor is not ahead of us.
+            await self._once()
+            while not (self._read_all or self._reached(entry.since)):
+                await self._once()
+            self.enter(peer, line)
+        except BaseException:  # cancelled, too: it may be on the roster already
+            self._leaving.append(token)
+            self._wake.set()
+            raise
+        finally:
+            self._coming -= 1
+        await self._ring()
+        return peer
+
+    def _reached(self, since: Cursor | None) -> bool:
+        here = since is not None and since.epoch == self._reach.epoch
+        return not here or (since is not None and since.seq <= self._reach.head)
+
+    def go(self, peer: Peer, token: str) -> None:
+        """Take someone out, whose connection is gone."""
+        self.leave(peer)
+        self._shared.tokens.pop(token, None)
+        self._leaving.append(token)
+        self._wake.set()
+
+    def wake(self, state: State) -> None:
+        """Look at the log, if *state* shows that there is something to see."""
+        if state.head != self._reach.head or state.roster != self._version:
+            self._wake.set()
+
+    async def end(self) -> None:
+        """Stop the node's tasks."""
+        tasks = [*self._tasks, *([self._feeding] if self._feeding else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, line: Line[str], code: CloseCode) -> None:
+        """Do nothing: a connection that is closed comes to `go` by itself."""
+
+    # -- what is said --
+
+    async def room_to_say(self) -> None:
+        """Wait until the outbox takes more: whoever says much waits, and nobody else."""
+        while len(self._outbox) >= OUTBOX:
+            self._space.clear()
+            await self._space.wait()
+
+    def _publish(self, what: Publish) -> None:
+        source, client_id = what.peer.source, what.id
+        if client_id is None:  # so that it is logged once, even if a commit's answer is lost
+            source, client_id = UNNAMED + source, f"{self._process}{next(self._numbers)}"
+        draft = Draft(what.peer.name, what.text, source, client_id)
+        self._outbox.append((what.peer, draft))
+        self._pending[what.peer] += 1
+        self._wake.set()
+
+    def _answer(self, peer: Peer, event: Event) -> None:
+        if self._pending[peer]:
+            self._outbox.append((peer, event))
+        elif peer in self._lines:
+            self._fanout.only(peer, event)
+
+    async def _work(self) -> None:
+        """Look at the database whenever there is a reason, until the end."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                if await self._once():
+                    await self._ring()
+            except DatabaseError as error:
+                logger.warning("the log does not answer: %s", str(error).strip())
+                await asyncio.sleep(PATIENCE)
+                self._wake.set()
+
+    async def _once(self) -> bool:
+        """Log what waits, read what is new, and tell the members. True if we changed anything."""
+        async with self._look:
+            batch = self._outbox[:BATCH]
+            # Who leaves has said its last words first.
+            leaving = self._leaving[:] if len(batch) == len(self._outbox) else []
+            drafts = [each for _, each in batch if isinstance(each, Draft)]
+            seen = await database_sync_to_async(self._see)(drafts, leaving)
+            del self._outbox[: len(batch)]
+            del self._leaving[: len(leaving)]
+            self._space.set()
+            self._take(seen, batch)
+        self._read_all = self._reach.head >= seen.state.head
+        if self._outbox or self._leaving or not self._read_all:
+            self._wake.set()
+        return bool(drafts or leaving)
+
+    def _see(self, drafts: list[Draft], leaving: list[str]) -> Seen:
+        """Do all that blocks, in a thread."""
+        logged = log.append(self.key, drafts) if drafts else []
+        if leaving:
+            presence.leave(self.key, leaving)
+        state = log.state([self.key])[self.key]
+        messages: list[Message] = []
+        if state.head > self._reach.head:
+            messages = log.read(self.key, self._reach.head, BATCH)
+        new = state.roster != self._version
+        return Seen(logged, state, messages, presence.present(self.key) if new else None)
+
+    def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Event]]) -> None:
+        """Tell the members: who came, what was said, and who left, in this order."""
+        if seen.present is not None:
+            self._do(self._shared.arrive(seen.present))
+        self._file(batch, seen.logged)
+        self._give_answers(self._reach.head)
+        for message in seen.messages:
+            self._reach.head = message.seq
+            self.deliver(message)
+            self._give_answers(message.seq)
+        if seen.present is not None:
+            self._do(self._shared.depart(seen.present))
+            self._version = seen.state.roster
+
+    def _file(self, batch: list[tuple[Peer, Draft | Event]], logged: list[Logged]) -> None:
+        """Put answers to the numbers that they follow."""
+        numbers = iter(logged)
+        last: dict[Peer, int] = {}
+        for peer, each in batch:
+            if not isinstance(each, Draft):
+                self._answers.setdefault(last.get(peer, 0), []).append((peer, each))
+                continue
+            self._pending[peer] -= 1
+            number = next(numbers)
+            last[peer] = number.seq
+            if number.before and not each.source.startswith(UNNAMED):
+                for action in self.room.repeated(peer, each.client_id, number.seq):
+                    if isinstance(action, Send):
+                        self._answers.setdefault(number.seq, []).append((peer, action.event))
+        self._pending = +self._pending  # without those who have none
+
+    def _give_answers(self, head: int) -> None:
+        """Send the answers whose turn has come, now that everything up to *head* was said."""
+        for number in sorted(number for number in self._answers if number <= head):
+            for peer, event in self._answers.pop(number):
+                if peer in self._lines:
+                    self._fanout.only(peer, event)
+                    self._schedule()
+
+    # -- those who are behind --
+
+    def _feed(self) -> list[Peer]:
+        if self._fanout.hungry() and (self._feeding is None or self._feeding.done()):
+            self._feeding = asyncio.ensure_future(self._feed_all())
+        return []
+
+    async def _feed_all(self) -> None:
+        while hungry := self._fanout.hungry():
+            for after in {seq for _, seq in hungry}:
+                try:
+                    page = await database_sync_to_async(log.read)(self.key, after, CHUNK)
+                except DatabaseError:
+                    await asyncio.sleep(PATIENCE)
+                    continue
+                self._end_turn()
+                # What this node has not read yet comes to them as to everyone.
+                page = [message for message in page if message.seq <= self._reach.head]
+                for peer, seq in self._fanout.hungry():
+                    if seq == after:
+                        self._give(peer, self._fanout.feed(peer, page))
+                self._settle_flow()
+
+    # -- the bell --
+
+    async def _ring(self) -> None:
+        layer = get_channel_layer()
+        if layer is None:
+            return
+        state = {"head": self._reach.head, "roster": self._version}
+        try:
+            await layer.group_send(self._group, {"type": "ring", **state})
+        except Exception as error:  # whatever the layer's client raises: the poll finds it
+            logger.warning("the bell does not ring: %s", error)
+
+    async def _listen(self) -> None:
+        layer = get_channel_layer()
+        if layer is None:
+            return
+        while True:
+            try:
+                channel = await layer.new_channel()
+                await layer.group_add(self._group, channel)
+                with suppress(asyncio.CancelledError):
+                    while True:
+                        message: dict[str, Any] = await layer.receive(channel)
+                        self.wake(State(message["head"], message["roster"]))
+                await layer.group_discard(self._group, channel)
+                return
+            except Exception as error:  # the same
+                logger.warning("the bell is not heard: %s", error)
+                await asyncio.sleep(PATIENCE)
+
+    @property
+    def _group(self) -> str:
+        return f"broadcast.{self.key}"

@@ -1,0 +1,101 @@
+"""The nodes of this process: made when someone comes, ended when nobody is here.
+
+They share what is one a process: its signs of life, the slow poll of the log, and
+the heads that show the clients that a quiet room is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from weakref import WeakKeyDictionary
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from . import log, presence
+from .node import Node
+
+logger = logging.getLogger(__name__)
+
+POLL = 1.0
+"""Seconds between two looks at the log for what the bell did not ring for."""
+
+HEAD = 25.0
+"""Seconds between two heads."""
+
+
+class Nodes:
+    """All nodes of one process."""
+
+    def __init__(self) -> None:
+        self.process = secrets.token_hex(8)
+        self._nodes: dict[str, Node] = {}
+        self._opening = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
+
+    async def get(self, name: str) -> Node:
+        """Return the node of a room. Raises a database's error."""
+        async with self._opening:
+            if not self._tasks:
+                await database_sync_to_async(presence.beat)(self.process)
+                jobs = (POLL, self._poll), (presence.BEAT, self._beat), (HEAD, self._heads)
+                self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
+            if name not in self._nodes:
+                row = await database_sync_to_async(log.open_room)(name)
+                self._nodes[name] = Node(row, self.process, settings.BROADCAST_MAX_MESSAGE_BYTES)
+            return self._nodes[name]
+
+    async def stop(self) -> None:
+        """Tell everyone that the server stops, close them, and leave no trace."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for node in self._nodes.values():
+            node.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for node in self._nodes.values():
+            await node.end()
+        with contextlib.suppress(DatabaseError):  # the others will find out
+            await database_sync_to_async(presence.end)(self.process)
+
+    async def _poll(self) -> None:
+        async with self._opening:  # nobody comes while we look for whom nobody is with
+            for name in [name for name, node in self._nodes.items() if node.idle]:
+                await self._nodes.pop(name).end()
+        keys = {node.key: node for node in self._nodes.values()}
+        if keys:
+            states = await database_sync_to_async(log.state)(list(keys))
+            for key, state in states.items():
+                keys[key].wake(state)
+
+    async def _beat(self) -> None:
+        await database_sync_to_async(presence.beat)(self.process)
+
+    async def _heads(self) -> None:
+        for node in self._nodes.values():
+            node.head()
+
+
+async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await do()
+        except DatabaseError as error:
+            logger.warning("the database does not answer: %s", str(error).strip())
+
+
+_running: WeakKeyDictionary[asyncio.AbstractEventLoop, Nodes] = WeakKeyDictionary()
+
+
+def nodes() -> Nodes:
+    """Return the nodes of the running loop, of which a process has one."""
+    return _running.setdefault(asyncio.get_running_loop(), Nodes())

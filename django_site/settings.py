@@ -1,0 +1,70 @@
+"""The settings, from the environment: everything has a default for one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environ
+
+env = environ.Env()
+
+DEBUG = env.bool("DEBUG", default=True)
+DATA = Path(env.str("BROADCAST_DATA", default=".")).resolve()
+
+# Without DEBUG there is no default: a secret that everyone knows is none.
+INSECURE = {"default": "for development only"} if DEBUG else {}
+SECRET_KEY = env.str("SECRET_KEY", **INSECURE)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"] if DEBUG else [])
+
+BROADCAST_MAX_MESSAGE_BYTES = env.int("BROADCAST_MAX_MESSAGE_BYTES", default=4096)
+BROADCAST_ALLOW_ORIGIN = frozenset(
+    each.lower() for each in env.list("BROADCAST_ALLOW_ORIGIN", default=[])
+)
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django_site.apps.SiteConfig",
+]
+MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+ROOT_URLCONF = "django_site.urls"
+ASGI_APPLICATION = "django_site.asgi.application"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+EMBEDDED = "DATABASE_URL" not in env.ENVIRON
+"""Whether the database is our own file, which we make and migrate ourselves."""
+
+if EMBEDDED:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(DATA / "broadcast.sqlite3"),
+            "OPTIONS": {
+                # A transaction that begins by reading could not go on to write when
+                # another process did meanwhile.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+        }
+    }
+else:
+    DATABASES = {"default": env.db("DATABASE_URL")}
+
+if "REDIS_URL" in env.ENVIRON:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [env.str("REDIS_URL")]},
+        }
+    }
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {"django_site": {"handlers": ["console"], "level": "INFO"}},
+}

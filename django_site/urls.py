@@ -1,0 +1,28 @@
+"""What there is over HTTP: the same answers as in the single file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import re_path
+
+from broadcast_server.web import answer
+
+
+class Here:
+    """What the answers need to know of this site, which runs from an installation."""
+
+    program: Path | None = None
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """Answer a request."""
+    found = answer(Here(), request.method or "", request.get_full_path())
+    response = HttpResponse(b"".join(found.body), status=found.status, content_type=found.type)
+    for name, value in found.headers:
+        response[name] = value
+    return response
+
+
+urlpatterns = [re_path("", page)]

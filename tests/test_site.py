@@ -1,0 +1,297 @@
+"""The hosted site: the consumer, the log as the truth, and more than one process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import django
+import pytest
+from conftest import DAPHNE, ROOT
+from houses import ServedHouse
+from programs import Running, listening, running
+
+# Before Django is set up, which reads it once.
+_DATA = tempfile.TemporaryDirectory()
+os.environ["BROADCAST_DATA"] = _DATA.name
+os.environ["DJANGO_SETTINGS_MODULE"] = "django_site.settings"
+django.setup()
+
+from channels.testing import WebsocketCommunicator  # noqa: E402  # it needs the settings
+from django.test import override_settings  # noqa: E402  # the same
+
+from django_site import log, models, presence  # noqa: E402  # the same
+from django_site.asgi import application  # noqa: E402  # the same
+from django_site.nodes import nodes  # noqa: E402  # the same
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data() -> Iterator[None]:
+    """A database that is gone afterwards."""
+    yield
+    _DATA.cleanup()
+
+
+@asynccontextmanager
+async def visitor(
+    target: str, *, as_json: bool = False, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> AsyncIterator[WebsocketCommunicator]:
+    """Let someone in."""
+    subprotocols = ["broadcast.v1.json"] if as_json else []
+    one = WebsocketCommunicator(application, target, list(headers), subprotocols)
+    connected, subprotocol = await one.connect(timeout=10)
+    assert (connected, subprotocol) == (True, "broadcast.v1.json" if as_json else None)
+    try:
+        yield one
+    finally:
+        await one.disconnect()
+
+
+def play(part: object) -> None:
+    """Run *part*, and end this loop's nodes after it."""
+
+    async def whole() -> None:
+        try:
+            await part()  # type: ignore[operator]  # it is a coroutine function
+        finally:
+            await nodes().stop()
+
+    asyncio.run(whole())
+
+
+# -- the consumer --
+
+
+def test_a_conversation() -> None:
+    """Two clients of the consumer, one in each format, hear each other."""
+
+    async def part() -> None:
+        async with visitor("/?name=alice&room=talk") as alice:
+            async with visitor("/?name=bob&room=talk", as_json=True) as bob:
+                welcome = json.loads(await bob.receive_from())
+                assert welcome["members"] == ["alice", "bob"]
+                assert await alice.receive_from() == "bob joined the chat"
+                await bob.send_to('{"type":"say","text":"hi","id":"1"}')
+                assert await alice.receive_from() == "bob: hi"
+                echo = json.loads(await bob.receive_from())
+                assert (echo["seq"], echo["text"], echo["id"]) == (1, "hi", "1")
+            assert await alice.receive_from() == "bob left the chat"
+
+    play(part)
+
+
+def test_binary_is_a_fault() -> None:
+    """A binary frame gets an error, and the code 4502."""
+
+    async def part() -> None:
+        async with visitor("/?name=alice&room=binary") as alice:
+            await alice.send_to(bytes_data=b"hi")
+            assert await alice.receive_from() == "* binary frames are not understood"
+            assert await alice.receive_output() == {
+                "type": "websocket.close",
+                "code": 4502,
+                "reason": "binary frames are not understood",
+            }
+
+    play(part)
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [(b"http://here", True), (b"http://elsewhere", False), (b"http://friend", True)],
+)
+def test_origin(origin: bytes, allowed: bool) -> None:
+    """A foreign page is refused before it is accepted, which is a 403."""
+
+    async def part() -> None:
+        headers = [(b"host", b"here"), (b"origin", origin)]
+        one = WebsocketCommunicator(application, "/?name=alice&room=origin", headers)
+        assert (await one.connect(timeout=10))[0] is allowed
+        await one.disconnect()
+
+    with override_settings(BROADCAST_ALLOW_ORIGIN=frozenset({"http://friend"})):
+        play(part)
+
+
+def test_stopping_closes_everyone() -> None:
+    """When the site stops everyone is told so, closed with 4001, and on no roster any more."""
+
+    async def part() -> None:
+        async with visitor("/?name=alice&room=stop") as alice:
+            await nodes().stop()
+            assert await alice.receive_from() == "* the server is stopping"
+            assert (await alice.receive_output())["code"] == 4001
+        left = await asyncio.to_thread(models.Member.objects.filter(room__name="stop").count)
+        assert left == 0
+
+    play(part)
+
+
+# -- the log --
+
+
+def test_a_draft_is_logged_once() -> None:
+    """Numbers have no gaps, and a draft that comes again has the number that it had."""
+    room = log.open_room("drafts").pk
+    one, two = log.Draft("bob", "one", "s", "1"), log.Draft("bob", "two", "s", "2")
+    assert log.append(room, [one, two, one]) == [
+        log.Logged(1, before=False),
+        log.Logged(2, before=False),
+        log.Logged(1, before=True),
+    ]
+    assert log.append(room, [two]) == [log.Logged(2, before=True)]
+    assert [(each.seq, each.text) for each in log.read(room, 0, 10)] == [(1, "one"), (2, "two")]
+    assert [each.seq for each in log.read(room, 1, 10)] == [2]
+
+
+# -- presence --
+
+
+def test_members_of_a_dead_process_are_taken_out() -> None:
+    """A process without a sign of life loses its members to whoever looks next."""
+    room = log.open_room("ghosts").pk
+    from broadcast_server.entry import Entry
+
+    presence.beat("dying")
+    presence.beat("living")
+    assert presence.enter(room, Entry(name="bob"), "dying", "t1") == "bob"
+    assert presence.enter(room, Entry(name="bob"), "living", "t2") == "bob-2"
+    version = log.state([room])[room].roster
+    long_ago = datetime.now(timezone.utc) - timedelta(seconds=presence.DEAD + 1)
+    models.Process.objects.filter(pk="dying").update(seen=long_ago)
+    presence.beat("living")
+    assert [each.name for each in presence.present(room)] == ["bob-2"]
+    assert log.state([room])[room].roster > version
+
+
+# -- processes --
+
+
+def test_two_processes_are_one_room(tmp_path: Path) -> None:
+    """Without any bell between them, two processes have one order, one roster and unique names."""
+    with ExitStack() as both:
+        sites = [both.enter_context(running(*DAPHNE, BROADCAST_DATA=str(tmp_path)))]
+        listening(sites[0])  # it makes the database
+        sites.append(both.enter_context(running(*DAPHNE, BROADCAST_DATA=str(tmp_path))))
+        urls = [listening(site) for site in sites]
+
+        async def part() -> None:
+            houses = [ServedHouse(url) for url in urls]
+            one = await houses[0].open("/?name=bob", as_json=True)
+            two = await houses[1].open("/?name=bob", as_json=True)
+            assert json.loads(await one.line())["name"] == "bob"
+            welcome = json.loads(await two.line())
+            assert (welcome["name"], welcome["members"]) == ("bob-2", ["bob", "bob-2"])
+            assert json.loads(await one.line()) == {"type": "joined", "name": "bob-2", "count": 2}
+            for number in range(50):
+                say = json.dumps({"type": "say", "text": str(number)})
+                await (one if number % 2 else two).send(say)
+            heard = [[json.loads(await each.line()) for _ in range(50)] for each in (one, two)]
+            assert heard[0] == heard[1]
+            assert [each["seq"] for each in heard[0]] == list(range(1, 51))
+            await two.vanish()
+            assert json.loads(await one.line()) == {"type": "left", "name": "bob-2", "count": 1}
+            await houses[0].close()
+
+        asyncio.run(part())
+        for site in sites:
+            assert site.signal(signal.SIGTERM) == 0
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    """After kill -9 and a start, the log, its epoch and what it knew of ids are still there."""
+
+    async def before(site: Running) -> str:
+        house = ServedHouse(listening(site))
+        bob = await house.open("/?name=bob&session=0123456789abcdef", as_json=True)
+        epoch = str(json.loads(await bob.line())["epoch"])
+        await bob.send('{"type":"say","text":"one","id":"1"}')
+        assert json.loads(await bob.line())["seq"] == 1
+        site.process.kill()
+        site.process.wait()
+        await bob.close()
+        return epoch
+
+    async def after(url: str, epoch: str) -> None:
+        house = ServedHouse(url)
+        target = f"/?name=bob&session=0123456789abcdef&since={epoch}.0"
+        bob = await house.open(target, as_json=True)
+        welcome = json.loads(await bob.line())
+        assert (welcome["epoch"], welcome["recovered"], welcome["seq"]) == (epoch, True, 1)
+        assert (welcome["name"], welcome["count"]) == ("bob", 1), "its ghost was replaced"
+        assert json.loads(await bob.line())["text"] == "one"
+        await bob.send('{"type":"say","text":"one","id":"1"}')
+        await bob.send('{"type":"say","text":"two","id":"2"}')
+        assert json.loads(await bob.line())["seq"] == 2
+        await house.close()
+
+    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+        epoch = asyncio.run(before(site))
+    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+        asyncio.run(after(listening(site), epoch))
+        assert site.signal(signal.SIGINT) == 0
+
+
+def test_ctrl_c_says_goodbye(tmp_path: Path) -> None:
+    """Daphne, told to stop, closes every client with 4001 and says why."""
+    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+
+        async def part() -> None:
+            bob = await ServedHouse(listening(site)).open("/?name=bob", as_json=False)
+            site.process.send_signal(signal.SIGINT)
+            assert await bob.line() == "* the server is stopping"
+            with pytest.raises(EOFError, match="4001"):
+                await bob.line()
+            await bob.close()
+
+        asyncio.run(part())
+        assert site.wait() == 0
+
+
+# -- settings --
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Django's command line."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **variables},
+        timeout=60,
+    )
+
+
+def test_without_debug_a_secret_is_needed() -> None:
+    """With DEBUG off and no SECRET_KEY nothing starts."""
+    done = manage("check", DEBUG="no")
+    assert done.returncode != 0
+    assert "SECRET_KEY" in done.stderr
+
+
+def test_models_and_migrations_agree(tmp_path: Path) -> None:
+    """No change of the tables is without its migration."""
+    done = manage("makemigrations", "--check", "--dry-run", BROADCAST_DATA=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_configured_database_is_not_migrated(tmp_path: Path) -> None:
+    """A database that is not ours to make is refused with the command that would."""
+    url = f"sqlite:///{tmp_path / 'theirs.sqlite3'}"
+    with running(*DAPHNE, DATABASE_URL=url) as site:
+        assert site.process.wait(60) == 1
+        assert site.errors.splitlines()[-1].endswith("python manage.py migrate")
+    assert manage("migrate", DATABASE_URL=url).returncode == 0
+    with running(*DAPHNE, DATABASE_URL=url) as site:
+        assert listening(site)
+        assert site.signal(signal.SIGTERM) == 0
