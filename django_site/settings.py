@@ -66,5 +66,10 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"django_site": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "django_site": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        # It logs a traceback for each attempt to reach a Redis that is away. The node
+        # says in a line that the bell does not ring.
+        "channels_redis": {"level": "CRITICAL"},
+    },
 }

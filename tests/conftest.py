@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -22,17 +23,32 @@ from houses import (
     zipped,
 )
 from programs import Running, listening, running
+from services import postgresql, redis_server
 from wire import Wire
 
 from broadcast_server.server import Settings
 
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
-HOUSES = ("bare", "server", "installed", "zipapp", "daphne")
+HOUSES = ("bare", "server", "installed", "zipapp", "daphne", "cluster")
 SERVED = ("server", "installed", "zipapp")
 
 Play = Callable[[House], Awaitable[None]]
 Visit = Callable[[ServedHouse], Awaitable[None]]
+
+
+def variables(options: tuple[str, ...]) -> dict[str, Any]:
+    """Return options of ``start`` as the environment that a site reads."""
+    return {
+        "BROADCAST_" + flag.strip("-").replace("-", "_").upper(): value
+        for flag, value in zip(options[::2], options[1::2], strict=True)
+    }
+
+
+def migrate(**environment: str) -> None:
+    """Make the tables of a database that is not embedded."""
+    command = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
+    subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=60)
 
 
 class Processes:
@@ -40,6 +56,7 @@ class Processes:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        self._services: dict[str, Any] = {}
         self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Running] = {}
 
     def url(self, program: tuple[str, ...], options: tuple[str, ...]) -> str:
@@ -55,13 +72,26 @@ class Processes:
         key = DAPHNE, options
         if key not in self._running:
             data = self._stack.enter_context(tempfile.TemporaryDirectory())
-            given: dict[str, Any] = {
-                "BROADCAST_" + flag.strip("-").replace("-", "_").upper(): value
-                for flag, value in zip(options[::2], options[1::2], strict=True)
-            }
-            site = running(*DAPHNE, BROADCAST_DATA=data, **given)
+            site = running(*DAPHNE, BROADCAST_DATA=data, **variables(options))
             self._running[key] = self._stack.enter_context(site)
         return listening(self._running[key])
+
+    def cluster_urls(self, options: tuple[str, ...]) -> list[str]:
+        """Return the addresses of two sites on one Redis and one PostgreSQL."""
+        if not self._services:
+            redis = self._stack.enter_context(redis_server())
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            url = self._stack.enter_context(postgresql(folder / "postgresql"))
+            self._services = {"REDIS_URL": redis.url, "DATABASE_URL": url}
+            migrate(**self._services)
+        urls = []
+        for place in ("one", "two"):
+            key = (*DAPHNE, place), options
+            if key not in self._running:
+                site = running(*DAPHNE, **self._services, **variables(options))
+                self._running[key] = self._stack.enter_context(site)
+            urls.append(listening(self._running[key]))
+        return urls
 
     def stop(self) -> None:
         """Stop them all; none may have complained."""
@@ -117,16 +147,18 @@ class Player:
         settings = Settings(port=0, **given)  # type: ignore[arg-type]  # all of them are numbers
         if self.kind == "bare":
             await part(BareHouse(settings))
+        elif self.kind == "cluster":
+            await self._visit(self._processes.cluster_urls(options), part)
         elif self.kind == "daphne":
-            await self._visit(self._processes.hosted_url(options), part)
+            await self._visit([self._processes.hosted_url(options)], part)
         elif self.kind == "server":
             async with serving(settings) as server:
-                await self._visit(server.url, part)
+                await self._visit([server.url], part)
         else:
-            await self._visit(self._processes.url(self._program(), options), part)
+            await self._visit([self._processes.url(self._program(), options)], part)
 
-    async def _visit(self, url: str, part: Play) -> None:
-        house = ServedHouse(url)
+    async def _visit(self, urls: list[str], part: Play) -> None:
+        house = ServedHouse(*urls)
         try:
             await part(house)
         finally:

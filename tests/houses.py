@@ -8,6 +8,7 @@ of them is wrong.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import sys
 from abc import ABC, abstractmethod
@@ -195,13 +196,15 @@ class SocketVisitor(Visitor):
 class ServedHouse(House):
     """A server somewhere."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *others: str) -> None:
         self.url = url
+        # Of a house of several processes, each visitor comes to the next.
+        self._urls = itertools.cycle([url, *others])
         self._visitors: list[SocketVisitor] = []
 
     async def open(self, target: str, *, as_json: bool) -> SocketVisitor:
         socket = await connect(
-            self.url.rstrip("/") + target,
+            next(self._urls).rstrip("/") + target,
             subprotocols=[Subprotocol(SUBPROTOCOL)] if as_json else None,
             compression=None,
             proxy=None,

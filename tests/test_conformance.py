@@ -77,7 +77,7 @@ def test_the_socket_is_at_slash(dialled: Player) -> None:
     dialled.visit(part)
 
 
-def test_an_unknown_subprotocol_is_text(dialled: Player) -> None:
+def test_an_unknown_subprotocol_is_text(anywhere: Player) -> None:
     """A client that offers other subprotocols than ours speaks text."""
 
     async def part(house: ServedHouse) -> None:
@@ -85,7 +85,7 @@ def test_an_unknown_subprotocol_is_text(dialled: Player) -> None:
         wire.frame(TEXT, b"hi")
         assert await wire.got() == (TEXT, b"a: hi")
 
-    dialled.visit(part)
+    anywhere.visit(part)
 
 
 # -- frames ---------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_byte_at_a_time(dialled: Player) -> None:
     dialled.visit(part)
 
 
-def test_fragments_make_one_message(dialled: Player) -> None:
+def test_fragments_make_one_message(anywhere: Player) -> None:
     """A fragmented message is put together, with pings answered in the middle of it."""
 
     async def part(house: ServedHouse) -> None:
@@ -142,7 +142,7 @@ def test_fragments_make_one_message(dialled: Player) -> None:
         wire.frame(TEXT, b"next")
         assert await wire.got() == (TEXT, b"bob: next")
 
-    dialled.visit(part)
+    anywhere.visit(part)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_close_is_answered(dialled: Player) -> None:
     dialled.visit(part)
 
 
-def test_last_words_are_heard(dialled: Player) -> None:
+def test_last_words_are_heard(anywhere: Player) -> None:
     """What was said before a close, even in its packet, reaches everyone else."""
 
     async def part(house: ServedHouse) -> None:
@@ -216,7 +216,7 @@ def test_last_words_are_heard(dialled: Player) -> None:
         lines = [await alice.line() for _ in range(3)]
         assert lines == ["bob joined the chat", "bob: hi", "bob left the chat"]
 
-    dialled.visit(part)
+    anywhere.visit(part)
 
 
 def test_a_wss_client_is_not_left_waiting(dialled: Player) -> None:
