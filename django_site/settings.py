@@ -25,7 +25,25 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django_site.apps.SiteConfig",
 ]
-MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+# Without DEBUG the site is one of the internet, and so behind TLS.
+TLS = env.bool("BROADCAST_TLS", default=not DEBUG)
+SECURE_SSL_REDIRECT = TLS
+SECURE_HSTS_SECONDS = 3600 if TLS else 0
+SESSION_COOKIE_SECURE = TLS
+CSRF_COOKIE_SECURE = TLS
+X_FRAME_OPTIONS = "DENY"
+if env.bool("BROADCAST_TRUSTED_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Of subdomains, and of a browser's list for all times, the owner of the domain decides.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
 ROOT_URLCONF = "django_site.urls"
 ASGI_APPLICATION = "django_site.asgi.application"
 USE_TZ = True

@@ -30,7 +30,8 @@ from broadcast_server.server import Settings
 
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
-HOUSES = ("bare", "server", "installed", "zipapp", "daphne", "cluster")
+UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
+HOUSES = ("bare", "server", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 SERVED = ("server", "installed", "zipapp")
 
 Play = Callable[[House], Awaitable[None]]
@@ -67,12 +68,12 @@ class Processes:
             self._running[key] = self._stack.enter_context(running(*command))
         return self._running[key].url
 
-    def hosted_url(self, options: tuple[str, ...]) -> str:
-        """Return the address of a site under Daphne, with an embedded database of its own."""
-        key = DAPHNE, options
+    def hosted_url(self, command: tuple[str, ...], options: tuple[str, ...]) -> str:
+        """Return the address of a site that *command* serves, with a database of its own."""
+        key = command, options
         if key not in self._running:
             data = self._stack.enter_context(tempfile.TemporaryDirectory())
-            site = running(*DAPHNE, BROADCAST_DATA=data, **variables(options))
+            site = running(*command, BROADCAST_DATA=data, **variables(options))
             self._running[key] = self._stack.enter_context(site)
         return listening(self._running[key])
 
@@ -95,8 +96,10 @@ class Processes:
 
     def stop(self) -> None:
         """Stop them all; none may have complained."""
-        for server in self._running.values():
-            assert server.signal(signal.SIGTERM) == 0
+        for (command, _), server in self._running.items():
+            # uvicorn ends itself by the signal, when it is done.
+            wanted = -signal.SIGTERM if command == UVICORN else 0
+            assert server.signal(signal.SIGTERM) == wanted
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +152,9 @@ class Player:
             await part(BareHouse(settings))
         elif self.kind == "cluster":
             await self._visit(self._processes.cluster_urls(options), part)
-        elif self.kind == "daphne":
-            await self._visit([self._processes.hosted_url(options)], part)
+        elif self.kind in ("daphne", "uvicorn"):
+            command = DAPHNE if self.kind == "daphne" else UVICORN
+            await self._visit([self._processes.hosted_url(command, options)], part)
         elif self.kind == "server":
             async with serving(settings) as server:
                 await self._visit([server.url], part)

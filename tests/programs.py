@@ -100,8 +100,8 @@ class Running:
 
 
 def listening(site: Running) -> str:
-    """Return where a site under Daphne listens."""
-    pattern = re.compile(r"Listening on TCP address (\S+:\d+)")
+    """Return where a site under Daphne or uvicorn listens."""
+    pattern = re.compile(r"(?:Listening on TCP address |running on http://)(\S+:\d+)")
     until(lambda: pattern.search(site.errors), "a site that listens")
     found = pattern.search(site.errors)
     assert found is not None

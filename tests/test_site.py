@@ -279,6 +279,18 @@ def test_without_debug_a_secret_is_needed() -> None:
     assert "SECRET_KEY" in done.stderr
 
 
+def test_production_settings_are_clean(tmp_path: Path) -> None:
+    """With DEBUG off, a secret and hosts, Django has nothing against the settings."""
+    done = manage(
+        *("check", "--deploy", "--fail-level", "WARNING"),
+        DEBUG="no",
+        SECRET_KEY="a" * 25 + "0123456789" * 3,
+        ALLOWED_HOSTS="example.org",
+        BROADCAST_DATA=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_models_and_migrations_agree(tmp_path: Path) -> None:
     """No change of the tables is without its migration."""
     done = manage("makemigrations", "--check", "--dry-run", BROADCAST_DATA=str(tmp_path))
