@@ -97,9 +97,9 @@ def _connect(options: argparse.Namespace) -> int:
     from .conversation import Conversation
 
     logging.getLogger("websockets").addHandler(logging.NullHandler())
-    if options.url and options.typed & {"host", "port"}:
+    if options.url is not None and options.typed & {"host", "port"}:
         return _wrong("a URL and --host or --port are too much, give one of them")
-    place = options.url or _place(options)
+    place = _place(options) if options.url is None else options.url
     try:
         url, query = address(place)
     except ValueError as error:

@@ -109,7 +109,7 @@ class Socket(asyncio.Protocol):
             max_size=MAX_FRAME_BYTES,
             logger=_silent,
         )
-        self._parts: list[bytes] | None = None  # of a fragmented message
+        self._parts: bytearray | None = None  # of a fragmented message
         self._heard = True
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -221,12 +221,12 @@ class Socket(asyncio.Protocol):
             case Opcode.TEXT if frame.fin:
                 self._text(bytes(frame.data))
             case Opcode.TEXT:
-                self._parts = [bytes(frame.data)]
+                self._parts = bytearray(frame.data)
             case Opcode.CONT if self._parts is not None:
-                self._parts.append(bytes(frame.data))
+                self._parts += frame.data
                 if frame.fin:
                     parts, self._parts = self._parts, None
-                    self._text(b"".join(parts))
+                    self._text(bytes(parts))
             case Opcode.BINARY:
                 text = "binary frames are not understood"
                 self._house.expel(self, CloseCode.FAULTS, "binary", text)

@@ -1,4 +1,4 @@
-"""One HTTP connection: requests and answers in turn, on h11.
+"""One HTTP connection: one request and its answer, on h11.
 
 It is bounded in bytes and in time, and reads an answer's body no faster than
 the client takes it. What the answers are is `web`'s.
@@ -28,7 +28,7 @@ class Keeper(Site, Protocol):
 
 
 class Exchange(asyncio.Protocol):
-    """One HTTP connection, from its first request on."""
+    """One HTTP connection."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -57,10 +57,12 @@ class Exchange(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read no more of the body: the client is slower than we are."""
         self._paused = True
+        self._transport.pause_reading()  # nor of what it asks: that would pile up
 
     def resume_writing(self) -> None:
         """Go on."""
         self._paused = False
+        self._transport.resume_reading()
         self._wait()
         self._go_on()
 
@@ -97,9 +99,6 @@ class Exchange(asyncio.Protocol):
             found = answer(self._keeper, event.method.decode(), event.target.decode())
             self._begin(found, head_only=event.method == b"HEAD")
             return True
-        if event is h11.PAUSED and self._http.our_state is h11.DONE:
-            self._http.start_next_cycle()
-            return True
         if isinstance(event, h11.ConnectionClosed) or self._http.our_state is h11.MUST_CLOSE:
             self._transport.close()
             return False
@@ -111,10 +110,10 @@ class Exchange(asyncio.Protocol):
             ("Content-Type", found.type),
             ("Content-Length", str(found.length)),
             ("X-Content-Type-Options", "nosniff"),
+            # A proxy that kept the connection might ask for an upgrade on it.
+            ("Connection", "close"),
             *found.headers,
         ]
-        if found.status == 405:
-            headers.append(("Connection", "close"))  # rather than read a body for nothing
         reason = HTTPStatus(found.status).phrase
         self._write(h11.Response(status_code=found.status, headers=headers, reason=reason))
         self._body = found.body
@@ -133,7 +132,7 @@ class Exchange(asyncio.Protocol):
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
         self._drop_body()
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            text = f"{str(error)[:200]}\n".encode()
+            text = b"request is not valid HTTP\n"
             headers = [("Content-Length", str(len(text))), ("Connection", "close")]
             self._write(h11.Response(status_code=error.error_status_hint, headers=headers))
             self._write(h11.Data(data=text))

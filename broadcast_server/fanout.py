@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .protocol import Event, Format, Message, json_line, text_line
+from .protocol import Event, Format, Members, Message, json_line, text_line
 from .room import Peer
 
 FRAME = 64 * 2**10
@@ -87,6 +87,7 @@ class Fanout:
         self._text = 0  # characters in them
         self._apart: dict[Peer, _Apart] = {}
         self._behind: dict[Peer, _Behind] = {}
+        self._told_who: set[Peer] = set()  # who is owed an answer to /who
         self._replayed: dict[tuple[int, Format], str | None] = {}
 
     @property
@@ -109,13 +110,23 @@ class Fanout:
         self._events.append(event)
         if type(event) is Message:
             self._head = event.seq
-            self._text += len(event.text)
+            # As a text client gets it: the name is in front of every line.
+            breaks = len(event.text.splitlines())
+            self._text += len(event.text) + breaks * (len(event.name) + 2)
         else:
             for behind in self._behind.values():
                 behind.waiting.append((self._head, event))
 
     def only(self, peer: Peer, event: Event) -> None:
-        """Send *event* to *peer* alone, in its place among what it gets anyway."""
+        """Send *event* to *peer* alone, in its place among what it gets anyway.
+
+        Of several answers to /who that it is owed, it gets one: an asking is ten
+        bytes, and its answer may be a hundred thousand.
+        """
+        if type(event) is Members:
+            if peer in self._told_who:
+                return
+            self._told_who.add(peer)
         behind = self._behind.get(peer)
         if behind is not None:
             behind.waiting.append((self._head, event))
@@ -126,6 +137,7 @@ class Fanout:
     def leave(self, peer: Peer) -> list[bytes]:
         """Take *peer* off the stream, and return what it is still owed."""
         format = peer.entry.format
+        self._told_who.discard(peer)
         behind = self._behind.pop(peer, None)
         if behind is not None:
             return list(_pack(_line(event, format) for _, event in behind.waiting))
@@ -143,6 +155,7 @@ class Fanout:
             format = peer.entry.format
             turn.own[peer] = list(_pack(_merge(apart, turn.lines(format), format)))
         self._events, self._text, self._apart, self._sent = [], 0, {}, self._head
+        self._told_who &= self._behind.keys()
         self._replayed.clear()
         return turn
 
@@ -159,6 +172,10 @@ class Fanout:
         """List who is to be fed, and the number after which each goes on reading the log."""
         return [(peer, each.seq) for peer, each in self._behind.items() if not each.stalled]
 
+    def place(self, peer: Peer) -> int | None:
+        """Return how far *peer* has read, None if it is not behind."""
+        return self._behind[peer].seq if peer in self._behind else None
+
     def overdue(self) -> list[Peer]:
         """List who is too slow even so, because too much waits for it."""
         return [peer for peer, each in self._behind.items() if len(each.waiting) > WAITING]
@@ -171,6 +188,7 @@ class Fanout:
         payloads = list(_pack(self._interleave(behind.waiting, messages, peer.entry.format)))
         if behind.seq >= self._sent:
             del self._behind[peer]
+            self._told_who.discard(peer)
         return payloads
 
     def _interleave(
@@ -210,10 +228,12 @@ def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
     for line in lines:
         if line is None:
             continue
-        frame.append(line)
-        size += len(line) + 1
-        if size > FRAME:
-            yield "\n".join(frame).encode()
-            frame, size = [], 0
+        # A text client's message may be many lines, which need not be in one frame.
+        for part in line.split("\n") if len(line) > FRAME else (line,):
+            frame.append(part)
+            size += len(part) + 1
+            if size > FRAME:
+                yield "\n".join(frame).encode()
+                frame, size = [], 0
     if frame:
         yield "\n".join(frame).encode()

@@ -17,8 +17,11 @@ from .fanout import Fanout
 from .protocol import CloseCode, Event, Format, Head, Message
 from .room import Action, Close, Enter, Peer, Publish, Room, Send
 
-CHUNK = 512
-"""So many messages a turn are read from the log for a member that is behind."""
+CHUNK = 64
+"""So many messages at once are read from the log for a member that is behind."""
+
+PORTION = 8192
+"""So many a turn, if it takes them: more than a turn can bring."""
 
 Frame = TypeVar("Frame")
 Taken_contra = TypeVar("Taken_contra", contravariant=True)
@@ -120,9 +123,11 @@ class OpenRoom(ABC, Generic[Frame]):
                 case Send(to=None, event=event):
                     self._fanout.everyone(event)
                     if self._fanout.full:
-                        self.flush()
+                        # Not a flush: nobody is expelled in the middle of a list.
+                        self._end_turn()
                 case Send(to=Peer() as peer, event=event):
-                    self._answer(peer, event)
+                    if peer in self._lines:
+                        self._answer(peer, event)
                 case Enter(peer=peer, after=after, welcome=welcome):
                     self._fanout.enter(peer, after, welcome)
                 case Close(peer=peer, code=code, reason=reason):

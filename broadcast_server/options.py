@@ -121,7 +121,7 @@ def _blaming(convert: Callable[[str], object]) -> Callable[[str], object]:
 def parser() -> _Parser:
     """Make the parser of the whole command line."""
     whole = _Parser(
-        prog="broadcast-server",
+        prog=_program(),
         description="A broadcast server: whatever one says, everyone hears.",
         epilog=EXAMPLES[""],
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -137,6 +137,12 @@ def parser() -> _Parser:
     _add_start(commands.add_parser("start", **_texts("start", "Serve.")))
     _add_connect(commands.add_parser("connect", **_texts("connect", "Join a room, and talk.")))
     return whole
+
+
+def _program() -> str:
+    """Return what one types to run us: who has the single file has no other command."""
+    archive = getattr(__spec__.loader, "archive", None)
+    return "broadcast-server" if archive is None else f"python3 {os.path.basename(archive)}"
 
 
 def _texts(command: str, summary: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ framework or `await`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from .entry import Entry
@@ -247,12 +248,7 @@ class Room:
         return Enter(peer, peer.after, welcome)
 
     def _roster(self, most: int) -> tuple[str, ...]:
-        names: list[str] = []
-        for peer in self._members.values():
-            if len(names) == most:
-                break
-            names.append(peer.name)
-        return tuple(names)
+        return tuple(peer.name for peer in islice(self._members.values(), most))
 
     def _free_name(self, name: str) -> str:
         key = name_key(name)

@@ -16,7 +16,7 @@ from .arrival import Arrival
 from .connection import Connection, Socket, Times, frame_of
 from .entry import Entry
 from .history import BYTES, MESSAGES, Log
-from .openroom import CHUNK, Line, OpenRoom
+from .openroom import CHUNK, PORTION, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode
 from .room import Peer, Publish, Room
 from .signals import on_signals
@@ -75,10 +75,14 @@ class MemoryRoom(OpenRoom[bytes]):
     def _feed(self) -> list[Peer]:
         self._now = ""
         lost: list[Peer] = []
-        for peer, seq in self._fanout.hungry():
-            if seq + 1 < self.log.first:
-                lost.append(peer)
-            else:
+        for peer, _ in self._fanout.hungry():
+            for _ in range(PORTION // CHUNK):
+                seq = self._fanout.place(peer)
+                if seq is None or self._lines[peer].paused:
+                    break
+                if seq + 1 < self.log.first:
+                    lost.append(peer)
+                    break
                 self._give(peer, self._fanout.feed(peer, self.log.after(seq, CHUNK)))
         self._settle_flow()
         if self._fanout.hungry():
@@ -89,7 +93,7 @@ class MemoryRoom(OpenRoom[bytes]):
 class Server:
     """All rooms behind one address: the house of every connection."""
 
-    def __init__(self, settings: Settings, program: Path | None = None) -> None:
+    def __init__(self, settings: Settings, program: bytes | None = None) -> None:
         self.settings = settings
         self.program = program
         self.times = settings.times
@@ -229,10 +233,14 @@ class Server:
         log.info("%s %s %s%s (%d here, %s)", peer.name, did, room.room.name, tail, here, clients)
 
 
-def program_file() -> Path | None:
-    """Return the single file that this code runs from, None for an installation."""
+def program_file() -> bytes | None:
+    """Read the single file that this code runs from, None for an installation.
+
+    Once, as it is now: it may be overwritten while it runs, by the very download
+    that it is handed out for.
+    """
     archive = getattr(__spec__.loader, "archive", None)
-    return None if archive is None else Path(archive).resolve()
+    return None if archive is None else Path(archive).read_bytes()
 
 
 def allow_files() -> None:

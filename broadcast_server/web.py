@@ -1,7 +1,7 @@
 """The HTTP answers: what there is at the server's address besides the socket.
 
-Pure but for the file that `answer` may open: the server hands out its own client,
-so who has the single file running has it for everyone who can reach the port.
+Pure. The server hands out its own client, so who has the single file running has it
+for everyone who can reach the port.
 Who parsed the request, and how the answer gets to its asker, is not known here.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -36,7 +35,7 @@ class Site(Protocol):
     """What the answers need of the server."""
 
     @property
-    def program(self) -> Path | None:
+    def program(self) -> bytes | None:
         """The single file that is running, if it is one."""
 
 
@@ -54,13 +53,16 @@ def origin_allowed(headers: Mapping[str, str], allowed: frozenset[str]) -> bool:
     origin = headers.get("origin")
     if origin is None or origin.lower() in allowed:
         return True
-    return _host(origin) == _host("//" + headers.get("host", "")) != ""
+    # A port that neither names is that of the page's scheme: a proxy that ends TLS
+    # passes the Host on, and not how it was reached.
+    default = 443 if origin.lower().startswith("https:") else 80
+    return _host(origin, default) == _host("//" + headers.get("host", ""), default) != ""
 
 
-def _host(url: str) -> str:
+def _host(url: str, default: int) -> str:
     try:
         parts = urlsplit(url)
-        port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
+        port = parts.port or default
     except ValueError:
         return ""
     return f"{parts.hostname}:{port}" if parts.hostname else ""
@@ -87,27 +89,13 @@ def answer(site: Site, method: str, target: str) -> Answer:
             return _plain(404, f"nothing is at {path[:200]}")
 
 
-def _program(path: Path | None) -> Answer:
-    if path is None:
+def _program(data: bytes | None) -> Answer:
+    if data is None:
         text = "this server runs from an installation; build the file: python3 build_zipapp.py"
         return _plain(404, text)
-    try:
-        # Opened anew for each, so that a file that was replaced is handed out whole.
-        file = path.open("rb")
-    except OSError as error:
-        return _plain(404, f"the file is gone: {error.strerror}")
-    length = file.seek(0, 2)
-    file.seek(0)
-
-    def body() -> Iterator[bytes]:
-        with file:
-            left = length
-            while left and (chunk := file.read(min(left, CHUNK))):
-                left -= len(chunk)
-                yield chunk
-
     disposition = "Content-Disposition", f'attachment; filename="{PROGRAM}"'
-    return Answer(200, "application/zip", length, body(), (disposition,))
+    chunks = (data[place : place + CHUNK] for place in range(0, len(data), CHUNK))
+    return Answer(200, "application/zip", len(data), chunks, (disposition,))
 
 
 def _plain(status: int, text: str, *headers: tuple[str, str]) -> Answer:

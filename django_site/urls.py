@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from django.http import HttpRequest, HttpResponse
 from django.urls import re_path
 
@@ -13,7 +11,7 @@ from broadcast_server.web import answer
 class Here:
     """What the answers need to know of this site, which runs from an installation."""
 
-    program: Path | None = None
+    program: bytes | None = None
 
 
 def page(request: HttpRequest) -> HttpResponse:

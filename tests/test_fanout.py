@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from broadcast_server.entry import Entry
 from broadcast_server.fanout import EVENTS, FRAME, TEXT, WAITING, Fanout
 from broadcast_server.history import Log
-from broadcast_server.protocol import Event, Format, Head, Joined, Message, Pong, Welcome
+from broadcast_server.protocol import Event, Format, Head, Joined, Members, Message, Pong, Welcome
 from broadcast_server.protocol import json_line as line
 from broadcast_server.room import Peer
 
@@ -133,10 +133,44 @@ def test_a_turn_is_full() -> None:
     fanout.everyone(Joined("x", 0))
     assert fanout.full
     fanout.turn()
-    fanout.everyone(message(1, "x" * (TEXT - 1)))
+    fanout.everyone(message(1, "x" * (TEXT - 10)))
     assert not fanout.full
     fanout.everyone(message(2))
     assert fanout.full
+
+
+def test_a_turn_is_full_by_what_text_clients_get() -> None:
+    """A message of many lines counts with the name that is in front of each of them."""
+    fanout = Fanout()
+    fanout.everyone(Message(1, "n" * 30, "\n\u2028" * 20_000, ""))
+    assert fanout.full
+
+
+def test_one_answer_to_who_is_owed_at_a_time() -> None:
+    """Of the answers to /who in a turn, or while it is behind, a member gets one."""
+    fanout = Fanout()
+    bob = peer(Format.TEXT)
+    fanout.enter(bob, 0, WELCOME)
+    fanout.turn()
+    for _ in range(2):
+        for _ in range(100):
+            fanout.only(bob, Members(1, ("bob",)))
+        assert fanout.turn().own[bob] == [b"* 1 here: bob"]
+    fanout.stall(bob)
+    for _ in range(100):
+        fanout.only(bob, Members(1, ("bob",)))
+        fanout.turn()
+    fanout.ready(bob)
+    assert fanout.feed(bob, []) == [b"* 1 here: bob"]
+
+
+def test_a_message_of_many_lines_is_several_frames() -> None:
+    """What a text client gets of one message is cut between its lines, if it is much."""
+    fanout = Fanout()
+    fanout.everyone(Message(1, "n" * 32, "\n" * 10_000, ""))
+    payloads = fanout.turn().common(Format.TEXT)
+    assert max(map(len, payloads)) < FRAME + 100
+    assert b"\n".join(payloads).count(b"\n") == 9_999
 
 
 class Model:

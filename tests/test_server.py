@@ -264,6 +264,115 @@ def test_a_reader_that_the_log_leaves_behind() -> None:
     play(part, Settings(port=0, log_messages=100))
 
 
+def test_a_frame_that_fills_turns_harms_nobody() -> None:
+    """Who says thousands of things in one frame, then asks, gets it all, as do the others."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        bob = await house.open("/?name=bob&history=1", as_json=True)
+        says = [f'{{"type":"say","text":"{number}"}}' for number in range(9000)]
+        await bob.send("\n".join([*says, '{"type":"ping","id":"p"}', '{"type":"members"}']))
+        assert await alice.line() == "bob joined the chat"
+        for number in range(9000):
+            assert await alice.line() == f"bob: {number}"
+        kinds: list[str] = []
+        while not kinds or kinds[-1] != "members":
+            kinds.append(json.loads(await bob.line())["type"])
+        assert kinds == ["welcome", *["message"] * 9000, "pong", "members"]
+
+    play(part, Settings(port=0, log_messages=100))
+
+
+def test_who_is_expelled_by_its_own_words() -> None:
+    """A member that does not read, and is expelled for what it asked, disturbs nobody else."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: complaints.append(context)
+        )
+        alice = await house.open("/?name=alice", as_json=False)
+        deaf = await Wire.open(
+            server.url, "/?name=deaf", "Sec-WebSocket-Protocol: broadcast.v1.json"
+        )
+        (socket,) = [each for each in server._seats if server._seats[each][1].name == "deaf"]
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        assert await alice.line() == "deaf joined the chat"
+        says = json.dumps({"type": "say", "text": "x" * 4000})
+        while not socket.paused:
+            deaf.frame(TEXT, "\n".join([says] * 200).encode())
+            for _ in range(200):
+                assert (await alice.line()).startswith("deaf: xx")
+        # More answers than may wait for it, words that fill a turn, and one answer more.
+        frame = ['{"type":"ping"}'] * 4200 + ['{"type":"say","text":"y"}'] * 5000
+        deaf.frame(TEXT, "\n".join([*frame, '{"type":"ping"}']).encode())
+        for _ in range(5000):
+            assert await alice.line() == "deaf: y"
+        assert await alice.line() == "deaf left the chat"
+        await alice.heard_nothing(1)
+        assert complaints == []
+
+    play(part)
+
+
+def test_a_fast_reader_catches_up_with_a_flood() -> None:
+    """Who comes with a long history into a flood, and reads, is not left behind by it."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        loud = [await house.open(f"/?name=loud{each}", as_json=True) for each in range(4)]
+        says = "\n".join(['{"type":"say","text":"x"}'] * 1000)
+
+        async def flood(one: SocketVisitor, name: str, frames: int) -> None:
+            for _ in range(frames):
+                await one.send(says)
+                got = 0
+                while got < 1000:
+                    event = json.loads(await one.line())
+                    got += event["type"] == "message" and event["name"] == name
+
+        await flood(loud[0], "loud0", 10)
+        floods = [flood(one, f"loud{place}", 5) for place, one in enumerate(loud)]
+        flooding = [asyncio.ensure_future(each) for each in floods]
+        late = await Wire.open(server.url, "/?name=late&history=50000")
+        count = 0
+        while count < 30_000:
+            opcode, payload = await late.got()
+            assert opcode == TEXT, payload
+            count += payload.count(b": x")
+        await asyncio.gather(*flooding)
+
+    play(part)
+
+
+def test_who_does_not_take_an_answer_is_not_read() -> None:
+    """What comes behind a request whose answer nobody takes does not pile up."""
+
+    async def part(server: Server) -> None:
+        wire = await Wire.dial(server.url)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        wire.send(b"GET /broadcast-server.pyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        exchanges: list[Exchange] = []
+        for _ in range(200):
+            exchanges = [each for each in server._open if isinstance(each, Exchange)]
+            if exchanges and exchanges[0]._paused:
+                break
+            await asyncio.sleep(0.01)
+        assert not exchanges[0]._transport.is_reading()
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await wire.ended()).endswith(b"y" * 2**25)
+
+    async def run() -> None:
+        server = Server(Settings(port=0), program=b"y" * 2**25)
+        await server.listen()
+        try:
+            await part(server)
+        finally:
+            await server.stop()
+            await Wire.cut_all()
+
+    asyncio.run(run())
+
+
 # -- the end --------------------------------------------------------------------
 
 

@@ -366,13 +366,14 @@ def test_running_file_hands_itself_out(zipapp_path: Path, tmp_path: Path) -> Non
 
 
 def test_file_that_is_replaced_while_it_serves(zipapp_path: Path, tmp_path: Path) -> None:
-    """A server whose file was replaced goes on, and hands out the new one whole."""
+    """A server whose file was replaced, or spoilt, goes on, and hands out what it runs from."""
     path = Path(shutil.copy(zipapp_path, tmp_path / "broadcast-server.pyz"))
     with serving(*BARE, str(path), "start", "--port", "0") as (_, _, port):
         assert fetch_program(port)[0] == 200
-        newer = BUILD["pack"]({"__main__.py": b"print('newer')\n"})
-        BUILD["write"](newer, path)
-        assert fetch_program(port) == (200, newer)
+        BUILD["write"](BUILD["pack"]({"__main__.py": b"print('newer')\n"}), path)
+        assert fetch_program(port) == (200, zipapp_path.read_bytes())
+        path.write_bytes(b"")  # as by `curl -O` in its folder
+        assert fetch_program(port) == (200, zipapp_path.read_bytes())
 
 
 def test_start_imports_nothing_of_connect(zipapp_path: Path, tmp_path: Path) -> None:
