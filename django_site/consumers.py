@@ -6,7 +6,6 @@ What is said is `broadcast_server.room`'s matter, and where it goes the node's.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -22,10 +21,9 @@ from broadcast_server.protocol import SUBPROTOCOL, CloseCode, Error, Format, jso
 from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
-from .node import Node
+from . import outage
+from .node import Node, Refused
 from .nodes import nodes
-
-logger = logging.getLogger(__name__)
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -99,8 +97,10 @@ class RoomConsumer(AsyncConsumer):
             node = await nodes().get(entry.room)
             self._peer = await node.come(entry, self._token, self)
             self._node = node
+        except Refused as refused:
+            self._refuse(refused.error, refused.code, entry.format)
         except DatabaseError as error:
-            logger.warning("nobody can come in: %s", str(error).strip())
+            outage.database.met(error)
             fault = Error("no_log", "the log does not answer")
             self._refuse(fault, CloseCode.STOPPING, entry.format)
 
@@ -119,7 +119,7 @@ class RoomConsumer(AsyncConsumer):
             self._node.receive(self._peer, text)
 
     def _gone(self) -> None:
-        if self._node is not None and self._peer is not None:
+        if self._node is not None and self._peer is not None and not self._closed:
             self._node.go(self._peer, self._token)
         self._closed = True
 

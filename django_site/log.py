@@ -31,6 +31,15 @@ class Draft:
     client_id: str
 
 
+def stored(text: str) -> str:
+    """Return *text* as a column can hold it: PostgreSQL takes no NUL."""
+    return text.replace("\x10", "\x10p").replace("\0", "\x10n")
+
+
+def _shown(stored: str) -> str:
+    return stored.replace("\x10n", "\0").replace("\x10p", "\x10")
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """How a room is: its log's last number, and the version of its roster."""
@@ -43,6 +52,11 @@ def open_room(name: str) -> models.Room:
     """Find a room, or make it."""
     room, _ = models.Room.objects.get_or_create(name=name)
     return room
+
+
+def state_of(room: int) -> State:
+    """Look how one room is. Raises `models.Room.DoesNotExist`."""
+    return State(*models.Room.objects.values_list("head", "roster").get(pk=room))
 
 
 def state(rooms: Sequence[int]) -> dict[int, State]:
@@ -69,13 +83,13 @@ def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
             for source, client_id, seq in models.Message.objects.filter(
                 room=row,
                 source__in={draft.source for draft in drafts},
-                client_id__in={draft.client_id for draft in drafts},
+                client_id__in={stored(draft.client_id) for draft in drafts},
             ).values_list("source", "client_id", "seq")
         }
         now = datetime.now(timezone.utc)
         rows: list[models.Message] = []
         for draft in drafts:
-            key = draft.source, draft.client_id
+            key = draft.source, stored(draft.client_id)
             if key in held:
                 logged.append(Logged(held[key], before=True))
                 continue
@@ -87,10 +101,10 @@ def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
                     room=row,
                     seq=row.head,
                     name=draft.name,
-                    text=draft.text,
+                    text=stored(draft.text),
                     at=now,
                     source=draft.source,
-                    client_id=draft.client_id,
+                    client_id=key[1],
                 )
             )
         if rows:
@@ -106,9 +120,9 @@ def read(room: int, after: int, most: int) -> list[Message]:
         Message(
             row.seq,
             row.name,
-            row.text,
+            _shown(row.text),
             row.at.astimezone(timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z",
-            None if row.source.startswith(UNNAMED) else row.client_id,
+            None if row.source.startswith(UNNAMED) else _shown(row.client_id),
         )
         for row in rows[:most]
     ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -22,15 +23,16 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error as DatabaseError
 
 from broadcast_server.entry import Entry
 from broadcast_server.names import name_key
-from broadcast_server.openroom import CHUNK, Line, OpenRoom
+from broadcast_server.openroom import Line, OpenRoom
 from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Joined, Left, Message
 from broadcast_server.room import Action, Close, Peer, Publish, Room, Send
 
-from . import log, models, presence
+from . import log, models, outage, presence
 from .log import UNNAMED, Draft, Logged, State
 from .presence import Present
 
@@ -42,8 +44,30 @@ BATCH = 1000
 OUTBOX = 1000
 """With so many messages that wait to be logged, the node takes no further frame."""
 
+PAGE = 2 * BATCH
+"""So many messages are read at once for those who are behind: more than come meanwhile."""
+
 PATIENCE = 0.5
-"""Seconds between two attempts at a database that does not answer."""
+"""Seconds between two attempts at what does not answer."""
+
+RING = 5.0
+"""Seconds after which a ring that does not get through is given up."""
+
+MAX_STORED_ID = 80
+"""So many characters of an id fit into its column."""
+
+
+class Refused(Exception):
+    """Someone cannot come in; the error line and the close code say why."""
+
+    def __init__(self, fault: str, text: str, code: CloseCode) -> None:
+        super().__init__(text)
+        self.error = Error(fault, text)
+        self.code = code
+
+
+REPLACED = "a newer connection of your session took your place"
+LOST_SIGHT = "the server lost sight of you"
 
 
 class Reach:
@@ -80,6 +104,15 @@ class SharedRoom(Room):
         self._members[key] = peer
         return [*actions, self._welcome(peer)]
 
+    def check(self, peer: Peer, token: str) -> None:
+        """See that *peer*, of whom the roster was told, is still on it. Raises `Refused`."""
+        tokens = {each.name: each.token for each in self._present.values()}
+        if tokens.get(peer.name) == token:
+            return
+        if peer.name in tokens:
+            raise Refused("replaced", REPLACED, CloseCode.REPLACED)
+        raise Refused("lost_sight", LOST_SIGHT, CloseCode.STOPPING)
+
     def disconnect(self, peer: Peer) -> list[Action]:
         """Forget *peer*; that it left is told when the roster says so."""
         if peer in self:
@@ -103,18 +136,18 @@ class SharedRoom(Room):
     def depart(self, present: Iterable[Present]) -> list[Action]:
         """Tell who is on the roster no more."""
         actions: list[Action] = []
-        for gone in self._present.keys() - {each.id for each in present}:
+        here = {each.id for each in present}
+        for gone in [id for id in self._present if id not in here]:
             each = self._present.pop(gone)
             peer = self.tokens.get(each.token)
             if peer is not None and peer in self:
                 # Its process stood still for so long that it was taken for dead.
-                text = "the server lost sight of you"
-                actions += self.expel(peer, CloseCode.STOPPING, "lost_sight", text)
+                actions += self.expel(peer, CloseCode.STOPPING, "lost_sight", LOST_SIGHT)
             actions.append(Send(None, Left(each.name, len(self))))
         return actions
 
     def _replaced(self, ghost: Peer) -> list[Action]:
-        error = Error("replaced", "a newer connection of your session took your place")
+        error = Error("replaced", REPLACED)
         del self._members[name_key(ghost.name)]
         return [Send(ghost, error), Close(ghost, CloseCode.REPLACED, error.text)]
 
@@ -140,12 +173,15 @@ class Node(OpenRoom[str]):
         self._shared = SharedRoom(row.name, self._reach, max_message_bytes)
         super().__init__(self._shared, bytes.decode, self._forget)
         self.key = row.pk
+        self.gone = False
+        """Whether the room was deleted."""
         self._process = process
         self._version = -1  # of the roster
         # What members said, and between it what they alone are to get after its echo.
         self._outbox: list[tuple[Peer, Draft | Event]] = []
         self._pending: Counter[Peer] = Counter()  # drafts in it
         self._answers: dict[int, list[tuple[Peer, Event]]] = {}  # by the number they follow
+        self._closing: set[Peer] = set()
         self._space = asyncio.Event()
         self._leaving: list[str] = []
         self._numbers = itertools.count()
@@ -153,37 +189,44 @@ class Node(OpenRoom[str]):
         self._coming = 0
         self._look = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._changed = asyncio.Event()  # we changed what others want to see
         self._feeding: asyncio.Task[None] | None = None
-        self._tasks = [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._listen())]
+        jobs = self._work(), self._ring(), self._listen()
+        self._tasks = [asyncio.ensure_future(job) for job in jobs]
 
     @property
     def idle(self) -> bool:
         """Whether nobody of this process is here or coming, and nothing is left to be done."""
         busy = self._lines or self._coming or self._outbox or self._leaving
-        return not (busy or self._look.locked())
+        return self.gone or not (busy or self._look.locked())
 
     # -- members --
 
     async def come(self, entry: Entry, token: str, line: Line[str]) -> Peer:
-        """Let someone in. Raises a database's error."""
+        """Let someone in. Raises `Refused`, or a database's error."""
         self._coming += 1
         try:
             enter = database_sync_to_async(presence.enter)
             name = await enter(self.key, entry, self._process, token)
+            self._changed.set()
             peer = Peer(entry, entry.session or f"#{token}", name)
             self._shared.tokens[token] = peer
             # So that the roster has it, and that its cursor is not ahead of us.
             await self._once()
             while not (self._read_all or self._reached(entry.since)):
                 await self._once()
+            self._shared.check(peer, token)
             self.enter(peer, line)
+        except ObjectDoesNotExist:
+            self._vanish()
+            raise Refused("no_room", "the room was removed", CloseCode.STOPPING) from None
         except BaseException:  # cancelled, too: it may be on the roster already
+            self._shared.tokens.pop(token, None)
             self._leaving.append(token)
             self._wake.set()
             raise
         finally:
             self._coming -= 1
-        await self._ring()
         return peer
 
     def _reached(self, since: Cursor | None) -> bool:
@@ -207,7 +250,15 @@ class Node(OpenRoom[str]):
         tasks = [*self._tasks, *([self._feeding] if self._feeding else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=PATIENCE)  # a layer that is away may hold one up
+        self._space.set()
+
+    def _vanish(self) -> None:
+        """Close everyone: the room was deleted. Who comes back finds a new one."""
+        self.gone = True
+        self._outbox.clear()
+        self._space.set()
+        self.stop()
 
     def _forget(self, line: Line[str], code: CloseCode) -> None:
         """Do nothing: a connection that is closed comes to `go` by itself."""
@@ -216,7 +267,7 @@ class Node(OpenRoom[str]):
 
     async def room_to_say(self) -> None:
         """Wait until the outbox takes more: whoever says much waits, and nobody else."""
-        while len(self._outbox) >= OUTBOX:
+        while len(self._outbox) >= OUTBOX and not self.gone:
             self._space.clear()
             await self._space.wait()
 
@@ -224,13 +275,23 @@ class Node(OpenRoom[str]):
         source, client_id = what.peer.source, what.id
         if client_id is None:  # so that it is logged once, even if a commit's answer is lost
             source, client_id = UNNAMED + source, f"{self._process}{next(self._numbers)}"
+        if len(log.stored(client_id)) > MAX_STORED_ID:
+            self._answer(what.peer, Error("bad_id", "id holds too many control characters"))
+            return
         draft = Draft(what.peer.name, what.text, source, client_id)
         self._outbox.append((what.peer, draft))
         self._pending[what.peer] += 1
         self._wake.set()
 
+    def _do(self, actions: list[Action]) -> None:
+        # Who is closed gets the reason at once, and waits for no echo.
+        closing = {action.peer for action in actions if isinstance(action, Close)}
+        self._closing |= closing
+        super()._do(actions)
+        self._closing -= closing
+
     def _answer(self, peer: Peer, event: Event) -> None:
-        if self._pending[peer]:
+        if self._pending[peer] and peer not in self._closing:
             self._outbox.append((peer, event))
         elif peer in self._lines:
             self._fanout.only(peer, event)
@@ -241,21 +302,27 @@ class Node(OpenRoom[str]):
             await self._wake.wait()
             self._wake.clear()
             try:
-                if await self._once():
-                    await self._ring()
+                await self._once()
+                continue
             except DatabaseError as error:
-                logger.warning("the log does not answer: %s", str(error).strip())
-                await asyncio.sleep(PATIENCE)
-                self._wake.set()
+                outage.database.met(error)
+            except ObjectDoesNotExist:
+                self._vanish()
+                return
+            except Exception:  # a fault of ours: this task is what the room lives by
+                logger.exception("room %s could not look at its log", self.room.name)
+            await asyncio.sleep(PATIENCE)
+            self._wake.set()
 
-    async def _once(self) -> bool:
-        """Log what waits, read what is new, and tell the members. True if we changed anything."""
+    async def _once(self) -> None:
+        """Log what waits, read what is new, and tell the members."""
         async with self._look:
             batch = self._outbox[:BATCH]
             # Who leaves has said its last words first.
             leaving = self._leaving[:] if len(batch) == len(self._outbox) else []
             drafts = [each for _, each in batch if isinstance(each, Draft)]
             seen = await database_sync_to_async(self._see)(drafts, leaving)
+            outage.database.over()
             del self._outbox[: len(batch)]
             del self._leaving[: len(leaving)]
             self._space.set()
@@ -263,14 +330,15 @@ class Node(OpenRoom[str]):
         self._read_all = self._reach.head >= seen.state.head
         if self._outbox or self._leaving or not self._read_all:
             self._wake.set()
-        return bool(drafts or leaving)
+        if drafts or leaving:
+            self._changed.set()
 
     def _see(self, drafts: list[Draft], leaving: list[str]) -> Seen:
         """Do all that blocks, in a thread."""
         logged = log.append(self.key, drafts) if drafts else []
         if leaving:
             presence.leave(self.key, leaving)
-        state = log.state([self.key])[self.key]
+        state = log.state_of(self.key)
         messages: list[Message] = []
         if state.head > self._reach.head:
             messages = log.read(self.key, self._reach.head, BATCH)
@@ -325,48 +393,58 @@ class Node(OpenRoom[str]):
 
     async def _feed_all(self) -> None:
         while hungry := self._fanout.hungry():
-            for after in {seq for _, seq in hungry}:
+            for after in sorted({seq for _, seq in hungry}):
+                if all(seq != after for _, seq in self._fanout.hungry()):
+                    continue  # they were fed on the way
                 try:
-                    page = await database_sync_to_async(log.read)(self.key, after, CHUNK)
-                except DatabaseError:
+                    page = await database_sync_to_async(log.read)(self.key, after, PAGE)
+                except DatabaseError as error:
+                    outage.database.met(error)
                     await asyncio.sleep(PATIENCE)
                     continue
                 self._end_turn()
                 # What this node has not read yet comes to them as to everyone.
                 page = [message for message in page if message.seq <= self._reach.head]
+                numbers = [message.seq for message in page]
                 for peer, seq in self._fanout.hungry():
-                    if seq == after:
-                        self._give(peer, self._fanout.feed(peer, page))
+                    # All whom the page helps on: so they come to stand at one place.
+                    if seq == after or (numbers and after < seq < numbers[-1]):
+                        self._give(peer, self._fanout.feed(peer, page[bisect(numbers, seq) :]))
                 self._settle_flow()
 
     # -- the bell --
 
     async def _ring(self) -> None:
+        """Ring whenever something changed, in a task of its own: the log waits for no bell."""
         layer = get_channel_layer()
-        if layer is None:
-            return
-        state = {"head": self._reach.head, "roster": self._version}
-        try:
-            await layer.group_send(self._group, {"type": "ring", **state})
-        except Exception as error:  # whatever the layer's client raises: the poll finds it
-            logger.warning("the bell does not ring: %s", error)
+        while layer is not None:
+            await self._changed.wait()
+            self._changed.clear()
+            state = {"head": self._reach.head, "roster": self._version}
+            try:
+                ring = layer.group_send(self._group, {"type": "ring", **state})
+                await asyncio.wait_for(ring, RING)
+                outage.layer.over()
+            except Exception as error:  # whatever the layer's client raises: the poll finds it
+                outage.layer.met(error)
 
     async def _listen(self) -> None:
         layer = get_channel_layer()
-        if layer is None:
-            return
-        while True:
+        channel = ""
+        while layer is not None:
             try:
-                channel = await layer.new_channel()
+                # One channel for all attempts: the group would keep each.
+                channel = channel or await layer.new_channel()
                 await layer.group_add(self._group, channel)
-                with suppress(asyncio.CancelledError):
-                    while True:
-                        message: dict[str, Any] = await layer.receive(channel)
-                        self.wake(State(message["head"], message["roster"]))
-                await layer.group_discard(self._group, channel)
-                return
+                while True:
+                    message: dict[str, Any] = await layer.receive(channel)
+                    self.wake(State(message["head"], message["roster"]))
+            except asyncio.CancelledError:
+                with suppress(Exception):
+                    await layer.group_discard(self._group, channel)
+                raise
             except Exception as error:  # the same
-                logger.warning("the bell is not heard: %s", error)
+                outage.layer.met(error)
                 await asyncio.sleep(PATIENCE)
 
     @property

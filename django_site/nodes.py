@@ -17,8 +17,10 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from . import log, presence
-from .node import Node
+from broadcast_server.protocol import CloseCode
+
+from . import log, outage, presence
+from .node import Node, Refused
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +42,16 @@ class Nodes:
         self._stopped = False
 
     async def get(self, name: str) -> Node:
-        """Return the node of a room. Raises a database's error."""
+        """Return the node of a room. Raises `Refused`, or a database's error."""
         async with self._opening:
+            if self._stopped:
+                raise Refused("stopping", "the server is stopping", CloseCode.STOPPING)
             if not self._tasks:
                 await database_sync_to_async(presence.beat)(self.process)
                 jobs = (POLL, self._poll), (presence.BEAT, self._beat), (HEAD, self._heads)
                 self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
+            if name in self._nodes and self._nodes[name].gone:
+                await self._nodes.pop(name).end()
             if name not in self._nodes:
                 row = await database_sync_to_async(log.open_room)(name)
                 self._nodes[name] = Node(row, self.process, settings.BROADCAST_MAX_MESSAGE_BYTES)
@@ -61,8 +67,7 @@ class Nodes:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for node in self._nodes.values():
-            await node.end()
+        await asyncio.gather(*(node.end() for node in self._nodes.values()))
         with contextlib.suppress(DatabaseError):  # the others will find out
             await database_sync_to_async(presence.end)(self.process)
 
@@ -73,8 +78,8 @@ class Nodes:
         keys = {node.key: node for node in self._nodes.values()}
         if keys:
             states = await database_sync_to_async(log.state)(list(keys))
-            for key, state in states.items():
-                keys[key].wake(state)
+            for key, node in keys.items():
+                node.wake(states.get(key, log.State(-1, -1)))  # a room that is gone, too
 
     async def _beat(self) -> None:
         await database_sync_to_async(presence.beat)(self.process)
@@ -90,7 +95,9 @@ async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         try:
             await do()
         except DatabaseError as error:
-            logger.warning("the database does not answer: %s", str(error).strip())
+            outage.database.met(error)
+        except Exception:  # a fault of ours, which is not to end what all rely on
+            logger.exception("what is done every %s seconds failed", seconds)
 
 
 _running: WeakKeyDictionary[asyncio.AbstractEventLoop, Nodes] = WeakKeyDictionary()

@@ -9,23 +9,29 @@ thread.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 
 from broadcast_server.entry import Entry
 from broadcast_server.names import name_key, numbered
 
 from . import models
 
-BEAT = 10.0
-"""Seconds between two signs of life of a process."""
+DEAD: float = settings.BROADCAST_DEAD
+"""Seconds without a sign of life after which the members of a process are taken out."""
 
-DEAD = 40.0
-"""Seconds without one after which its members are taken out."""
+BEAT = DEAD / 4
+"""Seconds between two signs of life."""
+
+KEY = 200
+"""So many characters of a name's key fit into its column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Present:
 def enter(room: int, entry: Entry, process: str, token: str) -> str:
     """Let someone in, and return its name. Who has its session is replaced by it."""
     with transaction.atomic():
+        # It may have been taken for dead, and may not have noticed yet.
+        models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
         row = models.Room.objects.select_for_update().get(pk=room)
         name = _replace(row, entry, process, token) or _add(row, entry, process, token)
         row.roster += 1
@@ -61,21 +69,26 @@ def _replace(room: models.Room, entry: Entry, process: str, token: str) -> str |
 def _add(room: models.Room, entry: Entry, process: str, token: str) -> str:
     name = entry.name
     here = models.Member.objects.filter(room=room)
-    if here.filter(key=name_key(name)).exists():
+    if here.filter(key=_key(name)).exists():
         taken = set(here.values_list("key", flat=True))
         number = 2
-        while name_key(numbered(name, number)) in taken:
+        while _key(numbered(name, number)) in taken:
             number += 1
         name = numbered(name, number)
     models.Member.objects.create(
         room=room,
         process_id=process,
-        key=name_key(name),
+        key=_key(name),
         name=name,
         session=entry.session,
         token=token,
     )
     return name
+
+
+def _key(name: str) -> str:
+    key = name_key(name)  # up to 18 times as long as the name
+    return key if len(key) <= KEY else hashlib.sha256(key.encode()).hexdigest()
 
 
 def leave(room: int, tokens: Sequence[str]) -> None:
@@ -95,22 +108,33 @@ def present(room: int) -> tuple[Present, ...]:
 
 
 def beat(process: str) -> None:
-    """Note that *process* lives, and take out the members of those that do not."""
-    now = datetime.now(timezone.utc)
-    models.Process.objects.update_or_create(pk=process, defaults={"seen": now})
-    dead = models.Process.objects.filter(seen__lt=now - timedelta(seconds=DEAD))
-    for each in dead:
-        with transaction.atomic():
-            rooms = models.Room.objects.filter(members__process=each).distinct()
-            keys = list(rooms.values_list("pk", flat=True))
-            models.Room.objects.filter(pk__in=keys).update(roster=F("roster") + 1)
-            each.delete()
+    """Note that *process* lives, and take out the members of those that do not.
+
+    All by the database's clock, since those of machines differ.
+    """
+    here = models.Process.objects.filter(pk=process)
+    if not here.filter(seen__gte=Now() - timedelta(seconds=DEAD / 2)).update(seen=Now()):
+        # Who was away itself, with the database perhaps, cannot tell who died meanwhile.
+        models.Process.objects.update_or_create(pk=process, defaults={"seen": Now()})
+        return
+    with transaction.atomic():
+        silent = models.Process.objects.filter(seen__lt=Now() - timedelta(seconds=DEAD))
+        # What another process takes out just now is left to it.
+        dead = [each.pk for each in silent.select_for_update(skip_locked=True)]
+        if dead:
+            _take_out(dead)
 
 
 def end(process: str) -> None:
     """Take *process* and all of its members out: it stops."""
     with transaction.atomic():
-        rooms = models.Room.objects.filter(members__process=process).distinct()
-        keys = list(rooms.values_list("pk", flat=True))
-        models.Room.objects.filter(pk__in=keys).update(roster=F("roster") + 1)
-        models.Process.objects.filter(pk=process).delete()
+        _take_out([process])
+
+
+def _take_out(processes: Sequence[str]) -> None:
+    rooms = models.Room.objects.filter(members__process__in=processes).distinct()
+    keys = list(rooms.values_list("pk", flat=True))
+    # Locked in one order, so that two who do this never wait for each other.
+    locked = models.Room.objects.filter(pk__in=keys).order_by("pk").select_for_update()
+    models.Room.objects.filter(pk__in=[each.pk for each in locked]).update(roster=F("roster") + 1)
+    models.Process.objects.filter(pk__in=processes).delete()

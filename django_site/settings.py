@@ -21,6 +21,9 @@ BROADCAST_ALLOW_ORIGIN = frozenset(
     each.lower() for each in env.list("BROADCAST_ALLOW_ORIGIN", default=[])
 )
 
+# Seconds without a sign of life after which the members of a process are taken out.
+BROADCAST_DEAD = env.float("BROADCAST_DEAD", default=40.0)
+
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django_site.apps.SiteConfig",

