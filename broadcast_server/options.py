@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
@@ -142,7 +143,7 @@ def parser() -> _Parser:
 def _program() -> str:
     """Return what one types to run us: who has the single file has no other command."""
     archive = getattr(__spec__.loader, "archive", None)
-    return "broadcast-server" if archive is None else f"python3 {os.path.basename(archive)}"
+    return "broadcast-server" if archive is None else f"python3 {Path(archive).name}"
 
 
 def _texts(command: str, summary: str) -> dict[str, Any]:
