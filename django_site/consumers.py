@@ -22,8 +22,9 @@ from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
 from . import outage
-from .node import Node, Refused
+from .node import Node
 from .nodes import nodes
+from .sharedroom import Refused
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 

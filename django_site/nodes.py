@@ -20,7 +20,8 @@ from django.db import Error as DatabaseError
 from broadcast_server.protocol import CloseCode
 
 from . import log, outage, presence
-from .node import Node, Refused
+from .node import Node
+from .sharedroom import Refused
 
 logger = logging.getLogger(__name__)
 

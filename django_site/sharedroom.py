@@ -1,0 +1,113 @@
+"""A shared room: a room whose members are in this process and in others.
+
+Pure, as the `Room` that it is: what the roster and the log say is told to it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from broadcast_server.names import name_key
+from broadcast_server.protocol import CloseCode, Error, Joined, Left
+from broadcast_server.room import Action, Close, Peer, Room, Send
+
+from .presence import Present
+
+
+class Refused(Exception):
+    """Someone cannot come in; the error line and the close code say why."""
+
+    def __init__(self, fault: str, text: str, code: CloseCode) -> None:
+        super().__init__(text)
+        self.error = Error(fault, text)
+        self.code = code
+
+
+REPLACED = "a newer connection of your session took your place"
+LOST_SIGHT = "the server lost sight of you"
+
+
+class Reach:
+    """What a room needs to know of the log: how far this node has read it."""
+
+    first = 1  # the database keeps all
+
+    def __init__(self, epoch: str, head: int) -> None:
+        self.epoch = epoch
+        self.head = head
+
+
+class SharedRoom(Room):
+    """A room whose members are here and in other processes.
+
+    Names come from the roster that all share, and so does the news of who came
+    and left; the members that this room keeps are those of this process.
+    """
+
+    def __init__(self, name: str, reach: Reach, max_message_bytes: int) -> None:
+        super().__init__(name, reach, max_message_bytes)
+        self.tokens: dict[str, Peer] = {}
+        self._present: dict[int, Present] = {}
+
+    def __len__(self) -> int:
+        """Count those who are here, in all processes."""
+        return len(self._present)
+
+    def connect(self, peer: Peer) -> list[Action]:
+        """Let *peer* in, which has its name already."""
+        key = name_key(peer.name)
+        ghost = self._members.get(key)
+        actions = [] if ghost is None else self._replaced(ghost)
+        self._members[key] = peer
+        return [*actions, self._welcome(peer)]
+
+    def check(self, peer: Peer, token: str) -> None:
+        """See that *peer*, of whom the roster was told, is still on it. Raises `Refused`."""
+        tokens = {each.name: each.token for each in self._present.values()}
+        if tokens.get(peer.name) == token:
+            return
+        if peer.name in tokens:
+            raise Refused("replaced", REPLACED, CloseCode.REPLACED)
+        raise Refused("lost_sight", LOST_SIGHT, CloseCode.STOPPING)
+
+    def disconnect(self, peer: Peer) -> list[Action]:
+        """Forget *peer*; that it left is told when the roster says so."""
+        if peer in self:
+            del self._members[name_key(peer.name)]
+        return []
+
+    def arrive(self, present: Iterable[Present]) -> list[Action]:
+        """Tell who is new on the roster."""
+        actions: list[Action] = []
+        for each in present:
+            known = self._present.get(each.id)
+            self._present[each.id] = each
+            if known is None:
+                actions.append(Send(None, Joined(each.name, len(self))))
+            elif known.token != each.token and known.token in self.tokens:
+                ghost = self.tokens[known.token]
+                if ghost in self:
+                    actions += self._replaced(ghost)
+        return actions
+
+    def depart(self, present: Iterable[Present]) -> list[Action]:
+        """Tell who is on the roster no more."""
+        actions: list[Action] = []
+        here = {each.id for each in present}
+        for gone in [id for id in self._present if id not in here]:
+            each = self._present.pop(gone)
+            peer = self.tokens.get(each.token)
+            if peer is not None and peer in self:
+                # Its process stood still for so long that it was taken for dead.
+                actions += self.expel(peer, CloseCode.STOPPING, "lost_sight", LOST_SIGHT)
+            actions.append(Send(None, Left(each.name, len(self))))
+        return actions
+
+    def _replaced(self, ghost: Peer) -> list[Action]:
+        error = Error("replaced", REPLACED)
+        del self._members[name_key(ghost.name)]
+        return [Send(ghost, error), Close(ghost, CloseCode.REPLACED, error.text)]
+
+    def _roster(self, most: int) -> tuple[str, ...]:
+        return tuple(each.name for each in itertools.islice(self._present.values(), most))
