@@ -52,7 +52,7 @@ class Arrival(asyncio.Protocol):
             return
         self._timer.cancel()
         self._house.lost(self)
-        # Late, since h11 costs a tenth of the start; the server fetches it once it listens.
+        # Late, since h11 costs too much of the start: see server.serve, which fetches it.
         from .exchange import Exchange
 
         protocol: Socket | Exchange

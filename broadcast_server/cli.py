@@ -70,6 +70,9 @@ def _start(options: argparse.Namespace) -> int:
     except (OSError, UnicodeError) as error:
         note(_bind_error(error, options.host, options.port))
         return 1
+    except ImportError as error:  # the single file was replaced while it started
+        note(f"Could not start: {error} (start it again)")
+        return 1
     return 0
 
 

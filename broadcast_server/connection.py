@@ -40,7 +40,7 @@ class Times:
     """How long a connection waits for what, in seconds."""
 
     handshake: float = 10.0  # until the first request is there
-    ping: float = 20.0  # silence after which a ping goes out, and as long for its answer
+    ping: float = 20.0  # between two pings; a peer that was not heard meanwhile is dead
     close: float = 10.0  # until a closing handshake is over
 
 
@@ -146,6 +146,10 @@ class Socket(asyncio.Protocol):
         self._protocol.receive_eof()
         self._house.leave(self)
         self._flush()
+        # The transport closes when all is written, which a peer that reads nothing
+        # could put off for ever.
+        self._closing = True
+        self._wait(self._house.times.close, self._transport.abort)
 
     def pause_writing(self) -> None:
         """Note that the peer takes no more for now."""

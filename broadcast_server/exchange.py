@@ -44,7 +44,8 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
-        self._wait()
+        if not self._answered:  # who goes on sending after its answer puts nothing off
+            self._wait()
         self._http.receive_data(data)
         self._go_on()
 
@@ -70,7 +71,6 @@ class Exchange(asyncio.Protocol):
         """Let everything go."""
         if self._timer is not None:
             self._timer.cancel()
-        self._drop_body()
         self._keeper.lost(self)
 
     def shut(self) -> None:
@@ -99,7 +99,10 @@ class Exchange(asyncio.Protocol):
             found = answer(self._keeper, event.method.decode(), event.target.decode())
             self._begin(found, head_only=event.method == b"HEAD")
             return True
-        if isinstance(event, h11.ConnectionClosed) or self._http.our_state is h11.MUST_CLOSE:
+        # Only once its body is in, however little we want it: a connection that is closed
+        # with bytes unread is reset, and the answer may be lost with it.
+        heard_out = self._answered and self._http.their_state is not h11.SEND_BODY
+        if isinstance(event, h11.ConnectionClosed) or heard_out:
             self._transport.close()
             return False
         return isinstance(event, h11.Data | h11.EndOfMessage)  # of no interest
@@ -118,7 +121,7 @@ class Exchange(asyncio.Protocol):
         self._write(h11.Response(status_code=found.status, headers=headers, reason=reason))
         self._body = found.body
         if head_only:
-            self._drop_body()
+            self._body = None
             self._write(h11.EndOfMessage())
 
     def _pump(self, body: Iterator[bytes]) -> None:
@@ -130,7 +133,7 @@ class Exchange(asyncio.Protocol):
             self._write(h11.EndOfMessage())
 
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        self._drop_body()
+        self._body = None
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             text = b"request is not valid HTTP\n"
             headers = [("Content-Length", str(len(text))), ("Connection", "close")]
@@ -144,11 +147,9 @@ class Exchange(asyncio.Protocol):
         if data:
             self._transport.write(data)
 
-    def _drop_body(self) -> None:
-        body, self._body = self._body, None
-        close = getattr(body, "close", None)
-        if close is not None:
-            close()
+    @property
+    def _answered(self) -> bool:
+        return self._http.our_state is h11.MUST_CLOSE
 
     def _wait(self) -> None:
         if self._timer is not None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .names import check_name
+from .protocol import MAX_MESSAGE_BYTES
 
 ENVIRONMENT = "BROADCAST_"
 EXAMPLES = {
@@ -162,7 +163,7 @@ def _add_start(start: _Parser) -> None:
     start.option("--port", 8765, "port to listen on, 0 for a free one", metavar="N", type=port)
     start.option(
         "--max-message-bytes",
-        4096,
+        MAX_MESSAGE_BYTES,
         "longest message",
         metavar="N",
         type=_between(1, 2**17),

@@ -1,8 +1,8 @@
 """The HTTP answers: what there is at the server's address besides the socket.
 
 Pure. The server hands out its own client, so who has the single file running has it
-for everyone who can reach the port.
-Who parsed the request, and how the answer gets to its asker, is not known here.
+for everyone who can reach the port. Who parsed the request, and how the answer gets
+to its asker, is not known here.
 """
 
 from __future__ import annotations

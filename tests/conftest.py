@@ -103,6 +103,21 @@ class Processes:
 
 
 @pytest.fixture(scope="session")
+def program() -> list[str]:
+    """The command that runs us, for tests that run it themselves."""
+    return list(INSTALLED)
+
+
+@pytest.fixture(scope="module")
+def server(program: list[str]) -> Iterator[Running]:
+    """A server for all tests of a file; each has a room of its own."""
+    with running(*program, "start", "--port", "0") as server:
+        assert server.url
+        yield server
+        assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.fixture(scope="session")
 def processes() -> Iterator[Processes]:
     """Processes that live until the last test."""
     with ExitStack() as stack:
@@ -185,6 +200,12 @@ def player(request: pytest.FixtureRequest, processes: Processes) -> Player:
 def anywhere(request: pytest.FixtureRequest, processes: Processes) -> Player:
     """Every house that has a socket, in turn."""
     return Player(request.param, processes, request)
+
+
+@pytest.fixture
+def installed(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """The installed server alone, for what takes long."""
+    return Player("installed", processes, request)
 
 
 @pytest.fixture(params=SERVED)

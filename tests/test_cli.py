@@ -12,30 +12,16 @@ import socket
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 from programs import Running, assert_quiet, running, shell, until
 
 from broadcast_server.cli import main
+from broadcast_server.options import parse
+from broadcast_server.server import Settings
 
 ROOMS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def program() -> list[str]:
-    """The command that runs us."""
-    return [sys.executable, "-W", "error", "-m", "broadcast_server"]
-
-
-@pytest.fixture(scope="module")
-def server(program: list[str]) -> Iterator[Running]:
-    """A server for all tests of this file; each has a room of its own."""
-    with running(*program, "start", "--port", "0") as server:
-        assert server.url
-        yield server
-        assert server.signal(signal.SIGTERM) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +122,16 @@ def test_a_wrong_variable_is_named(
     monkeypatch.setenv(variable, value)
     assert main([command]) == 2
     assert why in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_defaults_are_the_servers() -> None:
+    """What `start` shows as defaults is what a server does by default."""
+    found = vars(parse(["start"]))
+    settings = Settings()
+    for option, value in found.items():
+        if option not in ("command", "typed", "version", "allow_origin"):
+            assert getattr(settings, option) == value, option
+    assert settings.origins == found["allow_origin"]
 
 
 def test_what_is_typed_beats_the_environment(

@@ -227,3 +227,33 @@ def test_a_wss_client_is_not_left_waiting(dialled: Player) -> None:
         assert asyncio.get_running_loop().time() < began + 5
 
     dialled.visit(part)
+
+
+def test_a_request_with_a_body_is_heard_out(dialled: Player) -> None:
+    """A client that sends a megabyte where none is wanted gets the answer all the same."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.dial(house.url)
+        wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n")
+        assert (await wire.head()).startswith("HTTP/1.1 405 ")
+        wire.send(b"x" * 2**20)
+        assert (await wire.ended()).endswith(b"allowed are GET and HEAD\n")
+
+    dialled.visit(part)
+
+
+def test_half_a_handshake_is_dropped(installed: Player) -> None:
+    """Who sends half a request, or none, and waits is cut after ten seconds; nobody notices."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice&room=half", as_json=False)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        silent, half = await Wire.dial(house.url), await Wire.dial(house.url)
+        half.send(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
+        for wire in (silent, half):
+            assert await asyncio.wait_for(wire.reader.read(), 20) == b""
+            assert 9.5 < loop.time() - began < 15
+        await alice.heard_nothing(1)
+
+    installed.visit(part)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import tracemalloc
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 
@@ -19,21 +17,6 @@ from broadcast_server.conversation import missed_words
 from broadcast_server.pipe import LONGEST_LINE, Lines
 
 MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def program() -> list[str]:
-    """The command that runs us."""
-    return [sys.executable, "-W", "error", "-m", "broadcast_server"]
-
-
-@pytest.fixture(scope="module")
-def server(program: list[str]) -> Iterator[Running]:
-    """A server for all tests of this file; each has a room of its own."""
-    with running(*program, "start", "--port", "0") as server:
-        assert server.url
-        yield server
-        assert server.signal(signal.SIGTERM) == 0
 
 
 # -- lines --

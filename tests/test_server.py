@@ -149,6 +149,29 @@ def test_a_closing_handshake_has_a_limit() -> None:
     play(part, QUICK)
 
 
+def test_half_a_connection_that_is_not_read_ends() -> None:
+    """Who ends its side and reads nothing of ours is cut, and not waited for."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        wire = await Wire.open(server.url, "/?name=deaf")
+        (socket,) = server._seats
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        loud = await house.open("/?name=loud", as_json=False)
+        while not socket.paused:
+            await loud.send("\n".join(["x" * 4000] * 200))
+            for _ in range(200):
+                await loud.line()
+        wire.writer.write_eof()
+        assert await loud.line() == "deaf left the chat"
+        for _ in range(200):
+            if socket not in server._open:
+                break
+            await asyncio.sleep(0.01)
+        assert socket not in server._open
+
+    play(part, Settings(port=0, times=Times(close=0.1)))
+
+
 def test_talking_on_does_not_put_off_the_end() -> None:
     """Who does not answer our close but goes on sending is cut all the same."""
 

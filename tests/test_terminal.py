@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -30,21 +29,6 @@ UP, CTRL_A, CTRL_C, CTRL_D, CTRL_U, TAB, ENTER = (
     "\t",
     "\r",
 )
-
-
-@pytest.fixture(scope="module")
-def program() -> list[str]:
-    """The command that runs us."""
-    return [sys.executable, "-W", "error", "-m", "broadcast_server"]
-
-
-@pytest.fixture(scope="module")
-def server(program: list[str]) -> Iterator[Running]:
-    """A server for all tests of this file; each has a room of its own."""
-    with running(*program, "start", "--port", "0") as server:
-        assert server.url
-        yield server
-        assert server.signal(signal.SIGTERM) == 0
 
 
 class Person:
