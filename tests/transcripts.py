@@ -110,7 +110,7 @@ class Stage:
             case "sends text":
                 await who.send(bytes.fromhex(step.rest), text=True)
             case "<":
-                got = (await who.line()).replace(self._suffix, "")
+                got = (await self._line(who)).replace(self._suffix, "")
                 assert self._fits(step.rest.strip(), got), f"got {got}"
             case "closes":
                 del self._visitors[step.who]
@@ -122,9 +122,15 @@ class Stage:
                 del self._visitors[step.who]
                 await self._finds_itself_closed(who, int(step.rest))
 
+    async def _line(self, who: Visitor) -> str:
+        """Return the next line but for heads: they come by the clock, every 25 seconds."""
+        while (line := await who.line()).startswith('{"type":"head",'):
+            pass
+        return line
+
     async def _finds_itself_closed(self, who: Visitor, code: int) -> None:
         try:
-            line = await who.line()
+            line = await self._line(who)
         except EOFError as end:
             if end.args == (code,):
                 return
@@ -169,8 +175,8 @@ class Stage:
         visitor = self._visitors[who]
         if self._as_json[who]:
             await visitor.send('{"type":"ping","id":"the end"}')
-            assert json.loads(await visitor.line()) == {"type": "pong", "id": "the end"}
+            assert json.loads(await self._line(visitor)) == {"type": "pong", "id": "the end"}
         else:
             await visitor.send("/who")
-            line = await visitor.line()
+            line = await self._line(visitor)
             assert re.match(r"\* \d+ here: ", line), f"{who} got {line}"
