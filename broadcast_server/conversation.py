@@ -28,6 +28,7 @@ from .protocol import (
     Error,
     Event,
     Head,
+    Hidden,
     Message,
     Ping,
     Pong,
@@ -141,6 +142,10 @@ class Conversation:
         match event:
             case Message():
                 return self._message(event)
+            case Hidden(seq=seq, id=id):
+                if seq > self._seen:  # in the place of the message, which we never saw
+                    self._advance(seq)
+                self._outbox.pop(id or "", None)
             case Head(seq=seq):
                 if self.live and seq > self._seen:
                     raise Gap
@@ -178,18 +183,21 @@ class Conversation:
         self._unsent.extend(self._outbox.values())
 
     def _message(self, message: Message) -> bool:
-        if self._welcome is None:
-            raise ValueError("message came before welcome")
         if message.seq <= self._seen:
             return False
-        if self.live and message.seq != self._seen + 1:
-            raise Gap
-        self._seen = message.seq
-        self._cursor = Cursor(self._welcome.epoch, message.seq)
+        self._advance(message.seq)
         # Ids are made at random: before the log has ours, nobody else can know it.
         if message.id is not None:
             self._outbox.pop(message.id, None)
         return True
+
+    def _advance(self, seq: int) -> None:
+        if self._welcome is None:
+            raise ValueError("message came before welcome")
+        if self.live and seq != self._seen + 1:
+            raise Gap
+        self._seen = seq
+        self._cursor = Cursor(self._welcome.epoch, seq)
 
 
 def left_early(unheard: int) -> str:

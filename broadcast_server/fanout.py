@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .protocol import Event, Format, Members, Message, json_line, text_line
+from .protocol import Event, Format, Hidden, Members, Message, Numbered, json_line, text_line
 from .room import Peer
 
 FRAME = 64 * 2**10
@@ -113,6 +113,8 @@ class Fanout:
             # As a text client gets it: the name is in front of every line.
             breaks = len(event.text.splitlines())
             self._text += len(event.text) + breaks * (len(event.name) + 2)
+        elif type(event) is Hidden and event.seq > self._head:
+            self._head = event.seq  # in the place of the message, also in the log
         else:
             for behind in self._behind.values():
                 behind.waiting.append((self._head, event))
@@ -180,30 +182,30 @@ class Fanout:
         """List who is too slow even so, because too much waits for it."""
         return [peer for peer, each in self._behind.items() if len(each.waiting) > WAITING]
 
-    def feed(self, peer: Peer, messages: Sequence[Message]) -> list[bytes]:
-        """Give *peer* the next *messages* of the log; at the head it is on the stream again."""
+    def feed(self, peer: Peer, entries: Sequence[Numbered]) -> list[bytes]:
+        """Give *peer* the next *entries* of the log; at the head it is on the stream again."""
         behind = self._behind[peer]
-        if messages:
-            behind.seq = messages[-1].seq
-        payloads = list(_pack(self._interleave(behind.waiting, messages, peer.entry.format)))
+        if entries:
+            behind.seq = entries[-1].seq
+        payloads = list(_pack(self._interleave(behind.waiting, entries, peer.entry.format)))
         if behind.seq >= self._sent:
             del self._behind[peer]
             self._told_who.discard(peer)
         return payloads
 
     def _interleave(
-        self, waiting: deque[tuple[int, Event]], messages: Sequence[Message], format: Format
+        self, waiting: deque[tuple[int, Event]], entries: Sequence[Numbered], format: Format
     ) -> Iterator[str | None]:
-        for message in messages:
-            while waiting and waiting[0][0] < message.seq:
+        for entry in entries:
+            while waiting and waiting[0][0] < entry.seq:
                 yield _line(waiting.popleft()[1], format)
             # Once a turn for all: after a restart a thousand clients come back
             # with the same few cursors.
-            key = message.seq, format
+            key = entry.seq, format
             if key not in self._replayed:
-                self._replayed[key] = _line(message, format)
+                self._replayed[key] = _line(entry, format)
             yield self._replayed[key]
-        seq = messages[-1].seq if messages else self._sent
+        seq = entries[-1].seq if entries else self._sent
         while waiting and waiting[0][0] <= seq:
             yield _line(waiting.popleft()[1], format)
 

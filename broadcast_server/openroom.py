@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from .fanout import Fanout
-from .protocol import CloseCode, Event, Format, Head, Message
+from .protocol import CloseCode, Event, Format, Head, Numbered
 from .room import Action, Close, Enter, Peer, Publish, Room, Send
 
 CHUNK = 64
@@ -83,9 +83,9 @@ class OpenRoom(ABC, Generic[Frame]):
         """Take what *peer* sent."""
         self._do(self.room.receive(peer, frame))
 
-    def deliver(self, message: Message) -> None:
-        """Take a message that the log has numbered."""
-        self._do(self.room.deliver(message))
+    def deliver(self, entry: Numbered) -> None:
+        """Take what the log has numbered."""
+        self._do(self.room.deliver(entry))
 
     def leave(self, peer: Peer) -> None:
         """Take *peer* out, whose connection is gone."""

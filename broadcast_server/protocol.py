@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quote
+from typing import Any
 
 SUBPROTOCOL = "broadcast.v1.json"  # by which a client asks for JSON lines
 MAX_MESSAGE_BYTES = 4096  # default limit of one message, in UTF-8
@@ -69,7 +70,10 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """You are in. *seq* is the number of the room's last message so far."""
+    """You are in. *seq* is the number of the room's last message so far.
+
+    *verified* are those of *members* whose names are accounts', None without any.
+    """
 
     room: str
     name: str
@@ -79,6 +83,7 @@ class Welcome:
     missed: int | None
     count: int
     members: tuple[str, ...]
+    verified: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,20 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """A moderator took message *seq* away. In a replay it stands in the message's place."""
+
+    seq: int
+    id: str | None = None  # of the message, whose echo it then is
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
-    """Someone else entered; *count* are here now."""
+    """Someone else entered; *count* are here now. *verified* is true or None."""
 
     name: str
     count: int
+    verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +133,14 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Who is here: all of them in *count*, the first of them in *members*."""
+    """Who is here: all of them in *count*, the first of them in *members*.
+
+    *verified* are those of *members* whose names are accounts', None without any.
+    """
 
     count: int
     members: tuple[str, ...]
+    verified: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +157,10 @@ class Head:
     seq: int
 
 
-Event = Welcome | Message | Joined | Left | Error | Members | Pong | Head
+Numbered = Message | Hidden
+"""What stands under a number of the log."""
+
+Event = Welcome | Message | Hidden | Joined | Left | Error | Members | Pong | Head
 
 # -- requests: what a client sends --------------------------------------------
 
@@ -171,6 +192,7 @@ Request = Say | Who | Ping
 _EVENTS: dict[str, type[Event]] = {
     "welcome": Welcome,
     "message": Message,
+    "hidden": Hidden,
     "joined": Joined,
     "left": Left,
     "error": Error,
@@ -199,9 +221,11 @@ def text_line(event: Event) -> str | None:
             return f"{name} left the chat"
         case Error(text=text):
             return f"* {text}"
-        case Members(count=count, members=members):
+        case Members(count=count, members=members, verified=verified):
             more = f" and {count - len(members)} more" if count > len(members) else ""
-            return f"* {count} here: {', '.join(members)}{more}"
+            # No name has a colon in it, so none can pass for this.
+            marked = f" (verified: {', '.join(verified)})" if verified else ""
+            return f"* {count} here: {', '.join(members)}{more}{marked}"
         case _:
             return None
 
@@ -301,12 +325,13 @@ def parse_event(line: str) -> Event | None:
         raise ValueError("line is not an event") from None
     if event is None:
         return None
-    fields = {field: value.get(field) for field in event.__slots__}
+    fields: dict[str, Any] = {field: value.get(field) for field in event.__slots__}
     for field, content in fields.items():
-        if not _CHECKS.get(field, _is_text)(content):
+        check = _CHECKS.get(f"{value['type']}.{field}") or _CHECKS.get(field, _is_text)
+        if not check(content):
             raise ValueError(f"{field} of {value['type']} is not what it should be")
-    if "members" in fields:
-        fields["members"] = tuple(fields["members"])
+        if isinstance(content, list):
+            fields[field] = tuple(content)
     return event(**fields)
 
 
@@ -318,12 +343,18 @@ def _is_number(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-# A field is the same in every event that has it; what is not here is text.
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+# A field is the same in every event that has it, but for one; what is not here is text.
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "seq": _is_number,
     "count": _is_number,
     "missed": lambda value: value is None or _is_number(value),
     "recovered": lambda value: isinstance(value, bool),
-    "members": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "members": _are_texts,
+    "verified": lambda value: value is None or _are_texts(value),
+    "joined.verified": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
 }

@@ -29,7 +29,7 @@ from .protocol import (
     Joined,
     Left,
     Members,
-    Message,
+    Numbered,
     Ping,
     Pong,
     Say,
@@ -189,9 +189,9 @@ class Room:
             peer.faults = 0
         return actions
 
-    def deliver(self, message: Message) -> list[Action]:
-        """Send a message that the log has numbered to everyone, its sender included."""
-        return [Send(None, message)]
+    def deliver(self, entry: Numbered) -> list[Action]:
+        """Send what the log has numbered to everyone, a message's sender included."""
+        return [Send(None, entry)]
 
     def repeated(self, peer: Peer, id: str, seq: int) -> list[Action]:
         """Answer a message that the log already holds as number *seq*.

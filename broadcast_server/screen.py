@@ -11,7 +11,7 @@ from datetime import datetime
 
 from .conversation import missed_words
 from .names import name_key
-from .protocol import Error, Event, Head, Message, Welcome, text_line
+from .protocol import Error, Event, Head, Members, Message, Welcome, text_line
 from .safe import safe_text
 
 # Those of the sixteen that can be read on a light and on a dark ground.
@@ -81,7 +81,8 @@ def lines(event: Event, me: str, *, again: bool) -> list[Line]:
 
 def _welcome(welcome: Welcome, *, again: bool) -> list[Line]:
     you = f"you are {safe_text(welcome.name)} in {safe_text(welcome.room)}"
-    here = f"{welcome.count} here: {safe_text(', '.join(welcome.members))}"
+    members = Members(welcome.count, welcome.members, welcome.verified)
+    here = safe_text((text_line(members) or "").removeprefix("* "))
     if again:
         found = [quiet(f"-- connected again, {you} --")]
     else:

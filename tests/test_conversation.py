@@ -22,8 +22,10 @@ from broadcast_server.protocol import (
     Event,
     Format,
     Head,
+    Hidden,
     Joined,
     Message,
+    Numbered,
     Ping,
     Pong,
     Request,
@@ -406,6 +408,42 @@ def test_what_is_missing_is_counted_once() -> None:
     assert asked(conversation).since == Cursor("e", 49)
 
 
+# -- what a moderator takes away ------------------------------------------------
+
+
+def test_what_is_hidden_in_a_replay_leaves_no_gap() -> None:
+    """In the place of a message, its being hidden counts for it, live and in a replay."""
+    conversation = live(41)
+    assert hear(conversation, Hidden(42), message(43)) == [Hidden(42), message(43)]
+    conversation.lost()
+    assert asked(conversation).since == Cursor("e", 43)
+    go_live(conversation, welcome(45), message(44), Hidden(45))
+    assert hear(conversation, Head(45), message(46)) == [Head(45), message(46)]
+
+
+def test_what_is_hidden_later_moves_nothing() -> None:
+    """That a message seen before is hidden is shown, and is no gap."""
+    conversation = live(41)
+    hear(conversation, message(42), message(43))
+    assert hear(conversation, Hidden(42), message(44)) == [Hidden(42), message(44)]
+
+
+def test_a_gap_before_what_is_hidden_is_a_gap() -> None:
+    """Numbers have no gaps, also where what is under them was hidden."""
+    with pytest.raises(Gap):
+        hear(live(41), Hidden(43))
+
+
+def test_what_was_hidden_before_its_echo_is_not_said_again() -> None:
+    """A message of ours that a moderator took away at once has come back as that."""
+    conversation = live(41)
+    conversation.say("oh no")
+    (say,) = sent(conversation)
+    assert isinstance(say, Say)
+    hear(conversation, Hidden(42, say.id))
+    assert len(conversation) == 0
+
+
 # -- what is no broadcast server ----------------------------------------------
 
 
@@ -457,7 +495,8 @@ class Server:
 
     def __init__(self, number: int) -> None:
         self.epoch = f"epoch-{number}"
-        self.all: list[Message] = []  # even what the log has forgotten
+        self.all: list[Numbered] = []  # even what the log has forgotten
+        self.said: set[str] = set()
         self.first = 1
         self.kept: dict[tuple[str, str], int] = {}
 
@@ -482,6 +521,7 @@ class Server:
 
     def append(self, text: str, session: str, id: str | None) -> None:
         self.all.append(message(self.head + 1, id, text))
+        self.said.add(text)
         if id is not None:
             self.kept[session, id] = self.head
 
@@ -557,6 +597,15 @@ class BrokenConnections(RuleBasedStateMachine):
     def forget(self, count: int) -> None:
         self.server.forget(count)
 
+    @rule(seq=st.integers(1, 8))
+    def hide(self, seq: int) -> None:
+        """A moderator takes a message away, which its readers are told."""
+        if seq <= self.server.head:
+            hidden = Hidden(seq, self.server.all[seq - 1].id)
+            self.server.all[seq - 1] = hidden
+            if self.wire is not None:
+                self.wire.owed.append((self.server.head, hidden))
+
     @precondition(lambda self: self.wire is not None)
     @rule()
     def head(self) -> None:
@@ -593,8 +642,10 @@ class BrokenConnections(RuleBasedStateMachine):
         epoch = self.server.epoch
         for event in events:
             match event:
-                case Message(seq=seq):
-                    self.shown.setdefault(epoch, []).append(seq)
+                case Message(seq=seq) | Hidden(seq=seq):
+                    shown = self.shown.setdefault(epoch, [])
+                    if isinstance(event, Message) or seq > max(shown, default=wire.after):
+                        shown.append(seq)
                 case Welcome(seq=seq, missed=missed):
                     floor = 0 if self.floor else max(0, seq - self.history)
                     self.floor.setdefault(epoch, floor)
@@ -609,7 +660,7 @@ class BrokenConnections(RuleBasedStateMachine):
     @invariant()
     def the_log_holds_nothing_twice(self) -> None:
         for server in self.servers:
-            held = [each.text for each in server.all[server.first - 1 :] if each.id is not None]
+            held = [each.id for each in server.all[server.first - 1 :] if each.id is not None]
             assert len(held) == len(set(held))
 
     def teardown(self) -> None:
@@ -618,7 +669,7 @@ class BrokenConnections(RuleBasedStateMachine):
             self.talk(9, 99, 10**6, 99, "go on")
         assert self.conversation.live
         assert len(self.conversation) == 0
-        said = {each.text for server in self.servers for each in server.all}
+        said = {text for server in self.servers for text in server.said}
         assert said.issuperset(self.told)
         server = self.server
         shown = self.shown.get(server.epoch, [])

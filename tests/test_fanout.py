@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from broadcast_server.entry import Entry
 from broadcast_server.fanout import EVENTS, FRAME, TEXT, WAITING, Fanout
 from broadcast_server.history import Log
-from broadcast_server.protocol import Event, Format, Head, Joined, Members, Message, Pong, Welcome
+from broadcast_server.protocol import (
+    Event,
+    Format,
+    Head,
+    Hidden,
+    Joined,
+    Members,
+    Message,
+    Numbered,
+    Pong,
+    Welcome,
+)
 from broadcast_server.protocol import json_line as line
 from broadcast_server.room import Peer
 
@@ -171,6 +182,39 @@ def test_a_message_of_many_lines_is_several_frames() -> None:
     payloads = fanout.turn().common(Format.TEXT)
     assert max(map(len, payloads)) < FRAME + 100
     assert b"\n".join(payloads).count(b"\n") == 9_999
+
+
+def test_what_is_hidden_stands_under_its_number() -> None:
+    """A message that was taken away before it was told advances the stream as it would have."""
+    fanout = Fanout()
+    slow = peer()
+    fanout.enter(slow, 0, WELCOME)
+    fanout.turn()
+    fanout.stall(slow)
+    fanout.everyone(Hidden(1))
+    fanout.everyone(Joined("x", 2))
+    fanout.turn()
+    fanout.ready(slow)
+    assert fanout.hungry() == [(slow, 0)]
+    (payload,) = fanout.feed(slow, [Hidden(1)])
+    assert payload.decode().split("\n") == [line(Hidden(1)), line(Joined("x", 2))]
+    assert fanout.hungry() == []
+
+
+def test_what_is_hidden_later_is_told_in_its_place() -> None:
+    """Who is behind is told that a message was taken away after what had come before that."""
+    fanout = Fanout()
+    slow = peer()
+    fanout.enter(slow, 0, WELCOME)
+    fanout.turn()
+    fanout.stall(slow)
+    for each in (message(1), message(2), Hidden(1), message(3)):
+        fanout.everyone(each)
+    fanout.turn()
+    fanout.ready(slow)
+    wanted: list[Numbered] = [message(1), message(2), Hidden(1), message(3)]
+    (payload,) = fanout.feed(slow, [each for each in wanted if type(each) is Message])
+    assert payload.decode().split("\n") == [line(each) for each in wanted]
 
 
 class Model:

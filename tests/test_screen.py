@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from broadcast_server.protocol import Error, Event, Head, Joined, Message, Welcome
+from broadcast_server.protocol import Error, Event, Head, Hidden, Joined, Message, Welcome
 from broadcast_server.screen import clock, colour, lines
 
 
@@ -30,6 +30,14 @@ WELCOME = Welcome("ops", "alice", "e", 7, True, 0, 2, ("alice", "bob"))
         (Joined("carol", 3), ["TIME   carol joined the chat"]),
         (Error("too_long", "message is 5012 bytes"), ["TIME   * message is 5012 bytes"]),
         (Head(3), []),
+        (Hidden(3), []),
+        (
+            Welcome("ops", "alice", "e", 7, True, 0, 102, ("alice", "bob"), ("bob",)),
+            [
+                "-- you are alice in ops, 102 here: alice, bob and 100 more (verified: bob) --",
+                "-- /help for help --",
+            ],
+        ),
         (WELCOME, ["-- you are alice in ops, 2 here: alice, bob --", "-- /help for help --"]),
     ],
 )
