@@ -43,6 +43,7 @@ class CloseCode(enum.IntEnum):
     TOO_SLOW = 4008
     FULL = 4013
     REFUSED = 4500
+    SIGN_IN = 4501
     FAULTS = 4502
     REMOVED = 4503
     REPLACED = 4504

@@ -175,7 +175,9 @@ class Room:
                     # Once a frame: 200,000 askings fit into one, and each would
                     # be answered with a hundred times its size.
                     if not told_who:
-                        members = Members(len(self), self._roster(ROSTER_ASKED))
+                        members = Members(
+                            len(self), self._roster(ROSTER_ASKED), self._verified(ROSTER_ASKED)
+                        )
                         actions.append(Send(peer, members))
                         told_who = True
                 case Error(code=code):
@@ -244,11 +246,16 @@ class Room:
             missed=missed,
             count=len(self),
             members=self._roster(ROSTER),
+            verified=self._verified(ROSTER),
         )
         return Enter(peer, peer.after, welcome)
 
     def _roster(self, most: int) -> tuple[str, ...]:
         return tuple(peer.name for peer in islice(self._members.values(), most))
+
+    def _verified(self, most: int) -> tuple[str, ...] | None:
+        """Return who of the roster's first is verified; here there are no accounts."""
+        return None
 
     def _free_name(self, name: str) -> str:
         key = name_key(name)

@@ -8,3 +8,9 @@ class SiteConfig(AppConfig):
 
     name = "django_site"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Begin to watch the accounts."""
+        from .identity import watch  # it needs the models
+
+        watch()

@@ -21,10 +21,11 @@ from broadcast_server.protocol import SUBPROTOCOL, CloseCode, Error, Format, jso
 from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
-from . import outage
+from . import ends, outage
+from .ends import End, Refused
+from .identity import account_of
 from .node import Node
 from .nodes import nodes
-from .sharedroom import Refused
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -87,7 +88,7 @@ class RoomConsumer(AsyncConsumer):
             # as in the single file.
             await self._come(entry)
         else:
-            self._refuse(entry, CloseCode.REFUSED, format)
+            self._refuse(End(CloseCode.REFUSED, entry.code, entry.text), format)
         await self._tell(
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if as_json else None}
         )
@@ -95,20 +96,21 @@ class RoomConsumer(AsyncConsumer):
 
     async def _come(self, entry: Entry) -> None:
         try:
+            account = await account_of(self.scope)
             node = await nodes().get(entry.room)
-            self._peer = await node.come(entry, self._token, self)
+            self._peer = await node.come(entry, account, self._token, self)
             self._node = node
         except Refused as refused:
-            self._refuse(refused.error, refused.code, entry.format)
+            self._refuse(refused.end, entry.format)
         except DatabaseError as error:
             outage.database.met(error)
-            fault = Error("no_log", "the log does not answer")
-            self._refuse(fault, CloseCode.STOPPING, entry.format)
+            self._refuse(ends.NO_LOG, entry.format)
 
-    def _refuse(self, error: Error, code: CloseCode, format: Format) -> None:
+    def _refuse(self, end: End, format: Format) -> None:
+        error = Error(end.fault, end.text)
         line = json_line(error) if format is Format.JSON else text_line(error)
         self.write([line or ""])
-        self.close(code, error.text)
+        self.close(end.code, end.text)
 
     def _receive(self, text: str | None) -> None:
         if self._node is None or self._peer is None or self._closed:

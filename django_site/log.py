@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 from django.db import transaction
 
-from broadcast_server.protocol import Message
+from broadcast_server.protocol import Hidden, Message, Numbered
 
 from . import models
 
@@ -29,6 +29,7 @@ class Draft:
     text: str
     source: str
     client_id: str
+    account: int | None = None
 
 
 def stored(text: str) -> str:
@@ -36,16 +37,18 @@ def stored(text: str) -> str:
     return text.replace("\x10", "\x10p").replace("\0", "\x10n")
 
 
-def _shown(stored: str) -> str:
+def shown(stored: str) -> str:
+    """Return a column's text as it was said."""
     return stored.replace("\x10n", "\0").replace("\x10p", "\x10")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a room is: its log's last number, and the version of its roster."""
+    """How a room is: its log's last number, its roster's version, and its edits' count."""
 
     head: int
     roster: int
+    edits: int
 
 
 def open_room(name: str) -> models.Room:
@@ -56,13 +59,13 @@ def open_room(name: str) -> models.Room:
 
 def state_of(room: int) -> State:
     """Look how one room is. Raises `models.Room.DoesNotExist`."""
-    return State(*models.Room.objects.values_list("head", "roster").get(pk=room))
+    return State(*models.Room.objects.values_list("head", "roster", "edits").get(pk=room))
 
 
 def state(rooms: Sequence[int]) -> dict[int, State]:
     """Look how rooms are, by their keys."""
-    rows = models.Room.objects.filter(pk__in=rooms).values_list("pk", "head", "roster")
-    return {pk: State(head, roster) for pk, head, roster in rows}
+    rows = models.Room.objects.filter(pk__in=rooms).values_list("pk", "head", "roster", "edits")
+    return {pk: State(*state) for pk, *state in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
                     at=now,
                     source=draft.source,
                     client_id=key[1],
+                    account_id=draft.account,
                 )
             )
         if rows:
@@ -113,16 +117,32 @@ def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
     return logged
 
 
-def read(room: int, after: int, most: int) -> list[Message]:
-    """Return up to *most* messages after number *after*."""
+def read(room: int, after: int, most: int) -> list[Numbered]:
+    """Return up to *most* messages after number *after*, hidden ones as that."""
     rows = models.Message.objects.filter(room=room, seq__gt=after).order_by("seq")
     return [
-        Message(
+        _hidden(row)
+        if row.edit is not None
+        else Message(
             row.seq,
             row.name,
-            _shown(row.text),
+            shown(row.text),
             row.at.astimezone(timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z",
-            None if row.source.startswith(UNNAMED) else _shown(row.client_id),
+            _shown_id(row),
         )
         for row in rows[:most]
     ]
+
+
+def hidden(room: int, after: int, upto: int) -> list[Hidden]:
+    """Return what was hidden by the edits after number *after* and up to *upto*."""
+    rows = models.Message.objects.filter(room=room, edit__gt=after, edit__lte=upto)
+    return [_hidden(row) for row in rows.order_by("edit", "seq")]
+
+
+def _hidden(row: models.Message) -> Hidden:
+    return Hidden(row.seq, _shown_id(row))
+
+
+def _shown_id(row: models.Message) -> str | None:
+    return None if row.source.startswith(UNNAMED) else shown(row.client_id)

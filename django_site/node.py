@@ -18,7 +18,6 @@ from bisect import bisect
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
@@ -27,13 +26,15 @@ from django.db import Error as DatabaseError
 
 from broadcast_server.entry import Entry
 from broadcast_server.openroom import Line, OpenRoom
-from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Message
+from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Hidden, Numbered
 from broadcast_server.room import Action, Close, Peer, Publish, Send
 
-from . import log, models, outage, presence
+from . import bell, ends, log, models, outage, presence
+from .accounts.models import Account
+from .ends import End, Refused
 from .log import UNNAMED, Draft, Logged, State
 from .presence import Present
-from .sharedroom import Reach, Refused, SharedRoom
+from .sharedroom import Reach, SharedRoom
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,6 @@ PAGE = 2 * BATCH
 PATIENCE = 0.5
 """Seconds between two attempts at what does not answer."""
 
-RING = 5.0
-"""Seconds after which a ring that does not get through is given up."""
-
 MAX_STORED_ID = 80
 """So many characters of an id fit into its column."""
 
@@ -62,8 +60,10 @@ class Seen:
 
     logged: list[Logged]
     state: State
-    messages: list[Message]
+    messages: list[Numbered]
+    hidden: list[Hidden]
     present: tuple[Present, ...] | None  # None if that is known already
+    removed: dict[str, End]
 
 
 class Node(OpenRoom[str]):
@@ -78,6 +78,8 @@ class Node(OpenRoom[str]):
         """Whether the room was deleted."""
         self._process = process
         self._version = -1  # of the roster
+        self._edits = row.edits
+        self._accounts: dict[Peer, int] = {}  # of those who are one's
         # What members said, and between it what they alone are to get after its echo.
         self._outbox: list[tuple[Peer, Draft | Event]] = []
         self._pending: Counter[Peer] = Counter()  # drafts in it
@@ -103,15 +105,19 @@ class Node(OpenRoom[str]):
 
     # -- members --
 
-    async def come(self, entry: Entry, token: str, line: Line[str]) -> Peer:
+    async def come(
+        self, entry: Entry, account: Account | None, token: str, line: Line[str]
+    ) -> Peer:
         """Let someone in. Raises `Refused`, or a database's error."""
         self._coming += 1
         try:
             enter = database_sync_to_async(presence.enter)
-            name = await enter(self.key, entry, self._process, token)
+            name = await enter(self.key, entry, self._process, token, account)
             self._changed.set()
             peer = Peer(entry, entry.session or f"#{token}", name)
             self._shared.tokens[token] = peer
+            if account is not None:
+                self._accounts[peer] = account.pk
             # So that the roster has it, and that its cursor is not ahead of us.
             await self._once()
             while not (self._read_all or self._reached(entry.since)):
@@ -120,11 +126,9 @@ class Node(OpenRoom[str]):
             self.enter(peer, line)
         except ObjectDoesNotExist:
             self._vanish()
-            raise Refused("no_room", "the room was removed", CloseCode.STOPPING) from None
+            raise Refused(ends.NO_ROOM) from None
         except BaseException:  # cancelled, too: it may be on the roster already
-            self._shared.tokens.pop(token, None)
-            self._leaving.append(token)
-            self._wake.set()
+            self._gone(token)
             raise
         finally:
             self._coming -= 1
@@ -137,14 +141,23 @@ class Node(OpenRoom[str]):
     def go(self, peer: Peer, token: str) -> None:
         """Take someone out, whose connection is gone."""
         self.leave(peer)
-        self._shared.tokens.pop(token, None)
+        self._gone(token)
+
+    def _gone(self, token: str) -> None:
+        peer = self._shared.tokens.pop(token, None)
+        if peer is not None:
+            self._accounts.pop(peer, None)
         self._leaving.append(token)
         self._wake.set()
 
     def wake(self, state: State) -> None:
         """Look at the log, if *state* shows that there is something to see."""
-        if state.head != self._reach.head or state.roster != self._version:
+        if state != self._state:
             self._wake.set()
+
+    @property
+    def _state(self) -> State:
+        return State(self._reach.head, self._version, self._edits)
 
     async def end(self) -> None:
         """Stop the node's tasks."""
@@ -179,7 +192,8 @@ class Node(OpenRoom[str]):
         if len(log.stored(client_id)) > MAX_STORED_ID:
             self._answer(what.peer, Error("bad_id", "id holds too many control characters"))
             return
-        draft = Draft(what.peer.name, what.text, source, client_id)
+        account = self._accounts.get(what.peer)
+        draft = Draft(what.peer.name, what.text, source, client_id, account)
         self._outbox.append((what.peer, draft))
         self._pending[what.peer] += 1
         self._wake.set()
@@ -240,11 +254,17 @@ class Node(OpenRoom[str]):
         if leaving:
             presence.leave(self.key, leaving)
         state = log.state_of(self.key)
-        messages: list[Message] = []
+        messages: list[Numbered] = []
         if state.head > self._reach.head:
             messages = log.read(self.key, self._reach.head, BATCH)
-        new = state.roster != self._version
-        return Seen(logged, state, messages, presence.present(self.key) if new else None)
+        hidden: list[Hidden] = []
+        if state.edits > self._edits:
+            hidden = log.hidden(self.key, self._edits, state.edits)
+        present, removed = None, {}
+        if state.roster != self._version:
+            present = presence.present(self.key)
+            removed = presence.removed(self.key, self._process)
+        return Seen(logged, state, messages, hidden, present, removed)
 
     def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Event]]) -> None:
         """Tell the members: who came, what was said, and who left, in this order."""
@@ -256,8 +276,12 @@ class Node(OpenRoom[str]):
             self._reach.head = message.seq
             self.deliver(message)
             self._give_answers(message.seq)
+        for hidden in seen.hidden:
+            if hidden.seq <= self._reach.head:  # else we read it as hidden
+                self.deliver(hidden)
+        self._edits = max(self._edits, seen.state.edits)
         if seen.present is not None:
-            self._do(self._shared.depart(seen.present))
+            self._do(self._shared.depart(seen.present, seen.removed))
             self._version = seen.state.roster
 
     def _file(self, batch: list[tuple[Peer, Draft | Event]], logged: list[Logged]) -> None:
@@ -317,17 +341,10 @@ class Node(OpenRoom[str]):
 
     async def _ring(self) -> None:
         """Ring whenever something changed, in a task of its own: the log waits for no bell."""
-        layer = get_channel_layer()
-        while layer is not None:
+        while True:
             await self._changed.wait()
             self._changed.clear()
-            state = {"head": self._reach.head, "roster": self._version}
-            try:
-                ring = layer.group_send(self._group, {"type": "ring", **state})
-                await asyncio.wait_for(ring, RING)
-                outage.layer.over()
-            except Exception as error:  # whatever the layer's client raises: the poll finds it
-                outage.layer.met(error)
+            await bell.ring(self.key, self._state)
 
     async def _listen(self) -> None:
         layer = get_channel_layer()
@@ -336,18 +353,13 @@ class Node(OpenRoom[str]):
             try:
                 # One channel for all attempts: the group would keep each.
                 channel = channel or await layer.new_channel()
-                await layer.group_add(self._group, channel)
+                await layer.group_add(bell.group(self.key), channel)
                 while True:
-                    message: dict[str, Any] = await layer.receive(channel)
-                    self.wake(State(message["head"], message["roster"]))
+                    self.wake(bell.rung(await layer.receive(channel)))
             except asyncio.CancelledError:
                 with suppress(Exception):
-                    await layer.group_discard(self._group, channel)
+                    await layer.group_discard(bell.group(self.key), channel)
                 raise
             except Exception as error:  # the same
                 outage.layer.met(error)
                 await asyncio.sleep(PATIENCE)
-
-    @property
-    def _group(self) -> str:
-        return f"broadcast.{self.key}"

@@ -17,11 +17,9 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.protocol import CloseCode
-
-from . import log, outage, presence
+from . import ends, log, outage, presence
+from .ends import Refused
 from .node import Node
-from .sharedroom import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ class Nodes:
         """Return the node of a room. Raises `Refused`, or a database's error."""
         async with self._opening:
             if self._stopped:
-                raise Refused("stopping", "the server is stopping", CloseCode.STOPPING)
+                raise Refused(ends.STOPPING)
             if not self._tasks:
                 await database_sync_to_async(presence.beat)(self.process)
                 jobs = (POLL, self._poll), (presence.BEAT, self._beat), (HEAD, self._heads)
@@ -80,7 +78,7 @@ class Nodes:
         if keys:
             states = await database_sync_to_async(log.state)(list(keys))
             for key, node in keys.items():
-                node.wake(states.get(key, log.State(-1, -1)))  # a room that is gone, too
+                node.wake(states.get(key, log.State(-1, -1, -1)))  # a room that is gone, too
 
     async def _beat(self) -> None:
         await database_sync_to_async(presence.beat)(self.process)

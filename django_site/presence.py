@@ -9,20 +9,23 @@ thread.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import CharField, F, Q, QuerySet, Value
+from django.db.models.functions import Cast, Concat, Now
 
 from broadcast_server.entry import Entry
-from broadcast_server.names import name_key, numbered
+from broadcast_server.names import numbered
+from broadcast_server.protocol import CloseCode
 
-from . import models
+from . import bell, ends, models
+from .accounts.models import Account
+from .ends import End, Refused
+from .keys import stored_key
 
 DEAD: float = settings.BROADCAST_DEAD
 """Seconds without a sign of life after which the members of a process are taken out."""
@@ -30,65 +33,134 @@ DEAD: float = settings.BROADCAST_DEAD
 BEAT = DEAD / 4
 """Seconds between two signs of life."""
 
-KEY = 200
-"""So many characters of a name's key fit into its column."""
-
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A member as everyone sees it: its row, name, and which connection it is."""
+    """A member as everyone sees it: its row, name, which connection it is, and if verified."""
 
     id: int
     name: str
     token: str
+    verified: bool
 
 
-def enter(room: int, entry: Entry, process: str, token: str) -> str:
-    """Let someone in, and return its name. Who has its session is replaced by it."""
+def enter(room: int, entry: Entry, process: str, token: str, account: Account | None) -> str:
+    """Let someone in, and return its name. Who has its session is replaced by it.
+
+    An account comes in under its own name. Raises `Refused` if the room is closed, or
+    whoever comes is banned from it.
+    """
     with transaction.atomic():
         # It may have been taken for dead, and may not have noticed yet.
         models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
         row = models.Room.objects.select_for_update().get(pk=room)
-        name = _replace(row, entry, process, token) or _add(row, entry, process, token)
+        _check(row, entry, account)
+        name = _replace(row, entry, process, token, account)
+        name = name or _add(row, entry, process, token, account)
         row.roster += 1
         row.save(update_fields=["roster"])
     return name
 
 
-def _replace(room: models.Room, entry: Entry, process: str, token: str) -> str | None:
+def _check(room: models.Room, entry: Entry, account: Account | None) -> None:
+    if room.closed is not None:
+        raise Refused(ends.closed(room))
+    who = Q(account=account) if account is not None else Q(key=stored_key(entry.name))
+    bans = models.Ban.objects.filter(who, Q(room=room) | Q(room=None))
+    ban = bans.filter(until__gt=Now(), lifted=None).order_by("-until").first()
+    if ban is not None:
+        raise Refused(ends.banned(ban))
+
+
+def _replace(
+    room: models.Room, entry: Entry, process: str, token: str, account: Account | None
+) -> str | None:
     if entry.session is None:
         return None
-    ghost = models.Member.objects.filter(room=room, session=entry.session).first()
+    ghosts = models.Member.objects.filter(room=room, session=entry.session)
+    ghost = ghosts.first()
     if ghost is None:
+        return None
+    if ghost.account_id != (account and account.pk):  # it has signed in meanwhile, or out
+        remove(ghosts, ends.REPLACED)
         return None
     ghost.process_id, ghost.token = process, token
     ghost.save(update_fields=["process", "token"])
     return ghost.name
 
 
-def _add(room: models.Room, entry: Entry, process: str, token: str) -> str:
-    name = entry.name
+def _add(room: models.Room, entry: Entry, process: str, token: str, account: Account | None) -> str:
+    name = entry.name if account is None else account.username
     here = models.Member.objects.filter(room=room)
-    if here.filter(key=_key(name)).exists():
+    if account is not None:
+        # It was free when they came, and now it is its owner's.
+        remove(here.filter(key=account.key).exclude(account=account), ends.NAME_OWNED)
+    if not _is_free(name, room, account):
         taken = set(here.values_list("key", flat=True))
         number = 2
-        while _key(numbered(name, number)) in taken:
+        while stored_key(numbered(name, number)) in taken or not _is_free(
+            numbered(name, number), room, account
+        ):
             number += 1
         name = numbered(name, number)
     models.Member.objects.create(
         room=room,
         process_id=process,
-        key=_key(name),
+        key=stored_key(name),
         name=name,
         session=entry.session,
         token=token,
+        account=account,
     )
     return name
 
 
-def _key(name: str) -> str:
-    key = name_key(name)  # up to 18 times as long as the name
-    return key if len(key) <= KEY else hashlib.sha256(key.encode()).hexdigest()
+def _is_free(name: str, room: models.Room, account: Account | None) -> bool:
+    """Tell whether *name* is nobody's in the room, nor an account's who may yet come."""
+    key = stored_key(name)
+    owners = Account.objects.filter(key=key)
+    if account is not None:
+        owners = owners.exclude(pk=account.pk)
+    return not (models.Member.objects.filter(room=room, key=key).exists() or owners.exists())
+
+
+def account_changed(account: Account) -> None:
+    """Have its members, and who has its name without being it, come again."""
+    remove(models.Member.objects.filter(account=account), ends.SIGN_IN_CHANGED)
+    remove(models.Member.objects.filter(key=account.key).exclude(account=account), ends.NAME_OWNED)
+
+
+def remove(members: QuerySet[models.Member], end: End) -> None:
+    """Take *members* out of their rooms; their processes will close them as *end* says."""
+    here = members.filter(end_code=None)
+    rooms = models.Room.objects.filter(members__in=here).distinct()
+    keys = list(rooms.values_list("pk", flat=True))
+    with transaction.atomic():
+        _lock(keys)
+        # What is unique in them is free from now on; no name's key has a colon in it.
+        here.update(
+            key=Concat(Value(":"), Cast("pk", CharField())),
+            session=None,
+            end_code=end.code,
+            end_fault=end.fault,
+            end_text=end.text,
+        )
+        models.Room.objects.filter(pk__in=keys).update(roster=F("roster") + 1)
+        transaction.on_commit(lambda: bell.ring_for(keys))
+
+
+def removed(room: int, process: str) -> dict[str, End]:
+    """Return whom *process* has yet to close, by their tokens, and why."""
+    rows = models.Member.objects.filter(room=room, process=process).exclude(end_code=None)
+    return {
+        row.token: End(CloseCode(row.end_code or 0), row.end_fault, row.end_text) for row in rows
+    }
+
+
+def _lock(rooms: Sequence[int]) -> list[int]:
+    """Lock rooms, in one order, so that two who do this never wait for each other."""
+    locked = models.Room.objects.filter(pk__in=rooms).order_by("pk").select_for_update()
+    return [room.pk for room in locked]
 
 
 def leave(room: int, tokens: Sequence[str]) -> None:
@@ -103,8 +175,11 @@ def leave(room: int, tokens: Sequence[str]) -> None:
 
 def present(room: int) -> tuple[Present, ...]:
     """List who is here, in the order in which they came."""
-    rows = models.Member.objects.filter(room=room).order_by("pk")
-    return tuple(Present(*row) for row in rows.values_list("pk", "name", "token"))
+    rows = models.Member.objects.filter(room=room, end_code=None).order_by("pk")
+    return tuple(
+        Present(id, name, token, account is not None)
+        for id, name, token, account in rows.values_list("pk", "name", "token", "account")
+    )
 
 
 def beat(process: str) -> None:
@@ -133,8 +208,6 @@ def end(process: str) -> None:
 
 def _take_out(processes: Sequence[str]) -> None:
     rooms = models.Room.objects.filter(members__process__in=processes).distinct()
-    keys = list(rooms.values_list("pk", flat=True))
-    # Locked in one order, so that two who do this never wait for each other.
-    locked = models.Room.objects.filter(pk__in=keys).order_by("pk").select_for_update()
-    models.Room.objects.filter(pk__in=[each.pk for each in locked]).update(roster=F("roster") + 1)
+    locked = _lock(list(rooms.values_list("pk", flat=True)))
+    models.Room.objects.filter(pk__in=locked).update(roster=F("roster") + 1)
     models.Process.objects.filter(pk__in=processes).delete()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 env = environ.Env()
 
@@ -24,16 +25,62 @@ BROADCAST_ALLOW_ORIGIN = frozenset(
 # Seconds without a sign of life after which the members of a process are taken out.
 BROADCAST_DEAD = env.float("BROADCAST_DEAD", default=40.0)
 
+BROADCAST_LOGIN = env.str("BROADCAST_LOGIN", default="optional")
+if BROADCAST_LOGIN not in ("optional", "required"):
+    raise ImproperlyConfigured(
+        f"BROADCAST_LOGIN is {BROADCAST_LOGIN!r}, allowed are optional and required"
+    )
+
 INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_site.accounts.apps.AccountsConfig",
     "django_site.apps.SiteConfig",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+# The admin's own files, served from where they are installed: nothing to collect.
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+AUTH_USER_MODEL = "accounts.Account"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{each}"}
+    for each in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "page"
+LOGOUT_REDIRECT_URL = "login"
 
 # Without DEBUG the site is one of the internet, and so behind TLS.
 TLS = env.bool("BROADCAST_TLS", default=not DEBUG)
@@ -50,6 +97,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "django_site.urls"
 ASGI_APPLICATION = "django_site.asgi.application"
 USE_TZ = True
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 EMBEDDED = "DATABASE_URL" not in env.ENVIRON

@@ -6,26 +6,15 @@ Pure, as the `Room` that it is: what the roster and the log say is told to it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from broadcast_server.names import name_key
-from broadcast_server.protocol import CloseCode, Error, Joined, Left
+from broadcast_server.protocol import Error, Joined, Left
 from broadcast_server.room import Action, Close, Peer, Room, Send
 
+from . import ends
+from .ends import End, Refused
 from .presence import Present
-
-
-class Refused(Exception):
-    """Someone cannot come in; the error line and the close code say why."""
-
-    def __init__(self, fault: str, text: str, code: CloseCode) -> None:
-        super().__init__(text)
-        self.error = Error(fault, text)
-        self.code = code
-
-
-REPLACED = "a newer connection of your session took your place"
-LOST_SIGHT = "the server lost sight of you"
 
 
 class Reach:
@@ -68,8 +57,8 @@ class SharedRoom(Room):
         if tokens.get(peer.name) == token:
             return
         if peer.name in tokens:
-            raise Refused("replaced", REPLACED, CloseCode.REPLACED)
-        raise Refused("lost_sight", LOST_SIGHT, CloseCode.STOPPING)
+            raise Refused(ends.REPLACED)
+        raise Refused(ends.LOST_SIGHT)
 
     def disconnect(self, peer: Peer) -> list[Action]:
         """Forget *peer*; that it left is told when the roster says so."""
@@ -84,30 +73,36 @@ class SharedRoom(Room):
             known = self._present.get(each.id)
             self._present[each.id] = each
             if known is None:
-                actions.append(Send(None, Joined(each.name, len(self))))
+                verified = True if each.verified else None
+                actions.append(Send(None, Joined(each.name, len(self), verified)))
             elif known.token != each.token and known.token in self.tokens:
                 ghost = self.tokens[known.token]
                 if ghost in self:
                     actions += self._replaced(ghost)
         return actions
 
-    def depart(self, present: Iterable[Present]) -> list[Action]:
-        """Tell who is on the roster no more."""
+    def depart(self, present: Iterable[Present], removed: Mapping[str, End]) -> list[Action]:
+        """Tell who is on the roster no more; some of ours were *removed*, by their tokens."""
         actions: list[Action] = []
         here = {each.id for each in present}
         for gone in [id for id in self._present if id not in here]:
             each = self._present.pop(gone)
             peer = self.tokens.get(each.token)
             if peer is not None and peer in self:
-                # Its process stood still for so long that it was taken for dead.
-                actions += self.expel(peer, CloseCode.STOPPING, "lost_sight", LOST_SIGHT)
+                # If nobody removed it, we stood still for so long that we were taken for dead.
+                end = removed.get(each.token, ends.LOST_SIGHT)
+                actions += self.expel(peer, end.code, end.fault, end.text)
             actions.append(Send(None, Left(each.name, len(self))))
         return actions
 
     def _replaced(self, ghost: Peer) -> list[Action]:
-        error = Error("replaced", REPLACED)
+        end = ends.REPLACED
         del self._members[name_key(ghost.name)]
-        return [Send(ghost, error), Close(ghost, CloseCode.REPLACED, error.text)]
+        return [Send(ghost, Error(end.fault, end.text)), Close(ghost, end.code, end.text)]
 
     def _roster(self, most: int) -> tuple[str, ...]:
         return tuple(each.name for each in itertools.islice(self._present.values(), most))
+
+    def _verified(self, most: int) -> tuple[str, ...] | None:
+        first = itertools.islice(self._present.values(), most)
+        return tuple(each.name for each in first if each.verified) or None

@@ -1,9 +1,10 @@
-"""What there is over HTTP: the same answers as in the single file."""
+"""What there is over HTTP: accounts, the admin, and the same answers as in the single file."""
 
 from __future__ import annotations
 
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import re_path
+from django.urls import include, path, re_path
 
 from broadcast_server.web import answer
 
@@ -23,4 +24,8 @@ def page(request: HttpRequest) -> HttpResponse:
     return response
 
 
-urlpatterns = [re_path("", page)]
+urlpatterns = [
+    path("accounts/", include("django_site.accounts.urls")),
+    path("admin/", admin.site.urls),
+    re_path("", page, name="page"),
+]

@@ -1,0 +1,59 @@
+"""The ends: why someone may not come into a room, or may not stay.
+
+An end is an error line and a close code. Who decides it is elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timezone
+
+from broadcast_server.protocol import CloseCode
+
+from . import models
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A close code, and the error that comes before it: its *fault* is for programs."""
+
+    code: CloseCode
+    fault: str
+    text: str
+
+
+class Refused(Exception):
+    """Someone cannot come in, for the reason that *end* says."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.text)
+        self.end = end
+
+
+REPLACED = End(CloseCode.REPLACED, "replaced", "a newer connection of your session took your place")
+LOST_SIGHT = End(CloseCode.STOPPING, "lost_sight", "the server lost sight of you")
+NAME_OWNED = End(CloseCode.STOPPING, "name_owned", "your name is that of an account")
+SIGN_IN_CHANGED = End(CloseCode.STOPPING, "sign_in", "your account has changed")
+NO_ROOM = End(CloseCode.STOPPING, "no_room", "the room was removed")
+NO_LOG = End(CloseCode.STOPPING, "no_log", "the log does not answer")
+STOPPING = End(CloseCode.STOPPING, "stopping", "the server is stopping")
+LOGIN = End(
+    CloseCode.SIGN_IN,
+    "login",
+    "this site is for its accounts: sign in at /accounts/login/, or make a token at"
+    " /accounts/tokens/ and set BROADCAST_TOKEN",
+)
+TOKEN = End(CloseCode.SIGN_IN, "token", "token is not valid: make another one at /accounts/tokens/")
+
+
+def closed(room: models.Room) -> End:
+    """Say why nobody may be in *room*."""
+    why = f": {room.closed_why}" if room.closed_why else ""
+    return End(CloseCode.REMOVED, "closed", f"{room.name} is closed{why}")
+
+
+def banned(ban: models.Ban) -> End:
+    """Say why, and how long, someone may not come in."""
+    why = f": {ban.reason}" if ban.reason else ""
+    until = f"{ban.until.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    return End(CloseCode.REMOVED, "banned", f"you are banned until {until}{why}")

@@ -1,0 +1,75 @@
+"""The identity: whose account a connection is, by its token or by its session.
+
+And what follows when that changes: an account's members come again, to be looked at
+anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, cast
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib.auth.signals import user_logged_out
+from django.db.models.signals import post_save, pre_delete
+from django.http import parse_cookie
+
+from . import ends, presence
+from .accounts.models import Account, Token
+from .ends import Refused
+
+_sessions = import_module(settings.SESSION_ENGINE)
+
+
+async def account_of(scope: Mapping[str, Any]) -> Account | None:
+    """Return whose account a connection is, None if it is a guest's.
+
+    Raises `Refused` if its token is none, or no guests are allowed; or a database's error.
+    """
+    headers = dict(scope["headers"])  # of one that is given twice, the last counts
+    scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
+        account = await database_sync_to_async(Token.account_of)(secret.strip().decode("latin-1"))
+        if account is None:
+            raise Refused(ends.TOKEN)
+        return account
+    cookies = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    if key is not None:
+        # Channels' own, which also sees whether the password has changed since.
+        user = await get_user(cast(Any, {"session": _sessions.SessionStore(key)}))
+        if user.is_authenticated:
+            return cast(Account, user)
+    if settings.BROADCAST_LOGIN == "required":
+        raise Refused(ends.LOGIN)
+    return None
+
+
+def watch() -> None:
+    """Have members looked at anew from now on, when something about their accounts changes."""
+    post_save.connect(_saved, sender=Account)
+    pre_delete.connect(_deleted, sender=Account)
+    pre_delete.connect(_revoked, sender=Token)
+    user_logged_out.connect(_signed_out)
+
+
+def _saved(instance: Account, update_fields: frozenset[str] | None, **_: object) -> None:
+    # Every sign-in saves the time of the last.
+    if update_fields is None or set(update_fields) != {"last_login"}:
+        presence.account_changed(instance)
+
+
+def _deleted(instance: Account, **_: object) -> None:
+    presence.account_changed(instance)
+
+
+def _revoked(instance: Token, **_: object) -> None:
+    presence.account_changed(instance.account)
+
+
+def _signed_out(user: Account | None, **_: object) -> None:
+    if user is not None:
+        presence.account_changed(user)
