@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -108,6 +109,7 @@ if EMBEDDED:
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(DATA / "broadcast.sqlite3"),
+            "CONN_MAX_AGE": None,
             "OPTIONS": {
                 # A transaction that begins by reading could not go on to write when
                 # another process did meanwhile.
@@ -118,7 +120,10 @@ if EMBEDDED:
         }
     }
 else:
-    DATABASES = {"default": env.db("DATABASE_URL")}
+    # A connection is kept, since to make one takes longer than a turn's transaction, and
+    # looked at before each use, since the database may have been restarted meanwhile.
+    KEPT: dict[str, Any] = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    DATABASES = {"default": {**KEPT, **env.db("DATABASE_URL")}}
 
 if "REDIS_URL" in env.ENVIRON:
     CHANNEL_LAYERS = {
