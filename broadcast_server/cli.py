@@ -52,6 +52,7 @@ def _start(options: argparse.Namespace) -> int:
     import asyncio
     import logging
 
+    from .history import LogFileError
     from .server import Settings, serve
 
     logging.raiseExceptions = False  # a log that cannot be written stops nothing
@@ -62,6 +63,8 @@ def _start(options: argparse.Namespace) -> int:
         max_message_bytes=options.max_message_bytes,
         log_messages=options.log_messages,
         log_bytes=options.log_bytes,
+        log=options.log,
+        log_sync=options.log_sync,
         origins=options.allow_origin,
         grace=options.grace,
     )
@@ -69,6 +72,9 @@ def _start(options: argparse.Namespace) -> int:
         asyncio.run(serve(settings, lambda address: note(f"listening on {address}")))
     except (OSError, UnicodeError) as error:
         note(_bind_error(error, options.host, options.port))
+        return 1
+    except LogFileError as error:
+        note(str(error))
         return 1
     except ImportError as error:  # the single file was replaced while it started
         note(f"Could not start: {error} (start it again)")

@@ -68,6 +68,9 @@ class OpenRoom(ABC, Generic[Frame]):
         """Send *event* to one member, in its place among what it has caused before."""
         self._fanout.only(peer, event)
 
+    def _keep(self) -> None:
+        """See that what is about to be told is kept, if it is to outlive the process."""
+
     @abstractmethod
     def _feed(self) -> list[Peer]:
         """Let those read on in the log who are behind, and return whom it left behind."""
@@ -103,6 +106,10 @@ class OpenRoom(ABC, Generic[Frame]):
             self._flowing[peer] = self._lines[peer]
             self._schedule()
 
+    def tell(self, to: Peer | None, event: Event) -> None:
+        """Send *event*, which is the house's own, to one member or to everyone."""
+        self._do([Send(to, event)])
+
     def head(self) -> None:
         """Show the JSON clients that the room is alive."""
         if self._lines:
@@ -131,6 +138,7 @@ class OpenRoom(ABC, Generic[Frame]):
                 case Enter(peer=peer, after=after, welcome=welcome):
                     self._fanout.enter(peer, after, welcome)
                 case Close(peer=peer, code=code, reason=reason):
+                    self._keep()
                     line = self._lines.pop(peer)
                     line.write(map(self._encode, self._fanout.leave(peer)))
                     line.close(code, reason)
@@ -154,6 +162,7 @@ class OpenRoom(ABC, Generic[Frame]):
 
     def _end_turn(self) -> None:
         """Write to everyone what the turn owes them."""
+        self._keep()
         turn = self._fanout.turn()
         if turn:
             frames: dict[Format, list[Frame]] = {}

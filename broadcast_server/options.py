@@ -183,6 +183,17 @@ def _add_start(start: _Parser) -> None:
         type=_between(0, 2**40),
     )
     start.option(
+        "--log",
+        None,
+        "file that keeps what is said, so that a restart goes on where it was",
+        metavar="FILE",
+        type=Path,
+    )
+    start.switch(
+        "--log-sync",
+        "with --log, wait for the disk at each turn, so that a power cut loses nothing; slower",
+    )
+    start.option(
         "--allow-origin",
         "",
         "web origins besides this server's own whose pages may join, with commas between",

@@ -6,30 +6,38 @@ import asyncio
 import importlib
 import logging
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from hashlib import blake2b
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from .arrival import Arrival
 from .connection import Connection, Socket, Times, frame_of
 from .entry import Entry
-from .history import BYTES, MESSAGES, Log
+from .history import BYTES, MESSAGES, Log, LogFileError
 from .openroom import CHUNK, PORTION, Line, OpenRoom
-from .protocol import MAX_MESSAGE_BYTES, CloseCode
+from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
 from .room import Peer, Publish, Room
 from .signals import on_signals
+
+if TYPE_CHECKING:
+    from .logfile import LogFile  # which loads SQLite: only who asks for it waits for that
 
 log = logging.getLogger("broadcast_server")
 
 FILES = 2**17
 """So many files may be open, if the system lets us."""
 
+NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
+RECORDING = Error("recording", "what is said is recorded again")
+
 EMPTY_ROOMS = 256
 EMPTY_BYTES = 2**26
 """So many rooms that nobody is in, and so much text in them, are kept for those who come back;
-then the longest empty one is forgotten."""
+then the longest empty one is forgotten, or has to be read from the file again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ class Settings:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     log_messages: int = MESSAGES
     log_bytes: int = BYTES
+    log: Path | None = None
+    log_sync: bool = False
     origins: frozenset[str] = frozenset()
     times: Times = field(default_factory=Times)
     head: float = 25.0
@@ -48,7 +58,10 @@ class Settings:
 
 
 class MemoryRoom(OpenRoom[bytes]):
-    """An open room whose log is in memory: what is published is numbered and back at once."""
+    """An open room whose log is in memory: what is published is numbered and back at once.
+
+    With a *file* it is written there as well, before anyone is told; *keep* writes.
+    """
 
     def __init__(
         self,
@@ -56,9 +69,13 @@ class MemoryRoom(OpenRoom[bytes]):
         log: Log,
         max_message_bytes: int,
         closed: Callable[[Line[bytes], CloseCode], None],
+        file: LogFile | None,
+        keep: Callable[[], None],
     ) -> None:
         super().__init__(Room(name, log, max_message_bytes), frame_of, closed)
         self.log = log
+        self._file = file
+        self._keep_all = keep
         self._now = ""  # of this turn
 
     def _publish(self, what: Publish) -> None:
@@ -70,7 +87,14 @@ class MemoryRoom(OpenRoom[bytes]):
             now = datetime.now(timezone.utc)
             self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
         peer = what.peer
-        self.deliver(self.log.append(peer.name, what.text, self._now, what.id, peer.source))
+        message = self.log.append(peer.name, what.text, self._now, what.id, peer.source)
+        if self._file is not None:
+            self._file.add(self.room.name, self.log, message, peer.source)
+        self.deliver(message)
+
+    def _keep(self) -> None:
+        if self._file is not None:
+            self._keep_all()
 
     def _feed(self) -> list[Peer]:
         self._now = ""
@@ -93,9 +117,13 @@ class MemoryRoom(OpenRoom[bytes]):
 class Server:
     """All rooms behind one address: the house of every connection."""
 
-    def __init__(self, settings: Settings, program: bytes | None = None) -> None:
+    def __init__(
+        self, settings: Settings, program: bytes | None = None, file: LogFile | None = None
+    ) -> None:
         self.settings = settings
         self.program = program
+        self._file = file
+        self._secret = secrets.token_bytes(16) if file is None else file.secret
         self.times = settings.times
         self.origins = settings.origins
         self._rooms: dict[str, MemoryRoom] = {}
@@ -169,16 +197,18 @@ class Server:
         room = self._rooms.get(entry.room) or self._idle.pop(entry.room, None)
         if room is None:
             settings = self.settings
+            log = Log(settings.log_messages, settings.log_bytes, self._epoch(entry.room))
+            if self._file is not None:
+                self._file.fill(entry.room, log)
             room = MemoryRoom(
-                entry.room,
-                Log(settings.log_messages, settings.log_bytes),
-                settings.max_message_bytes,
-                self._closed,
+                entry.room, log, settings.max_message_bytes, self._closed, self._file, self._keep
             )
         self._rooms[entry.room] = room
         peer = Peer(entry, entry.session or "#" + secrets.token_hex(8))
         self._seats[socket] = room, peer
         room.enter(peer, socket)
+        if self._file is not None and not self._file.recording:
+            room.tell(peer, NOT_RECORDING)
         self._report(peer, "joined", room, f"from {socket.address}")
 
     def receive(self, socket: Socket, frame: str) -> None:
@@ -222,6 +252,26 @@ class Server:
             self._idle[room.room.name] = room
         while len(self._idle) > EMPTY_ROOMS or self._idle_bytes() > EMPTY_BYTES:
             del self._idle[next(iter(self._idle))]
+            if self._file is None:  # its numbers begin anew: its epoch must not
+                self._secret = secrets.token_bytes(16)
+
+    def _epoch(self, room: str) -> str:
+        """Return the epoch of a room in which nothing was said yet.
+
+        The same each time, so that nobody has to remember rooms that were empty when
+        their last member came back and was told, truly, that it missed nothing.
+        """
+        digest = blake2b(room.encode(), key=self._secret, digest_size=9).digest()
+        return urlsafe_b64encode(digest).decode()
+
+    def _keep(self) -> None:
+        """Have the file keep what was said in this turn, and tell if it cannot."""
+        change = None if self._file is None else self._file.keep()
+        if self._file is None or change is None:
+            return
+        log.warning("%s", change)
+        for room in self._rooms.values():
+            room.tell(None, RECORDING if self._file.recording else NOT_RECORDING)
 
     def _idle_bytes(self) -> int:
         return sum(room.log.bytes for room in self._idle.values())
@@ -263,9 +313,23 @@ def allow_files() -> None:
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. Raises OSError if the port cannot be had."""
+    """Serve until SIGINT or SIGTERM. Raises OSError for the port, `LogFileError` for the file."""
     allow_files()
-    server = Server(settings, program_file())
+    file = None
+    if settings.log is not None:
+        try:
+            from .logfile import LogFile
+        except ImportError:
+            raise LogFileError("this Python has no SQLite, which --log needs") from None
+        file = LogFile(settings.log, sync=settings.log_sync)
+    try:
+        await _serve(Server(settings, program_file(), file), announce)
+    finally:
+        if file is not None:
+            file.close()
+
+
+async def _serve(server: Server, announce: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
 
     def stop() -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from broadcast_server.server import Settings
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
-HOUSES = ("bare", "server", "installed", "zipapp", "daphne", "uvicorn", "cluster")
+HOUSES = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 SERVED = ("server", "installed", "zipapp")
 
 Play = Callable[[House], Awaitable[None]]
@@ -173,6 +174,10 @@ class Player:
         elif self.kind == "server":
             async with serving(settings) as server:
                 await self._visit([server.url], part)
+        elif self.kind == "logged":
+            with tempfile.TemporaryDirectory() as folder:
+                async with serving(replace(settings, log=Path(folder, "log"))) as server:
+                    await self._visit([server.url], part)
         else:
             await self._visit([self._processes.url(self._program(), options)], part)
 

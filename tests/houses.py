@@ -24,6 +24,7 @@ from websockets.typing import Subprotocol
 
 from broadcast_server.entry import Entry, parse_entry
 from broadcast_server.history import Log
+from broadcast_server.logfile import LogFile
 from broadcast_server.protocol import SUBPROTOCOL, CloseCode, Event, Format, json_line, text_line
 from broadcast_server.room import Action, Close, Enter, Peer, Publish, Room, Send
 from broadcast_server.server import Server, Settings
@@ -224,12 +225,15 @@ class ServedHouse(House):
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Server]:
     """Run a server in this very loop."""
-    server = Server(settings)
+    file = None if settings.log is None else LogFile(settings.log)
+    server = Server(settings, file=file)
     await server.listen()
     try:
         yield server
     finally:
         await server.stop()
+        if file is not None:
+            file.close()
 
 
 INSTALLED = (sys.executable, "-W", "error", "-m", "broadcast_server")

@@ -30,6 +30,7 @@ TABLE = {
     "entry": "names protocol",
     "room": "entry names protocol",
     "history": "protocol",
+    "logfile": "history protocol",
     "fanout": "protocol room",
     "conversation": "protocol",
     "streams": "safe",
@@ -38,13 +39,13 @@ TABLE = {
     "connection": "entry protocol web",
     "arrival": "connection exchange web",
     "openroom": "fanout protocol room",
-    "server": "arrival connection entry exchange history openroom protocol room signals",
+    "server": "arrival connection entry exchange history logfile openroom protocol room signals",
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
     "pipe": "client conversation flow protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
     "options": "entry names protocol",
-    "cli": "client conversation options pipe server streams terminal",
+    "cli": "client conversation history options pipe server streams terminal",
     "__main__": "cli",
 }
 

@@ -13,11 +13,12 @@ import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from houses import INSTALLED, ServedHouse, SocketVisitor, serving
-from programs import running
+from programs import Running, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
@@ -26,7 +27,8 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 from broadcast_server.arrival import Arrival
 from broadcast_server.connection import Socket, Times
 from broadcast_server.exchange import Exchange
-from broadcast_server.server import Server, Settings
+from broadcast_server.history import Log
+from broadcast_server.server import EMPTY_ROOMS, Server, Settings
 
 Play = Callable[[Server, ServedHouse], Awaitable[None]]
 
@@ -481,6 +483,138 @@ def test_nothing_of_a_connection_stays() -> None:
             await asyncio.sleep(0.01)
         assert left == 0
         assert not server._open and not server._seats and not server._rooms
+
+    play(part)
+
+
+# -- the log in a file ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_restart_goes_on_where_it_was(tmp_path: Path, end: signal.Signals) -> None:
+    """With --log a client resumes across a restart, and what it says again is said once."""
+    command = *INSTALLED, "start", "--port", "0", "--log", str(tmp_path / "rooms.log")
+    target = "/?name=bob&session=0123456789abcdef"
+
+    async def before(site: Running) -> str:
+        house = ServedHouse(site.url)
+        bob = await house.open(target, as_json=True)
+        epoch = str(json.loads(await bob.line())["epoch"])
+        await bob.send('{"type":"say","text":"one","id":"1"}')
+        assert json.loads(await bob.line())["seq"] == 1
+        site.process.send_signal(end)
+        await asyncio.to_thread(site.process.wait)
+        await bob.close()
+        return epoch
+
+    async def after(site: Running, epoch: str) -> None:
+        house = ServedHouse(site.url)
+        bob = await house.open(f"{target}&since={epoch}.0", as_json=True)
+        welcome = json.loads(await bob.line())
+        assert (welcome["epoch"], welcome["recovered"], welcome["seq"]) == (epoch, True, 1)
+        assert json.loads(await bob.line())["text"] == "one"
+        await bob.send('{"type":"say","text":"one","id":"1"}')
+        await bob.send('{"type":"say","text":"two","id":"2"}')
+        assert json.loads(await bob.line())["seq"] == 2
+        await house.close()
+
+    with running(*command) as site:
+        epoch = asyncio.run(before(site))
+    with running(*command) as site:
+        asyncio.run(after(site, epoch))
+        assert site.signal(signal.SIGTERM) == 0
+
+
+def test_nothing_is_told_before_it_is_kept(tmp_path: Path) -> None:
+    """What anyone has heard is in the file, whoever is closed in the middle of a turn."""
+    settings = Settings(port=0, log=tmp_path / "rooms.log")
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        file = server._file
+        assert file is not None
+        await house.open("/?name=bob", as_json=False)
+        # Its last lines end the connection, right after what came before them.
+        eve = await house.open("/?name=eve", as_json=True)
+        await eve.line()
+        oops = "\n".join(["oops"] * 10)
+        await eve.send('{"type":"say","text":"one"}\n' + oops)
+        assert json.loads(await eve.line())["seq"] == 1
+        log = Log()
+        file.fill("lobby", log)
+        assert log.head == 1
+
+    play(part, settings)
+
+
+def test_a_full_disk_does_not_stop_the_room(tmp_path: Path) -> None:
+    """When the file cannot be written everyone is told, and goes on; and again when it can."""
+    settings = Settings(port=0, log=tmp_path / "rooms.log")
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        file = server._file
+        assert file is not None
+        bob = await house.open("/?name=bob", as_json=False)
+        (pages,) = file._base.execute("PRAGMA page_count").fetchone()
+        file._base.execute(f"PRAGMA max_page_count={pages}")
+        texts = [str(number) * 4000 for number in range(9)]
+        await bob.send("\n".join(texts))
+        heard = [await bob.line() for _ in range(10)]
+        assert "* what is said is not recorded, ask who runs the server" in heard
+        assert [line for line in heard if line.startswith("bob: ")] == [f"bob: {t}" for t in texts]
+        eve = await house.open("/?name=eve", as_json=False)
+        assert await eve.line() == "* what is said is not recorded, ask who runs the server"
+        file._base.execute("PRAGMA max_page_count=1000000")
+        file._again = 0.0
+        await eve.send("hi")
+        assert {await eve.line(), await eve.line()} == {
+            "* what is said is recorded again",
+            "eve: hi",
+        }
+        log = Log()
+        file.fill("lobby", log)
+        assert log.head == 10
+
+    play(part, settings)
+
+
+@pytest.mark.parametrize("file", [None, "rooms.log"])
+def test_who_comes_back_to_an_empty_room_missed_nothing(tmp_path: Path, file: str | None) -> None:
+    """A room in which nothing was said is the same room when its last member comes back."""
+    settings = Settings(port=0, log=tmp_path / file if file else None)
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        other = await house.open("/?name=eve&room=other", as_json=False)
+        bob = await house.open("/?name=bob", as_json=True)
+        epoch = json.loads(await bob.line())["epoch"]
+        await bob.close()
+        await other.heard_nothing(1)
+        assert "lobby" not in server._rooms
+        bob = await house.open(f"/?name=bob&since={epoch}.0", as_json=True)
+        welcome = json.loads(await bob.line())
+        assert (welcome["epoch"], welcome["recovered"], welcome["missed"]) == (epoch, True, 0)
+        third = await house.open("/?name=bob&room=third", as_json=True)
+        assert json.loads(await third.line())["epoch"] != epoch
+
+    play(part, settings)
+
+
+def test_a_room_that_was_forgotten_is_another() -> None:
+    """A room that begins anew after it was forgotten has an epoch that nobody was told before."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        epochs = []
+        for _ in range(2):
+            bob = await house.open("/?name=bob", as_json=True)
+            epochs.append(json.loads(await bob.line())["epoch"])
+            await bob.send('{"type":"say","text":"hi"}')
+            assert json.loads(await bob.line())["seq"] == 1
+            await bob.close()
+            for number in range(EMPTY_ROOMS):
+                eve = await house.open(f"/?name=eve&room=r{number}", as_json=False)
+                await eve.send("hi")
+                await eve.line()
+                await eve.close()
+        assert epochs[0] != epochs[1]
 
     play(part)
 
