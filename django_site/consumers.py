@@ -22,6 +22,7 @@ from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
 from . import ends, outage
+from .drain import Drain
 from .ends import End, Refused
 from .identity import account_of
 from .node import Node
@@ -31,6 +32,9 @@ Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
 BUFFER = 64 * 2**10
 """So many characters may wait to be sent before a client counts as stalled."""
+
+GOODBYE = 10.0
+"""Seconds after which a client that takes nothing is closed without what it was owed."""
 
 
 class RoomConsumer(AsyncConsumer):
@@ -48,15 +52,20 @@ class RoomConsumer(AsyncConsumer):
         self._more = asyncio.Event()
         self._closed = False
         self._sending: asyncio.Task[None] | None = None
+        self._drain: Drain | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
 
     # -- what ASGI says --
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve the connection to its end, however that comes: servers cancel, too."""
+        self._drain = Drain(send)
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._gone()
+            if self._goodbye is not None:
+                self._goodbye.cancel()
             if self._sending is not None:
                 self._sending.cancel()
 
@@ -92,7 +101,9 @@ class RoomConsumer(AsyncConsumer):
         await self._tell(
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if as_json else None}
         )
-        self._sending = asyncio.ensure_future(self._send_all())
+        if self._drain is not None:
+            self._drain.watch()
+            self._sending = asyncio.ensure_future(self._send_all(self._drain))
 
     async def _come(self, entry: Entry) -> None:
         try:
@@ -147,14 +158,18 @@ class RoomConsumer(AsyncConsumer):
             self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
             self._more.set()
             self._gone()
+            if self._drain is not None:
+                loop = asyncio.get_running_loop()
+                self._goodbye = loop.call_later(GOODBYE, self._drain.resumeProducing)
 
-    async def _send_all(self) -> None:
+    async def _send_all(self, drain: Drain) -> None:
         while True:
             await self._more.wait()
             self._more.clear()
             while self._queue:
                 message = self._queue.popleft()
                 self._waiting -= len(message.get("text", ""))
+                await drain.free()
                 try:
                     await self._tell(message)
                 except Exception:  # each server raises its own; the disconnect comes as well

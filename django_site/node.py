@@ -25,7 +25,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error as DatabaseError
 
 from broadcast_server.entry import Entry
-from broadcast_server.openroom import Line, OpenRoom
+from broadcast_server.openroom import CHUNK, Line, OpenRoom
 from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Hidden, Numbered
 from broadcast_server.room import Action, Close, Peer, Publish, Send
 
@@ -45,7 +45,8 @@ OUTBOX = 1000
 """With so many messages that wait to be logged, the node takes no further frame."""
 
 PAGE = 2 * BATCH
-"""So many messages are read at once for those who are behind: more than come meanwhile."""
+"""So many messages are read at once for those who are behind, and take what they get: more
+than come meanwhile."""
 
 PATIENCE = 0.5
 """Seconds between two attempts at what does not answer."""
@@ -80,6 +81,7 @@ class Node(OpenRoom[str]):
         self._version = -1  # of the roster
         self._edits = row.edits
         self._accounts: dict[Peer, int] = {}  # of those who are one's
+        self._appetite: dict[Peer, int] = {}  # how many messages each was read at once
         # What members said, and between it what they alone are to get after its echo.
         self._outbox: list[tuple[Peer, Draft | Event]] = []
         self._pending: Counter[Peer] = Counter()  # drafts in it
@@ -147,6 +149,7 @@ class Node(OpenRoom[str]):
         peer = self._shared.tokens.pop(token, None)
         if peer is not None:
             self._accounts.pop(peer, None)
+            self._appetite.pop(peer, None)
         self._leaving.append(token)
         self._wake.set()
 
@@ -321,8 +324,9 @@ class Node(OpenRoom[str]):
             for after in sorted({seq for _, seq in hungry}):
                 if all(seq != after for _, seq in self._fanout.hungry()):
                     continue  # they were fed on the way
+                most = max(self._appetite.get(peer, CHUNK) for peer, seq in hungry if seq == after)
                 try:
-                    page = await database_sync_to_async(log.read)(self.key, after, PAGE)
+                    page = await database_sync_to_async(log.read)(self.key, after, most)
                 except DatabaseError as error:
                     outage.database.met(error)
                     await asyncio.sleep(PATIENCE)
@@ -334,8 +338,18 @@ class Node(OpenRoom[str]):
                 for peer, seq in self._fanout.hungry():
                     # All whom the page helps on: so they come to stand at one place.
                     if seq == after or (numbers and after < seq < numbers[-1]):
-                        self._give(peer, self._fanout.feed(peer, page[bisect(numbers, seq) :]))
+                        self._serve(peer, page[bisect(numbers, seq) :])
                 self._settle_flow()
+
+    def _serve(self, peer: Peer, page: list[Numbered]) -> None:
+        """Give *peer* as much of *page* as it takes, and note how much to read for it next."""
+        self._give(peer, self._fanout.feed(peer, page[:CHUNK]))
+        for start in range(CHUNK, len(page), CHUNK):
+            if self._lines[peer].paused:
+                self._appetite[peer] = CHUNK  # a slow reader's page would be read for nothing
+                return
+            self._give(peer, self._fanout.feed(peer, page[start : start + CHUNK]))
+        self._appetite[peer] = min(2 * self._appetite.get(peer, CHUNK), PAGE)
 
     # -- the bell --
 

@@ -78,6 +78,10 @@ class Processes:
             self._running[key] = self._stack.enter_context(site)
         return listening(self._running[key])
 
+    def running(self, command: tuple[str, ...], options: tuple[str, ...]) -> Running:
+        """Return such a server, which runs already."""
+        return self._running[command, options]
+
     def cluster_urls(self, options: tuple[str, ...]) -> list[str]:
         """Return the addresses of two sites on one Redis and one PostgreSQL."""
         if not self._services:

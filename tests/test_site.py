@@ -16,9 +16,10 @@ from pathlib import Path
 
 import django
 import pytest
-from conftest import DAPHNE, ROOT
+from conftest import DAPHNE, ROOT, UVICORN, Processes
 from houses import ServedHouse
 from programs import Running, listening, running
+from wire import Wire
 
 from broadcast_server.protocol import Message
 
@@ -258,6 +259,34 @@ def test_ctrl_c_says_goodbye(tmp_path: Path) -> None:
 
         asyncio.run(part())
         assert site.wait() == 0
+
+
+@pytest.mark.parametrize("command", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
+def test_those_who_never_read_cost_little(processes: Processes, command: tuple[str, ...]) -> None:
+    """What clients are sent and never read is not kept for them, beyond what the system takes."""
+    url = processes.hosted_url(command, ())
+    site = processes.running(command, ())
+
+    async def part() -> None:
+        house = ServedHouse(url)
+        bob = await house.open("/?name=bob&room=unread", as_json=True)
+        await bob.line()
+        dead = [await Wire.open(url, "/?name=dead&room=unread") for _ in range(20)]
+        for count in range(2, 22):
+            assert json.loads(await bob.line())["count"] == count
+        before = site.rss
+        say = json.dumps({"type": "say", "text": "x" * 4000})
+        for _ in range(20):
+            await bob.send("\n".join([say] * 200))
+            for _ in range(200):
+                assert json.loads(await bob.line())["type"] == "message"
+        assert site.rss - before < 40 * 2**20  # of 305 that were sent
+        for each in dead:
+            each.cut()
+        await house.close()
+        await Wire.cut_all()
+
+    asyncio.run(part())
 
 
 # -- settings --

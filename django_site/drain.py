@@ -1,0 +1,51 @@
+"""The drain: whether a connection takes more, under a server that does not say.
+
+uvicorn's `send` waits while a client does not read. Daphne's returns at once, and
+what the client has not taken piles up in the transport without a bound
+(autobahn-python #1574). But its `send` is a partial of the connection's protocol, whose
+transport tells a producer when it is full: so we are that producer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+
+class Drain:
+    """One connection's. Where nothing can be learned, it is always free."""
+
+    def __init__(self, send: object) -> None:
+        self._free = asyncio.Event()
+        self._free.set()
+        self._transport = _transport(send)
+
+    def watch(self) -> None:
+        """Begin to be told; the connection has to be accepted."""
+        if self._transport is not None:
+            # The HTTP channel's, from before the upgrade: it would stop reading, too.
+            self._transport.unregisterProducer()
+            self._transport.registerProducer(self, True)
+
+    async def free(self) -> None:
+        """Wait until the connection takes more."""
+        await self._free.wait()
+
+    # -- twisted.internet.interfaces.IPushProducer --
+
+    def pauseProducing(self) -> None:  # noqa: N802  # Twisted's name
+        """Note that the transport is full."""
+        self._free.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802  # Twisted's name
+        """Note that the transport takes more."""
+        self._free.set()
+
+    stopProducing = resumeProducing  # noqa: N815  # Twisted's name; nobody is to wait any more
+
+
+def _transport(send: object) -> Any:
+    protocol = send.args[0] if isinstance(send, partial) and send.args else None
+    transport = getattr(protocol, "transport", None)
+    return transport if hasattr(transport, "registerProducer") else None
