@@ -96,7 +96,8 @@ class Exchange(asyncio.Protocol):
         """Take one event of the client's; False if it has to send more first."""
         event = self._http.next_event()
         if isinstance(event, h11.Request):
-            found = answer(self._keeper, event.method.decode(), event.target.decode())
+            headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+            found = answer(self._keeper, event.method.decode(), event.target.decode(), headers)
             self._begin(found, head_only=event.method == b"HEAD")
             return True
         # Only once its body is in, however little we want it: a connection that is closed

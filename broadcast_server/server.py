@@ -22,6 +22,7 @@ from .openroom import CHUNK, PORTION, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
 from .room import Peer, Publish, Room
 from .signals import on_signals
+from .web import page
 
 if TYPE_CHECKING:
     from .logfile import LogFile  # which loads SQLite: only who asks for it waits for that
@@ -340,9 +341,10 @@ async def _serve(server: Server, announce: Callable[[str], None]) -> None:
     await server.listen()
     with on_signals(stop):
         announce(server.url)
-        # Not before, for it takes as long as a fifth of the start; and not when it is
+        # Not before, for they take as long as a fifth of the start; and not when they are
         # first needed, for the single file may have been replaced by then.
         importlib.import_module("broadcast_server.exchange")
+        page()
         await stopping.wait()
         log.info("stopping")
         await server.stop()

@@ -17,7 +17,8 @@ class Here:
 
 def page(request: HttpRequest) -> HttpResponse:
     """Answer a request."""
-    found = answer(Here(), request.method or "", request.get_full_path())
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    found = answer(Here(), request.method or "", request.get_full_path(), headers)
     response = HttpResponse(b"".join(found.body), status=found.status, content_type=found.type)
     for name, value in found.headers:
         response[name] = value

@@ -39,7 +39,9 @@ TABLE = {
     "connection": "entry protocol web",
     "arrival": "connection exchange web",
     "openroom": "fanout protocol room",
-    "server": "arrival connection entry exchange history logfile openroom protocol room signals",
+    "server": (
+        "arrival connection entry exchange history logfile openroom protocol room signals web"
+    ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
     "pipe": "client conversation flow protocol safe signals streams",
