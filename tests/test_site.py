@@ -8,68 +8,23 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import django
 import pytest
+from channels.testing import WebsocketCommunicator
 from conftest import DAPHNE, ROOT, UVICORN, Processes
+from django.test import override_settings
+from hosted import play, visitor
 from houses import ServedHouse
 from programs import Running, listening, running
 from wire import Wire
 
 from broadcast_server.protocol import Message
-
-# Before Django is set up, which reads it once.
-_DATA = tempfile.TemporaryDirectory()
-os.environ["BROADCAST_DATA"] = _DATA.name
-os.environ["DJANGO_SETTINGS_MODULE"] = "django_site.settings"
-django.setup()
-
-from channels.testing import WebsocketCommunicator  # noqa: E402  # it needs the settings
-from django.test import override_settings  # noqa: E402  # the same
-
-from django_site import log, models, presence  # noqa: E402  # the same
-from django_site.asgi import application  # noqa: E402  # the same
-from django_site.nodes import nodes  # noqa: E402  # the same
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data() -> Iterator[None]:
-    """A database that is gone afterwards."""
-    yield
-    _DATA.cleanup()
-
-
-@asynccontextmanager
-async def visitor(
-    target: str, *, as_json: bool = False, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> AsyncIterator[WebsocketCommunicator]:
-    """Let someone in."""
-    subprotocols = ["broadcast.v1.json"] if as_json else []
-    one = WebsocketCommunicator(application, target, list(headers), subprotocols)
-    connected, subprotocol = await one.connect(timeout=10)
-    assert (connected, subprotocol) == (True, "broadcast.v1.json" if as_json else None)
-    try:
-        yield one
-    finally:
-        await one.disconnect()
-
-
-def play(part: object) -> None:
-    """Run *part*, and end this loop's nodes after it."""
-
-    async def whole() -> None:
-        try:
-            await part()  # type: ignore[operator]  # it is a coroutine function
-        finally:
-            await nodes().stop()
-
-    asyncio.run(whole())
-
+from django_site import log, models, presence
+from django_site.asgi import application
+from django_site.nodes import nodes
 
 # -- the consumer --
 

@@ -1,0 +1,55 @@
+"""The hosted site in this very process: its settings, its database, and who visits it.
+
+Imported before anything of Django's: what it sets is read once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import django
+from django.conf import settings
+
+assert not settings.configured, "imported after what reads the settings"
+_DATA = tempfile.TemporaryDirectory()
+atexit.register(_DATA.cleanup)
+os.environ["BROADCAST_DATA"] = _DATA.name
+os.environ["DJANGO_SETTINGS_MODULE"] = "django_site.settings"
+django.setup()
+
+from channels.testing import WebsocketCommunicator  # noqa: E402  # it needs the settings
+
+from django_site.asgi import application  # noqa: E402  # the same
+from django_site.nodes import nodes  # noqa: E402  # the same
+
+
+@asynccontextmanager
+async def visitor(
+    target: str, *, as_json: bool = False, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> AsyncIterator[WebsocketCommunicator]:
+    """Let someone in."""
+    subprotocols = ["broadcast.v1.json"] if as_json else []
+    one = WebsocketCommunicator(application, target, list(headers), subprotocols)
+    connected, subprotocol = await one.connect(timeout=10)
+    assert (connected, subprotocol) == (True, "broadcast.v1.json" if as_json else None)
+    try:
+        yield one
+    finally:
+        await one.disconnect()
+
+
+def play(part: Callable[[], Awaitable[None]]) -> None:
+    """Run *part*, and end this loop's nodes after it."""
+
+    async def whole() -> None:
+        try:
+            await part()
+        finally:
+            await nodes().stop()
+
+    asyncio.run(whole())
