@@ -11,9 +11,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from .options import ENVIRONMENT, parse, parser
+from .options import ENVIRONMENT, TOKEN, parse, parser
 from .streams import no_output, note, reason, settle
+
+LONGEST_TOKEN = 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,10 +116,16 @@ def _connect(options: argparse.Namespace) -> int:
         url, query = address(place)
     except ValueError as error:
         return _wrong(f"{place} is no address: {error}")
+    try:
+        token = _token(options)
+    except ValueError as error:
+        return _wrong(str(error))
+    if token is not None and not _is_secret_on_the_way_to(url):
+        note("* your token goes to the server unencrypted (use wss://)")
     conversation = Conversation(options.name, options.room, options.history)
 
     async def take_part() -> int:
-        client = Client(url, query, conversation)
+        client = Client(url, query, conversation, token=token)
         if _at_terminal(options):
             from .terminal import Terminal
 
@@ -146,6 +155,47 @@ def _place(options: argparse.Namespace) -> str:
     if elsewhere and not options.typed & {"host", "port"}:
         return elsewhere
     return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    """Return the token to sign in by: of a file that was typed, of the variable, of a file.
+
+    Raises ValueError.
+    """
+    path, said = options.token_file, os.environ.get(TOKEN)
+    if not path or (said and "token_file" not in options.typed):
+        return _checked(said, TOKEN) if said else None
+    try:
+        with Path(path).open("rb") as file:  # it may be a pipe
+            data = file.read(LONGEST_TOKEN + 1)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else "no path"
+        raise ValueError(f"token file {path}: {why}") from None
+    return _checked(data.decode("latin-1").strip(), f"token file {path}")
+
+
+def _checked(token: str, source: str) -> str:
+    if not 1 <= len(token) <= LONGEST_TOKEN:
+        found = "empty" if not token else "too long"
+        raise ValueError(f"{source}: it is {found}, a token is 1 to {LONGEST_TOKEN} characters")
+    if not all("!" <= char <= "~" for char in token):
+        raise ValueError(f"{source}: a token is one line of visible ASCII characters")
+    return token
+
+
+def _is_secret_on_the_way_to(url: str) -> bool:
+    """Tell whether nobody between here and *url* can read what is sent."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "wss" or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _wrong(what: str) -> int:

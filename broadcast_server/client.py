@@ -93,6 +93,7 @@ class Client:
         query: dict[str, str],
         conversation: Conversation,
         pace: Pace = Pace(),
+        token: str | None = None,
     ) -> None:
         self.conversation = conversation
         self.been_live = False
@@ -100,6 +101,7 @@ class Client:
         self._url = url
         self._query = query
         self._pace = pace
+        self._headers = {"Authorization": f"Bearer {token}"} if token is not None else None
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something came, or the connection went
         self._leave = asyncio.Event()
@@ -200,6 +202,7 @@ class Client:
                     port=port,
                     subprotocols=[Subprotocol(SUBPROTOCOL)],
                     compression=None,
+                    additional_headers=self._headers,  # which follow no redirection elsewhere
                     proxy=None,  # else websockets obeys the system's, for loopback too
                     user_agent_header=f"broadcast-server/{__version__}",
                     max_size=MAX_FRAME,

@@ -17,6 +17,7 @@ from .names import check_name
 from .protocol import MAX_MESSAGE_BYTES
 
 ENVIRONMENT = "BROADCAST_"
+TOKEN = f"{ENVIRONMENT}TOKEN"
 EXAMPLES = {
     "": """\
 examples:
@@ -228,6 +229,12 @@ def _add_connect(connect: _Parser) -> None:
         "past messages to see first",
         metavar="N",
         type=_between(0, 10**9),
+    )
+    connect.option(
+        "--token-file",
+        None,
+        f"file with the token by which you sign in; {TOKEN} may hold one itself",
+        metavar="FILE",
     )
     connect.switch("--listen", "stay after the end of the input")
     connect.switch("--json", "print the events themselves, as JSON")

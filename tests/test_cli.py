@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from programs import Running, assert_quiet, running, shell, until
@@ -153,6 +154,69 @@ def test_what_is_typed_goes_before_the_environment(
     assert main(["connect", "--port", "1"]) == 1
     shown = capsys.readouterr().err
     assert shown.startswith("Could not connect to server at ws://127.0.0.1:1/ ")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "no such file or directory"),
+        (b" \n", "it is empty, a token is 1 to 1024 characters"),
+        (b"x" * 2000, "it is too long, a token is 1 to 1024 characters"),
+        (b"one\ntwo\n", "a token is one line of visible ASCII characters"),
+        (b"gr\xc3\xbc\xc3\x9fe", "a token is one line of visible ASCII characters"),
+    ],
+    ids=["missing", "empty", "long", "two lines", "not ASCII"],
+)
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_file_without_a_token(
+    content: bytes | None,
+    why: str,
+    typed: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A token file that holds no token is told by its name and without its content."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    if not typed:
+        monkeypatch.setenv("BROADCAST_TOKEN_FILE", str(path))
+    assert main(["connect", *(["--token-file", str(path)] if typed else [])]) == 2
+    error = capsys.readouterr().err
+    assert error == f"broadcast-server connect: error: token file {path}: {why}\n"
+
+
+def test_a_variable_without_a_token(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token in the environment that cannot be one is told without it."""
+    monkeypatch.setenv("BROADCAST_TOKEN", "pass word")
+    assert main(["connect"]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("BROADCAST_TOKEN: a token is one line of visible ASCII characters\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "noted"),
+    [
+        ("ws://127.0.0.1:1/", False),
+        ("ws://[::1]:1/", False),
+        ("localhost:1", False),
+        ("wss://0.0.0.0:1/", False),
+        ("ws://0.0.0.0:1/", True),
+        ("ws://127.0.0.1.invalid:1/", True),
+    ],
+)
+def test_a_token_that_others_can_read(
+    url: str, noted: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a token that leaves this machine unencrypted is worth a note."""
+    monkeypatch.setenv("BROADCAST_TOKEN", "s3cret")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["connect", url]) == 1
+    first = capsys.readouterr().err.splitlines()[0]
+    assert (first == "* your token goes to the server unencrypted (use wss://)") is noted
 
 
 def test_every_option_is_set_by_its_variable(program: list[str], server: Running) -> None:

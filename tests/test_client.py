@@ -437,6 +437,27 @@ def test_codes_by_which_a_client_gives_up(code: int, reason: str, why: str) -> N
     play(part)
 
 
+def test_a_token_goes_with_every_connection() -> None:
+    """A client that has a token sends it in the handshake, also when it comes back."""
+    sent: list[str | None] = []
+
+    async def talk(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        sent.append(connection.request.headers.get("Authorization"))
+        await connection.close(4001 if len(sent) == 1 else 4500, "enough")
+
+    async def part(token: str | None) -> None:
+        async with foreign(talk) as url:
+            client = Client(url, {}, Conversation(None, None), AT_ONCE, token)
+            with pytest.raises(Failed, match="enough"):
+                await client.run(Ear())
+
+    play(lambda: part("s3cret"))
+    assert sent == ["Bearer s3cret"] * 2
+    play(lambda: part(None))
+    assert sent[2:] == [None]
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 1013, 4001, 4008, 4013])
 def test_codes_after_which_a_client_comes_back(code: int) -> None:
     """A code that is not final makes a client come back."""
