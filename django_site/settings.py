@@ -82,6 +82,15 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "page"
 LOGOUT_REDIRECT_URL = "login"
+CSRF_FAILURE_VIEW = "django_site.accounts.views.stale"
+
+MAIL = "EMAIL_URL" in env.ENVIRON
+"""Whether we can send mail, without which nobody gets a new password by it."""
+
+if MAIL:
+    vars().update(env.email_url("EMAIL_URL"))
+    EMAIL_TIMEOUT = 10
+    DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
 
 # Without DEBUG the site is one of the internet, and so behind TLS.
 TLS = env.bool("BROADCAST_TLS", default=not DEBUG)
@@ -90,7 +99,8 @@ SECURE_HSTS_SECONDS = 3600 if TLS else 0
 SESSION_COOKIE_SECURE = TLS
 CSRF_COOKIE_SECURE = TLS
 X_FRAME_OPTIONS = "DENY"
-if env.bool("BROADCAST_TRUSTED_PROXY", default=False):
+BROADCAST_TRUSTED_PROXY = env.bool("BROADCAST_TRUSTED_PROXY", default=False)
+if BROADCAST_TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Of subdomains, and of a browser's list for all times, the owner of the domain decides.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

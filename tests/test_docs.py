@@ -112,3 +112,24 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     assert block[0] == "python3 build_zipapp.py && python3 broadcast-server.pyz start"
     assert block[1].startswith("python3 -m venv .venv && ")
     assert block[1] in text(".ci/run")
+
+
+def test_every_setting_of_the_hosted_house_is_told() -> None:
+    """The table of settings has what the settings read from the environment, and no more."""
+    source = text("django_site/settings.py")
+    read = set(re.findall(r'env\.\w+\("(\w+)"', source))
+    read |= set(re.findall(r'"(\w+)" (?:not )?in env\.ENVIRON', source))
+    (table,) = re.findall(r"## Settings\n(.*?)\n## ", text("docs/hosted.md"), re.DOTALL)
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == read
+
+
+def test_figures_of_the_hosted_house_are_those_of_the_code() -> None:
+    """How many failures and tokens there may be is what the code has."""
+    brake = text("django_site/accounts/brake.py")
+    assert re.findall(r"^[A-Z]+ = (\d+)$", brake, re.MULTILINE) == ["5", "30", "100"]
+    assert "WINDOW = timedelta(minutes=10)" in brake
+    assert "MOST_TOKENS = 20" in text("django_site/accounts/models.py")
+    document = " ".join(text("docs/hosted.md").split())
+    assert "Five failures of one address at one name, thirty of one address at any" in document
+    assert "a hundred at one name from anywhere, each within ten minutes" in document
+    assert "An account can have 20" in document

@@ -14,11 +14,14 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from broadcast_server.names import MAX_NAME, check_name
 from django_site.keys import KEY, stored_key
+
+MOST_TOKENS = 20
+"""So many tokens may an account have: nobody oversees more."""
 
 USED = timedelta(minutes=10)
 """So coarse is the time at which a token was last used: not every use is a write."""
@@ -96,9 +99,18 @@ class Token(models.Model):
 
     @classmethod
     def make(cls, account: Account, label: str) -> tuple[Token, str]:
-        """Make a token, and return it with its secret, which cannot be had again."""
+        """Make a token, and return it with its secret, which cannot be had again.
+
+        Raises ValidationError if the account has too many.
+        """
         secret = f"bst_{secrets.token_urlsafe(32)}"
-        return cls.objects.create(account=account, label=label, digest=_digest(secret)), secret
+        with transaction.atomic():
+            locked = Account.objects.select_for_update().get(pk=account.pk)
+            count = locked.tokens.count()
+            if count >= MOST_TOKENS:
+                raise ValidationError(f"You have {count} tokens, which is the most: revoke one.")
+            token = cls.objects.create(account=locked, label=label, digest=_digest(secret))
+        return token, secret
 
     @classmethod
     def account_of(cls, secret: str) -> Account | None:
@@ -110,6 +122,25 @@ class Token(models.Model):
         if token.used is None or now - token.used > USED:
             cls.objects.filter(pk=token.pk).update(used=now)
         return token.account
+
+
+class Attempt(models.Model):
+    """An attempt at a password, of an *address*, that has not been right. *key* is at what."""
+
+    key = models.CharField(max_length=64)
+    address = models.CharField(max_length=64)
+    made = models.DateTimeField(db_index=True)
+
+    class Meta:
+        """Counted by either."""
+
+        indexes = (
+            models.Index(fields=["key", "made"], name="attempts_at"),
+            models.Index(fields=["address", "made"], name="attempts_from"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.address} at {self.made}"
 
 
 def _digest(secret: str) -> str:

@@ -1,0 +1,71 @@
+"""The look: pages as the chat page looks, whose style they take, and no script at all.
+
+What a page says is its template's matter.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from typing import Any
+
+from django.template.response import TemplateResponse
+
+from broadcast_server.web import page
+
+OURS = """
+main { max-width: 34rem; }
+nav { display: flex; flex-wrap: wrap; align-items: baseline; gap: .5rem 1.25rem; margin: 2rem 0 0; }
+nav form { margin: 0; }
+nav button, td button { padding: .3rem .7rem; font-size: .875rem; }
+nav button, td button, nav button:hover, td button:hover {
+	background: none; color: inherit; border-color: var(--edge, currentcolor);
+}
+td form { margin: 0; }
+th, td { overflow-wrap: normal; }
+td:first-child { overflow-wrap: anywhere; }
+th, td button, .whole { white-space: nowrap; }
+td time { font-size: .875rem; white-space: normal; }
+td:last-child { text-align: end; padding-inline-end: 0; }
+code { overflow-wrap: anywhere; }
+.once, .told {
+	margin: 0 0 1rem; padding: .6rem .8rem; border-radius: .5rem;
+	background: var(--own, transparent); overflow-wrap: anywhere;
+}
+.once code { user-select: all; font-size: 1.05rem; }
+.once .secret { word-break: break-all; }
+.help { margin: -.7rem 0 1rem; }
+.help ul { margin: 0; padding: 0 0 0 1.1rem; }
+"""
+"""What these pages have, and the chat page has not."""
+
+
+@cache
+def style() -> str:
+    """Return the style of the chat page, and ours."""
+    return page().style + OURS
+
+
+@cache
+def policy() -> str:
+    """Return the Content-Security-Policy: that style, known by its hash, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self';"
+        " frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+class Page(TemplateResponse):
+    """A page of accounts. Nobody keeps it: what it shows is for one person, and once."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self["Content-Security-Policy"] = policy()
+        self["Cache-Control"] = "no-store"
+        self["Referrer-Policy"] = "same-origin"
+
+    def resolve_context(self, context: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Give the template the style."""
+        return {**(super().resolve_context(context) or {}), "style": style()}
