@@ -111,6 +111,9 @@ class RoomConsumer(AsyncConsumer):
             node = await nodes().get(entry.room)
             self._peer = await node.come(entry, account, self._token, self)
             self._node = node
+            # Only now is it known who is here by it: it may have ended while they came in.
+            if account is not None and await account_of(self.scope) != account:
+                raise Refused(ends.SIGN_IN_CHANGED)
         except Refused as refused:
             self._refuse(refused.end, entry.format)
         except DatabaseError as error:

@@ -11,6 +11,7 @@ import secrets
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,7 +28,8 @@ import pytest
 from channels.testing import WebsocketCommunicator
 from conftest import DAPHNE, ROOT
 from django.conf import settings
-from django.db import connection
+from django.contrib.sessions.backends.base import SessionBase
+from django.db import connection, transaction
 from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.urls import NoReverseMatch, reverse
@@ -37,6 +39,7 @@ from programs import PATIENCE, Finished, listening, running, shell, until
 from django_site import models
 from django_site.accounts import brake
 from django_site.accounts.models import MOST_TOKENS, Account, Attempt, Token
+from django_site.nodes import nodes
 
 PASSWORD = "correct horse battery"
 
@@ -582,6 +585,47 @@ def test_a_change_of_an_account_is_felt_at_once(change: Change, by_token: bool, 
 
     with override_settings(**REQUIRED):
         play(part)
+
+
+@pytest.mark.parametrize("login", ["required", "optional"])
+def test_a_session_that_ends_while_one_comes_in(login: str, room: str) -> None:
+    """Who has signed out between being looked at and being in the room is not in it."""
+    whose = account()
+    client = browser(whose)
+    headers, session = session_of(client), client.session
+    _, secret = Token.make(whose, "laptop")
+
+    async def part() -> None:
+        async with visitor(f"/?room={room}", headers=bearer(secret)):
+            node = await nodes().get(room)
+            locked, done = threading.Event(), threading.Event()
+            leaving = asyncio.create_task(asyncio.to_thread(end, session, locked, done))
+            await asyncio.to_thread(locked.wait, 10)
+            coming = asyncio.create_task(come(room, headers))
+            # It was looked at, and now it waits for the lock.
+            await asyncio.to_thread(until, lambda: node._coming)
+            done.set()
+            await leaving
+            lost = ("login", 4501) if login == "required" else ("sign_in", 4001)
+            assert await coming == lost
+
+    with override_settings(BROADCAST_LOGIN=login):
+        play(part)
+
+
+def end(session: SessionBase, locked: threading.Event, done: threading.Event) -> None:
+    """End a session in a transaction that lasts until *done*."""
+    with transaction.atomic():
+        session.delete()
+        locked.set()
+        assert done.wait(10)
+    connection.close()
+
+
+async def come(room: str, headers: Headers) -> tuple[str, int]:
+    """Come in, and return how that ends."""
+    async with visitor(f"/?room={room}", as_json=True, headers=headers) as one:
+        return await ends(one)
 
 
 def test_signing_in_disturbs_nobody(room: str) -> None:
