@@ -36,6 +36,9 @@ BUFFER = 64 * 2**10
 GOODBYE = 10.0
 """Seconds after which a client that takes nothing is closed without what it was owed."""
 
+REASON = 123
+"""So many bytes of a reason fit into a close frame."""
+
 
 class RoomConsumer(AsyncConsumer):
     """One client. A task of its own sends, so that nobody waits for anybody."""
@@ -158,6 +161,7 @@ class RoomConsumer(AsyncConsumer):
     def close(self, code: int, reason: str) -> None:
         """Close, after what was written."""
         if not self._closed:
+            reason = reason.encode()[:REASON].decode(errors="ignore")
             self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
             self._more.set()
             self._gone()

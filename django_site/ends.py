@@ -6,7 +6,6 @@ An end is an error line and a close code. Who decides it is elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timezone
 
 from broadcast_server.protocol import CloseCode
 
@@ -48,12 +47,14 @@ TOKEN = End(CloseCode.SIGN_IN, "token", "token is not valid: make another one at
 
 def closed(room: models.Room) -> End:
     """Say why nobody may be in *room*."""
-    why = f": {room.closed_why}" if room.closed_why else ""
-    return End(CloseCode.REMOVED, "closed", f"{room.name} is closed{why}")
+    return End(CloseCode.REMOVED, "closed", f"{room.name} is closed{_why(room.closed_why)}")
 
 
 def banned(ban: models.Ban) -> End:
     """Say why, and how long, someone may not come in."""
-    why = f": {ban.reason}" if ban.reason else ""
-    until = f"{ban.until.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    return End(CloseCode.REMOVED, "banned", f"you are banned until {until}{why}")
+    text = f"you are banned until {ban.until_words}{_why(ban.reason)}"
+    return End(CloseCode.REMOVED, "banned", text)
+
+
+def _why(reason: str) -> str:
+    return f": {' '.join(reason.split())}" if reason else ""  # one line, as every error is

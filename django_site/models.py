@@ -6,10 +6,11 @@ What a row means is here, what is done with it in `log`, `presence` and `moderat
 from __future__ import annotations
 
 import secrets
+from datetime import timezone
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
+from django.utils.timezone import now
 
 from .keys import KEY
 
@@ -142,7 +143,7 @@ class Ban(models.Model):
     )
     until = models.DateTimeField()
     reason = models.CharField(max_length=200, blank=True, help_text="They are told.")
-    made = models.DateTimeField(default=timezone.now, editable=False)
+    made = models.DateTimeField(default=now, editable=False)
     lifted = models.DateTimeField(null=True, editable=False)
 
     class Meta:
@@ -157,15 +158,21 @@ class Ban(models.Model):
             ),
         )
 
+    @property
+    def until_words(self) -> str:
+        """Until when it is, for those in every zone."""
+        return f"{self.until.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+
     def __str__(self) -> str:
         where = "all rooms" if self.room is None else self.room.name
-        return f"{self.name or self.account} in {where} until {self.until:%Y-%m-%d %H:%M} UTC"
+        whom = self.name if self.account is None else f"account {self.account}"
+        return f"{whom} in {where} until {self.until_words}"
 
 
 class Record(models.Model):
     """What a moderator did. It is in words, so that it outlives what it is about."""
 
-    at = models.DateTimeField(default=timezone.now)
+    at = models.DateTimeField(default=now)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True)
     by_name = models.CharField(max_length=32)
     action = models.CharField(max_length=16)

@@ -70,17 +70,16 @@ def reopen(room: models.Room, by: Account, reason: str = "") -> None:
 
 def ban(ban: models.Ban, by: Account) -> None:
     """Impose *ban*, which is new, and send away whom it is about."""
+    rooms = models.Room.objects.all()
+    if ban.room is not None:
+        rooms = rooms.filter(pk=ban.room.pk)
     with transaction.atomic():
+        # Who is coming in just now was looked at before the ban, and is in its room only
+        # when that room's lock is given back: without this it would be overlooked.
+        list(rooms.order_by("pk").select_for_update().values_list("pk"))
         ban.key = stored_key(ban.name) if ban.name else ""
         ban.save()
-        here = models.Member.objects.all()
-        if ban.account is not None:
-            here = here.filter(account=ban.account)
-        else:  # an account answers for its name by itself
-            here = here.filter(key=ban.key, account=None)
-        if ban.room is not None:
-            here = here.filter(room=ban.room)
-        presence.remove(here, ends.banned(ban))
+        presence.remove(presence.banned(ban), ends.banned(ban))
         _record(by, "ban", str(ban), ban.reason)
 
 

@@ -115,13 +115,13 @@ class Node(OpenRoom[str]):
         try:
             enter = database_sync_to_async(presence.enter)
             name = await enter(self.key, entry, self._process, token, account)
-            self._changed.set()
             peer = Peer(entry, entry.session or f"#{token}", name)
             self._shared.tokens[token] = peer
             if account is not None:
                 self._accounts[peer] = account.pk
             # So that the roster has it, and that its cursor is not ahead of us.
             await self._once()
+            self._changed.set()  # not before we know what to ring
             while not (self._read_all or self._reached(entry.since)):
                 await self._once()
             self._shared.check(peer, token)
@@ -272,15 +272,16 @@ class Node(OpenRoom[str]):
     def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Event]]) -> None:
         """Tell the members: who came, what was said, and who left, in this order."""
         if seen.present is not None:
-            self._do(self._shared.arrive(seen.present))
+            self._do(self._shared.arrive(seen.present, seen.removed))
         self._file(batch, seen.logged)
-        self._give_answers(self._reach.head)
+        before = self._reach.head
+        self._give_answers(before)
         for message in seen.messages:
             self._reach.head = message.seq
             self.deliver(message)
             self._give_answers(message.seq)
         for hidden in seen.hidden:
-            if hidden.seq <= self._reach.head:  # else we read it as hidden
+            if hidden.seq <= before:  # else we read it as hidden
                 self.deliver(hidden)
         self._edits = max(self._edits, seen.state.edits)
         if seen.present is not None:

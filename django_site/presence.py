@@ -9,6 +9,7 @@ thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -65,11 +66,33 @@ def enter(room: int, entry: Entry, process: str, token: str, account: Account | 
 def _check(room: models.Room, entry: Entry, account: Account | None) -> None:
     if room.closed is not None:
         raise Refused(ends.closed(room))
-    who = Q(account=account) if account is not None else Q(key=stored_key(entry.name))
-    bans = models.Ban.objects.filter(who, Q(room=room) | Q(room=None))
-    ban = bans.filter(until__gt=Now(), lifted=None).order_by("-until").first()
+    if account is not None:
+        who = Q(account=account)
+    else:
+        # Who asks for bob may be called bob-2, so a ban of bob is of bob-2 as well.
+        base, _, number = entry.name.rpartition("-")
+        names = [entry.name, base] if number.isdecimal() and base else [entry.name]
+        who = Q(key__in=[stored_key(name) for name in names])
+    ban = _bans(room).filter(who).order_by("-until").first()
     if ban is not None:
         raise Refused(ends.banned(ban))
+
+
+def _bans(room: models.Room) -> QuerySet[models.Ban]:
+    """Find the bans that are in force in *room*."""
+    bans = models.Ban.objects.filter(Q(room=room) | Q(room=None))
+    return bans.filter(until__gt=Now(), lifted=None)
+
+
+def banned(ban: models.Ban) -> QuerySet[models.Member]:
+    """Find whom *ban* is about of those who are here."""
+    if ban.account is not None:
+        here = models.Member.objects.filter(account=ban.account)
+    else:  # an account answers for its name by itself
+        numbers = rf"^{re.escape(ban.key)}-[0-9]+$"
+        named = Q(key=ban.key) | Q(key__regex=numbers)
+        here = models.Member.objects.filter(named, account=None)
+    return here if ban.room is None else here.filter(room=ban.room)
 
 
 def _replace(
@@ -82,7 +105,7 @@ def _replace(
     if ghost is None:
         return None
     if ghost.account_id != (account and account.pk):  # it has signed in meanwhile, or out
-        remove(ghosts, ends.REPLACED)
+        _remove(ghosts, ends.REPLACED)
         return None
     ghost.process_id, ghost.token = process, token
     ghost.save(update_fields=["process", "token"])
@@ -94,7 +117,7 @@ def _add(room: models.Room, entry: Entry, process: str, token: str, account: Acc
     here = models.Member.objects.filter(room=room)
     if account is not None:
         # It was free when they came, and now it is its owner's.
-        remove(here.filter(key=account.key).exclude(account=account), ends.NAME_OWNED)
+        _remove(here.filter(key=account.key).exclude(account=account), ends.NAME_OWNED)
     if not _is_free(name, room, account):
         taken = set(here.values_list("key", flat=True))
         number = 2
@@ -116,11 +139,16 @@ def _add(room: models.Room, entry: Entry, process: str, token: str, account: Acc
 
 
 def _is_free(name: str, room: models.Room, account: Account | None) -> bool:
-    """Tell whether *name* is nobody's in the room, nor an account's who may yet come."""
+    """Tell whether *name* is nobody's in the room, nor an account's who may yet come, nor banned.
+
+    Else a ban of bob-2 would be over as soon as who asked for bob comes again.
+    """
     key = stored_key(name)
     owners = Account.objects.filter(key=key)
     if account is not None:
         owners = owners.exclude(pk=account.pk)
+    elif _bans(room).filter(key=key).exists():
+        return False
     return not (models.Member.objects.filter(room=room, key=key).exists() or owners.exists())
 
 
@@ -132,21 +160,30 @@ def account_changed(account: Account) -> None:
 
 def remove(members: QuerySet[models.Member], end: End) -> None:
     """Take *members* out of their rooms; their processes will close them as *end* says."""
+    with transaction.atomic():
+        rooms = _remove(members, end)
+        transaction.on_commit(lambda: bell.ring_for(rooms))
+
+
+def _remove(members: QuerySet[models.Member], end: End) -> list[int]:
+    """Do so in a transaction, and return the rooms, without a ring.
+
+    Who is about to come in rings anyway, and a layer that hangs must not hold it up.
+    """
     here = members.filter(end_code=None)
     rooms = models.Room.objects.filter(members__in=here).distinct()
-    keys = list(rooms.values_list("pk", flat=True))
-    with transaction.atomic():
-        _lock(keys)
-        # What is unique in them is free from now on; no name's key has a colon in it.
-        here.update(
-            key=Concat(Value(":"), Cast("pk", CharField())),
-            session=None,
-            end_code=end.code,
-            end_fault=end.fault,
-            end_text=end.text,
-        )
-        models.Room.objects.filter(pk__in=keys).update(roster=F("roster") + 1)
-        transaction.on_commit(lambda: bell.ring_for(keys))
+    locked = _lock(list(rooms.values_list("pk", flat=True)))
+    # What is unique in them is free from now on; no name's key has a colon in it.
+    # Who came into another room meanwhile stays: its roster would not show it.
+    here.filter(room__in=locked).update(
+        key=Concat(Value(":"), Cast("pk", CharField())),
+        session=None,
+        end_code=end.code,
+        end_fault=end.fault,
+        end_text=end.text,
+    )
+    models.Room.objects.filter(pk__in=locked).update(roster=F("roster") + 1)
+    return locked
 
 
 def removed(room: int, process: str) -> dict[str, End]:

@@ -6,7 +6,7 @@ Pure, as the `Room` that it is: what the roster and the log say is told to it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from broadcast_server.names import name_key
 from broadcast_server.protocol import Error, Joined, Left
@@ -66,9 +66,15 @@ class SharedRoom(Room):
             del self._members[name_key(peer.name)]
         return []
 
-    def arrive(self, present: Iterable[Present]) -> list[Action]:
-        """Tell who is new on the roster."""
-        actions: list[Action] = []
+    def arrive(self, present: Sequence[Present], removed: Mapping[str, End]) -> list[Action]:
+        """Tell who is new on the roster, and who had the same name and is not on it any more.
+
+        Some of ours were *removed*, by their tokens.
+        """
+        # Others would take the second of a name for the first, and so for gone.
+        new = {name_key(each.name) for each in present if each.id not in self._present}
+        gone = [each for each in self._missing(present) if name_key(each.name) in new]
+        actions = self._left(gone, removed)
         for each in present:
             known = self._present.get(each.id)
             self._present[each.id] = each
@@ -81,17 +87,25 @@ class SharedRoom(Room):
                     actions += self._replaced(ghost)
         return actions
 
-    def depart(self, present: Iterable[Present], removed: Mapping[str, End]) -> list[Action]:
+    def depart(self, present: Sequence[Present], removed: Mapping[str, End]) -> list[Action]:
         """Tell who is on the roster no more; some of ours were *removed*, by their tokens."""
-        actions: list[Action] = []
+        return self._left(self._missing(present), removed)
+
+    def _missing(self, present: Sequence[Present]) -> list[Present]:
         here = {each.id for each in present}
-        for gone in [id for id in self._present if id not in here]:
-            each = self._present.pop(gone)
+        return [each for id, each in self._present.items() if id not in here]
+
+    def _left(self, gone: Sequence[Present], removed: Mapping[str, End]) -> list[Action]:
+        actions: list[Action] = []
+        # First of all ours are closed: of a thousand, each would else hear of most others.
+        for each in gone:
             peer = self.tokens.get(each.token)
             if peer is not None and peer in self:
                 # If nobody removed it, we stood still for so long that we were taken for dead.
                 end = removed.get(each.token, ends.LOST_SIGHT)
                 actions += self.expel(peer, end.code, end.fault, end.text)
+        for each in gone:
+            del self._present[each.id]
             actions.append(Send(None, Left(each.name, len(self))))
         return actions
 

@@ -58,7 +58,8 @@ class Processes:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._services: dict[str, Any] = {}
+        self.services: dict[str, Any] = {}
+        """Where the database and the bell of the cluster are, as the environment says it."""
         self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Running] = {}
 
     def url(self, program: tuple[str, ...], options: tuple[str, ...]) -> str:
@@ -84,17 +85,17 @@ class Processes:
 
     def cluster_urls(self, options: tuple[str, ...]) -> list[str]:
         """Return the addresses of two sites on one Redis and one PostgreSQL."""
-        if not self._services:
+        if not self.services:
             redis = self._stack.enter_context(redis_server())
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
             url = self._stack.enter_context(postgresql(folder / "postgresql"))
-            self._services = {"REDIS_URL": redis.url, "DATABASE_URL": url}
-            migrate(**self._services)
+            self.services = {"REDIS_URL": redis.url, "DATABASE_URL": url}
+            migrate(**self.services)
         urls = []
         for place in ("one", "two"):
             key = (*DAPHNE, place), options
             if key not in self._running:
-                site = running(*DAPHNE, **self._services, **variables(options))
+                site = running(*DAPHNE, **self.services, **variables(options))
                 self._running[key] = self._stack.enter_context(site)
             urls.append(listening(self._running[key]))
         return urls

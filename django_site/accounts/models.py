@@ -61,7 +61,8 @@ class Account(AbstractUser):
     def clean(self) -> None:
         """Refuse a name that people would take for another's."""
         super().clean()
-        taken = Account.objects.filter(key=stored_key(self.username)).exclude(pk=self.pk)
+        # A form may have refused the name already, and left none.
+        taken = Account.objects.filter(key=stored_key(self.username or "")).exclude(pk=self.pk)
         if taken.exists():
             raise ValidationError({"username": "This name is taken, or too much like one that is."})
 
