@@ -48,6 +48,8 @@ urlpatterns = [
     # There is one way in and one way out, with one brake and one look.
     path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/logout/", transaction.atomic(Logout.as_view())),
+    # What follows takes every path, so that nothing else would put this slash.
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     re_path("", page, name="page"),
 ]

@@ -1,4 +1,4 @@
-"""Moderation: what moderators do, as those in the rooms see it."""
+"""Moderation: what the functions do, who may use them in the admin, and who sees it live."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,16 +27,24 @@ from channels import layers
 from channels.db import database_sync_to_async
 from channels.layers import InMemoryChannelLayer
 from channels.testing import WebsocketCommunicator
-from conftest import ROOT, Processes
-from django.db import transaction
+from conftest import DAPHNE, ROOT, Processes
+from django.contrib.auth.models import Group, Permission
+from django.db import connection, transaction
+from django.test import Client as Browser
+from django.test.utils import (
+    CaptureQueriesContext,
+    setup_test_environment,
+    teardown_test_environment,
+)
 from django.utils.timezone import now
+from programs import listening, running
 from test_site_faults import Ears, come, members, until
 
 from broadcast_server.client import Client, Failed
 from broadcast_server.conversation import Conversation
 from broadcast_server.entry import Entry
-from broadcast_server.protocol import Hidden
-from django_site import log, models, moderation, presence
+from broadcast_server.protocol import Hidden, Message
+from django_site import log, models, moderation, moderators, presence
 from django_site.accounts.models import Account, Token
 from django_site.asgi import application
 
@@ -49,9 +59,13 @@ def new_room() -> models.Room:
     return log.open_room(f"moderated-{next(_numbers)}")
 
 
-def new_account() -> Account:
-    """Make an account."""
-    return Account.objects.create(username=f"account {next(_numbers)}")
+def new_account(*may: str, group: str = "", **fields: Any) -> Account:
+    """Make an account that may do these things, or what a group may."""
+    account = Account.objects.create(username=f"account {next(_numbers)}", **fields)
+    account.user_permissions.set(Permission.objects.filter(codename__in=may))
+    if group:
+        account.groups.add(Group.objects.get(name=group))
+    return account
 
 
 def said(
@@ -71,10 +85,419 @@ def imposed(by: Account, long: timedelta = timedelta(hours=1), **of: Any) -> mod
     return ban
 
 
+def recorded() -> tuple[str, str, str, str]:
+    """Return what was done last: who did what to what, and why."""
+    last = models.Record.objects.all()[0]
+    return last.by_name, last.action, last.subject, last.reason
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pages() -> Iterator[None]:
+    """Pages that tell what they were made of."""
+    setup_test_environment()
+    yield
+    teardown_test_environment()
+
+
 @pytest.fixture
 def dana() -> Account:
-    """A moderator."""
-    return new_account()
+    """A moderator, and no more than that."""
+    return new_account(group=moderators.GROUP, is_staff=True)
+
+
+def signed_in(account: Account) -> Browser:
+    """Return a browser in which *account* is signed in."""
+    browser = Browser()
+    browser.force_login(account)
+    return browser
+
+
+ADMIN = "/admin/django_site"
+
+
+def page(browser: Browser, path: str, status: int = 200, **query: str) -> str:
+    """Return a page of the admin."""
+    found = browser.get(f"{ADMIN}/{path}", query)
+    assert found.status_code == status, found.content[:500]
+    return str(found.content, "utf-8")
+
+
+def act(browser: Browser, path: str, *keys: int, reason: str = "") -> int:
+    """Do something to rows by its page, and return the status."""
+    query = urlencode([("pk", key) for key in keys])
+    return browser.post(f"{ADMIN}/{path}/?{query}", {"reason": reason}).status_code
+
+
+# -- who may --
+
+
+def test_the_group_of_moderators() -> None:
+    """There is a group that may look, hide, close and ban, and nothing else."""
+    group = Group.objects.get(name=moderators.GROUP)
+    assert {each.codename for each in group.permissions.all()} == set(moderators.MAY)
+    group.permissions.remove(Permission.objects.get(codename="add_ban"))
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    assert group.permissions.count() == len(moderators.MAY) - 1, "what someone changed stays"
+    group.permissions.add(Permission.objects.get(codename="add_ban"))
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "permission"),
+    [
+        ("message", "hide", "change_message"),
+        ("message", "unhide", "change_message"),
+        ("room", "close", "change_room"),
+        ("room", "reopen", "change_room"),
+        ("ban", "lift", "change_ban"),
+        ("ban", "add", "add_ban"),
+    ],
+)
+def test_what_nobody_may_without_permission(table: str, name: str, permission: str) -> None:
+    """Each button is there with its permission only, and what is behind it is refused without."""
+    room = new_room()
+    shown, hidden = said(room, "one", "two")
+    moderator = new_account(is_superuser=True)
+    moderation.hide([hidden], moderator)
+    ban = imposed(moderator, name="bob", room=room)
+    row = {"message": hidden if name == "unhide" else shown, "room": room, "ban": ban}[table]
+    if name == "reopen":
+        moderation.close(room, moderator)
+    without = [each for each in moderators.MAY if each != permission]
+    button = f"{ADMIN}/{table}/{name}/"
+    for may in (without, moderators.MAY):
+        browser = signed_in(new_account(*may, is_staff=True))
+        seen = page(browser, f"{table}/") + page(browser, f"{table}/{row.pk}/change/")
+        if name == "add":  # the ways to it are at the messages
+            listed, read = page(browser, "message/"), page(browser, f"message/{shown.pk}/change/")
+            assert (button in listed) == (button in read) == (permission in may)
+        allowed = permission in may
+        assert (button in seen) == allowed
+        if name != "add":
+            assert (f'<option value="{name}">' in seen) == allowed
+        records = models.Record.objects.count()
+        path = f"{table}/{name}/"
+        assert browser.get(f"{ADMIN}/{path}?pk={row.pk}").status_code == (200 if allowed else 403)
+        if not allowed:
+            assert act(browser, f"{table}/{name}", row.pk) == 403
+            data = {"action": name, "_selected_action": row.pk}
+            browser.post(f"{ADMIN}/{table}/", data, follow=True)
+            assert models.Record.objects.count() == records
+    assert page(signed_in(new_account(*moderators.MAY)), "", 302) == "", "staff only"
+
+
+@pytest.mark.parametrize("table", ["message", "room", "record", "ban"])
+def test_nobody_rewrites_what_was(table: str, dana: Account) -> None:
+    """Not even a superuser edits or deletes what is in the admin, or adds any of it but bans."""
+    room = new_room()
+    message = said(room, "hi")[0]
+    ban = imposed(dana, name="eve", room=room)
+    record = models.Record.objects.all()[0]
+    row: Any = {"message": message, "room": room, "record": record, "ban": ban}[table]
+    browser = signed_in(new_account(is_superuser=True, is_staff=True))
+    assert 'type="submit" value="Save"' not in page(browser, f"{table}/{row.pk}/change/")
+    before = type(row).objects.filter(pk=row.pk).values()[0]
+    for path in (f"{row.pk}/change/", f"{row.pk}/delete/"):
+        data = {"post": "yes", "name": "x", "text": "x", "reason": "x"}
+        assert browser.post(f"{ADMIN}/{table}/{path}", data).status_code == 403
+    browser.post(f"{ADMIN}/{table}/", {"action": "delete_selected", "_selected_action": row.pk})
+    assert type(row).objects.filter(pk=row.pk).values()[0] == before
+    page(browser, f"{table}/add/", 200 if table == "ban" else 403)
+    assert page(browser, f"{table}/99999999/change/", 404)
+
+
+# -- the archive --
+
+
+def archived() -> tuple[models.Room, Account]:
+    """Fill a room with what is to be found."""
+    room, account = new_room(), new_account()
+    moderator = new_account()
+    said(room, "the disk is full")
+    said(room, "which disk?", name="BOB")
+    said(room, "the one in build-3", name="Zoë")
+    moderation.hide(said(room, "cheap disks"), moderator)
+    said(room, "pruned", name="as it was called", account=account)
+    long_ago = now() - timedelta(days=3)
+    models.Message.objects.filter(room=room, seq=1).update(at=long_ago)
+    return room, account
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, [5, 4, 3, 2, 1]),
+        ({"q": "DISK"}, [4, 2, 1]),
+        ({"q": "disk full"}, [1]),
+        ({"name": "bob"}, [4, 2, 1]),
+        ({"name": "ZOË"}, [3]),
+        ({"name": "{account}"}, [5]),
+        ({"name": "nobody"}, []),
+        ({"since": "{yesterday}"}, [5, 4, 3, 2]),
+        ({"before": "{yesterday}"}, [1]),
+        ({"hidden": "yes"}, [4]),
+        ({"hidden": "no", "q": "disk"}, [2, 1]),
+        ({"since": "soon"}, []),
+        ({"hidden": "perhaps"}, []),
+    ],
+)
+def test_the_archive_is_searched(query: dict[str, str], found: list[int], dana: Account) -> None:
+    """Messages are found by room, name in any case, account, words, time and whether hidden."""
+    room, account = archived()
+    yesterday = f"{now() - timedelta(days=1):%Y-%m-%dT%H:%M}"
+    words = {"account": account.username.upper(), "yesterday": yesterday}
+    asked = {key: value.format(**words) for key, value in query.items()}
+    seen = signed_in(dana).get(f"{ADMIN}/message/", {**asked, "room": room.name.upper()})
+    assert [each.seq for each in seen.context["cl"].result_list] == found
+
+
+def test_the_archive_over_all_rooms(dana: Account) -> None:
+    """Without a room the newest of all rooms come first; of one that is not there, nothing."""
+    messages = [said(new_room(), "hi")[0].pk for _ in range(3)]
+    browser = signed_in(dana)
+    listed = browser.get(f"{ADMIN}/message/").context["cl"].result_list
+    assert [each.pk for each in listed[:3]] == messages[::-1]
+    assert "nothing found" in page(browser, "message/", room="not-there")
+
+
+def test_the_archive_is_read_by_pages_and_never_counted(dana: Account) -> None:
+    """Each page leads to the next while there is one, for as many queries, none of which counts."""
+    room = new_room()
+    numbers = [each.seq for each in said(room, *(f"line {n}" for n in range(250)))]
+    browser = signed_in(dana)
+    for number, ways in ((1, {"2"}), (2, {"1", "3"}), (3, {"2"})):
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            seen = browser.get(f"{ADMIN}/message/", {"room": room.name, "p": str(number)})
+        listed = [each.seq for each in seen.context["cl"].result_list]
+        assert listed == numbers[::-1][(number - 1) * 100 : number * 100]
+        html = str(seen.content, "utf-8")
+        assert {p for p in "0123" if f'href="?p={p}&amp;room={room.name}"' in html} == ways
+        assert not [each for each in queries if "COUNT(" in each["sql"]]
+        assert len(queries) <= 8
+
+
+def test_a_message_is_shown_whole_and_harmless(dana: Account) -> None:
+    """A message is shown with what came before and after, and nothing in it acts on the page."""
+    room, account = new_room(), new_account()
+    said(room, *(f"before {n}" for n in range(11)))
+    text = "<script>x</script>\nbob: fine \u202eevil\u202c \x1b[31m\0 " + "long " * 100 + "end"
+    message = said(room, text, name="<b>", account=account)[0]
+    said(room, *(f"after {n}" for n in range(11)))
+    seen = page(signed_in(dana), f"message/{message.pk}/change/")
+    assert "&lt;script&gt;x&lt;/script&gt;" in seen and "<script>x" not in seen
+    assert r"fine \u202eevil\u202c \u001b[31m\u0000 " in seen
+    assert "end</p>" in seen and "<p>bob: fine" in seen
+    assert f'&lt;b&gt; <span class="account" title="account {account}">' in seen
+    for number in range(11):
+        assert (f">before {number}<" in seen) == (number > 0)
+        assert (f">after {number}<" in seen) == (number < 10)
+    listed = page(signed_in(dana), "message/", room=room.name)
+    assert "&lt;script&gt;x&lt;/script&gt; ⏎ bob: fine" in listed and "end<" not in listed
+    assert "\u202e" not in seen + listed
+
+
+def test_messages_are_hidden_and_shown_again(dana: Account) -> None:
+    """From the list, by a page that asks why, messages are hidden, on record, and shown again."""
+    room = new_room()
+    one, two, three = said(room, "one", "two", "three")
+    browser = signed_in(dana)
+    url = f"{ADMIN}/message/?room={room.name}"
+    # As a request that pretends to have selected all pages.
+    data = {"action": "hide", "_selected_action": [one.pk, two.pk], "select_across": "1"}
+    asked = browser.post(url, data)
+    assert asked.status_code == 302
+    why = str(browser.get(asked["Location"]).content, "utf-8")
+    assert f"{room} 1, bob: one" in why and f"{room} 2, bob: two" in why and "three" not in why
+    assert models.Message.objects.filter(room=room, edit=None).count() == 3
+    done = browser.post(asked["Location"], {"reason": "spam"})
+    assert done["Location"] == url
+    assert log.read(room.pk, 0, 9) == [Hidden(1, one.client_id), Hidden(2, two.client_id)] + [
+        each for each in log.read(room.pk, 2, 9) if isinstance(each, Message)
+    ]
+    assert recorded() == (dana.username, "hide", f"{room} 2, bob: two", "spam")
+    assert "Hide: 2 messages" in str(browser.get(url).content, "utf-8")
+    # What is hidden already is left as it is.
+    assert act(browser, "message/hide", one.pk, three.pk) == 302
+    assert [each.seq for each in log.hidden(room.pk, 0, 99)] == [1, 2, 3]
+    assert act(browser, "message/unhide", one.pk, reason="by mistake") == 302
+    assert isinstance(log.read(room.pk, 0, 1)[0], Message)
+    assert recorded() == (dana.username, "unhide", f"{room} 1, bob: one", "by mistake")
+
+
+def test_what_fails_leaves_no_trace(dana: Account) -> None:
+    """If a transaction is rolled back there is neither a hidden message nor a record of it."""
+    room = new_room()
+    message = said(room, "one")[0]
+    records = models.Record.objects.count()
+    with transaction.atomic():
+        assert moderation.hide([message], dana) == 1
+        transaction.set_rollback(True)
+    assert isinstance(log.read(room.pk, 0, 1)[0], Message)
+    assert models.Record.objects.count() == records
+
+
+# -- rooms, bans, records --
+
+
+def test_rooms_are_closed_and_opened_again(dana: Account) -> None:
+    """The list says how many are in a room and what is in it; it is closed and opened on record."""
+    room = new_room()
+    said(room, "hi")
+    presence.enter(room.pk, Entry(name="bob"), "elsewhere", "t", None)
+    browser = signed_in(dana)
+    listed = browser.get(f"{ADMIN}/room/", {"q": room.name}).context["cl"].result_list
+    assert [(each.head, each.here) for each in listed] == [(1, 1)]
+    assert "1: bob" in page(browser, f"room/{room.pk}/change/")
+    assert act(browser, "room/close", room.pk, reason="exam") == 302
+    room.refresh_from_db()
+    assert room.closed is not None and room.closed_why == "exam"
+    assert recorded() == (dana.username, "close", f"room {room}", "exam")
+    for state, wanted in (("closed", [room]), ("open", [])):
+        query = {"q": room.name, "state": state}
+        assert [*browser.get(f"{ADMIN}/room/", query).context["cl"].result_list] == wanted
+    assert act(browser, "room/reopen", room.pk) == 302
+    room.refresh_from_db()
+    assert room.closed is None
+    assert recorded()[:3] == (dana.username, "reopen", f"room {room}")
+    presence.end("elsewhere")
+
+
+def test_a_ban_from_a_message(dana: Account) -> None:
+    """From a message one comes to a form that knows whom and where, and it bans by that."""
+    room, account = new_room(), new_account()
+    browser = signed_in(dana)
+    for message in (said(room, "x")[0], said(room, "y", name=account.username, account=account)[0]):
+        way = browser.get(f"{ADMIN}/message/{message.pk}/change/").context["tools"][-1][0]
+        form = browser.get(way).context["adminform"].form
+        data = {**form.initial, "how_long": "1 week", "reason": "spam"}
+        assert browser.post(way, data).status_code == 302
+        ban = models.Ban.objects.all()[0]
+        assert (ban.account, ban.name) == (
+            (None, "bob") if message.account is None else (account, "")
+        )
+        assert ban.room == room
+        assert timedelta(days=6) < ban.until - now() < timedelta(days=8)
+        assert recorded() == (dana.username, "ban", str(ban), "spam")
+        assert act(browser, "ban/lift", ban.pk, reason="sorry") == 302
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({}, "give a name or an account"),
+        ({"name": "bob", "account": "{account}"}, "give a name or an account"),
+        ({"name": "a:b"}, "colon"),
+        ({"name": "{account}"}, "is an account"),
+        ({"account": "not there"}, "no account is called not there"),
+        ({"name": "bob", "room": "not-there"}, "no room is called not-there"),
+        ({"name": "bob", "how_long": "until"}, "a time that is yet to come"),
+        ({"name": "bob", "how_long": "until", "until": "2001-01-01T00:00"}, "yet to come"),
+        ({"name": "bob", "how_long": "for ever"}, "not one of the available"),
+    ],
+)
+def test_a_ban_that_is_none(asked: dict[str, str], error: str, dana: Account) -> None:
+    """A ban of nobody, of two, from nowhere or for no time is refused, and the form says why."""
+    account, bans = new_account(), models.Ban.objects.count()
+    data = {key: value.format(account=account.username) for key, value in asked.items()}
+    seen = signed_in(dana).post(f"{ADMIN}/ban/add/", {"how_long": "1 hour", **data})
+    assert seen.status_code == 200
+    assert error in str(seen.context["adminform"].form.errors)
+    assert models.Ban.objects.count() == bans
+
+
+def test_bans_are_listed_with_their_state(dana: Account) -> None:
+    """A ban is active, over, or lifted, and the list is narrowed to that."""
+    room = new_room()
+    bans = {
+        "active": imposed(dana, name="a", room=room),
+        "over": imposed(dana, timedelta(hours=-1), name="b", room=room),
+        "lifted": imposed(dana, name="c", room=room),
+    }
+    browser = signed_in(dana)
+    assert act(browser, "ban/lift", *(each.pk for each in bans.values())) == 302
+    assert act(browser, "ban/lift", bans["active"].pk) == 302
+    again = bans["again"] = imposed(dana, name="d", room=room)
+    for state, wanted in (("active", "d"), ("over", "b"), ("lifted", "ca")):
+        listed = browser.get(f"{ADMIN}/ban/", {"state": state}).context["cl"].result_list
+        assert [each.name for each in listed if each.room == room] == [*wanted]
+    assert recorded()[:3] == (dana.username, "ban", str(again))
+
+
+def test_records_are_found(dana: Account) -> None:
+    """What was done is found by whom, to what and why."""
+    room = new_room()
+    moderation.hide(said(room, "watches"), dana, "advert")
+    browser = signed_in(dana)
+    for words in (f"{room} watches", "advert", f'"{dana.username}"'):
+        found = browser.get(f"{ADMIN}/record/", {"q": words}).context["cl"].result_list
+        assert [each.subject for each in found] == [f"{room} 1, bob: watches"]
+    assert "watches" in page(browser, f"record/{found[0].pk}/change/")
+
+
+# -- accounts --
+
+
+def test_an_account_goes_and_what_it_did_stays(dana: Account) -> None:
+    """An account that is deleted takes its bans along, and leaves its messages and records."""
+    room, account = new_room(), new_account()
+    message = said(room, "hi", name=account.username, account=account)[0]
+    moderation.hide([message], account)
+    ban = imposed(dana, account=account)
+    browser = signed_in(new_account(is_superuser=True, is_staff=True))
+    url = f"/admin/accounts/account/{account.pk}/delete/"
+    assert browser.post(url, {"post": "yes"}).status_code == 302
+    assert not Account.objects.filter(pk=account.pk).exists()
+    message.refresh_from_db()
+    assert (message.account, message.name) == (None, account.username)
+    assert models.Record.objects.get(action="hide", subject__contains=room.name).by is None
+    assert not models.Ban.objects.filter(pk=ban.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("ﬁnn", ""),
+        ("a:b", "colon"),
+        ("Account {number}", "taken"),
+        ("ａccount {number}", "too much like one"),
+    ],
+)
+def test_a_new_account(name: str, error: str) -> None:
+    """An account may have a name that rooms take, as it is spelled, and not like another's."""
+    number = new_account().username.split()[1]
+    browser = signed_in(new_account(is_superuser=True, is_staff=True))
+    data = {"username": name.format(number=number), "usable_password": "true"}
+    data["password1"] = data["password2"] = "correct horse 9"
+    made = browser.post("/admin/accounts/account/add/", data)
+    if error:
+        assert error in str(made.context["adminform"].form.errors)
+    else:
+        assert made.status_code == 302
+        account = Account.objects.get(username=name)
+        url = f"/admin/accounts/account/{account.pk}/change/"
+        form = browser.get(url).context["adminform"].form
+        changed = {**form.initial, "email": "x@example.org", "groups": [], "user_permissions": []}
+        data = {key: value for key, value in changed.items() if value is not None}
+        assert browser.post(url, data).status_code == 302
+        account.refresh_from_db()
+        assert (account.username, account.email) == (name, "x@example.org")
+        account.delete()
+
+
+def test_tokens_are_revoked_and_not_seen() -> None:
+    """A token is listed without anything by which it could be used, and revoked."""
+    token, secret = Token.make(new_account(), "laptop")
+    browser = signed_in(new_account(is_superuser=True, is_staff=True))
+    url = f"/admin/accounts/token/{token.pk}"
+    for path in ("/admin/accounts/token/", f"{url}/change/"):
+        seen = str(browser.get(path).content, "utf-8")
+        assert "laptop" in seen and token.digest not in seen and secret not in seen
+    assert browser.get("/admin/accounts/token/add/").status_code == 403
+    assert browser.post(f"{url}/delete/", {"post": "yes"}).status_code == 302
+    assert Token.account_of(secret) is None
 
 
 # -- live, in this process --
@@ -494,3 +917,29 @@ def test_moderated_from_a_third_process(processes: Processes) -> None:
                 await asyncio.wait_for(running, PATIENCE)
 
     asyncio.run(part())
+
+
+def test_the_admin_under_daphne(tmp_path: Path) -> None:
+    """Without DEBUG, the admin has its style from the site itself, and is found without a slash."""
+    variables: dict[str, Any] = {
+        "DEBUG": "no",
+        "BROADCAST_TLS": "no",
+        "SECRET_KEY": "x" * 50,
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "BROADCAST_DATA": str(tmp_path),
+    }
+    with running(*DAPHNE, **variables) as site:
+        url = listening(site).replace("ws:", "http:")
+
+        def get(path: str) -> tuple[str, str, str]:
+            with urllib.request.urlopen(url + path, timeout=PATIENCE) as found:
+                text = found.read().decode()
+                return found.url.removeprefix(url), found.headers.get_content_type(), text
+
+        path, type, text = get("admin")
+        assert (path, type) == ("admin/login/?next=/admin/", "text/html")
+        assert "Broadcast Server" in text
+        assert 'href="/static/admin/css/base.css"' in text
+        _, type, text = get("static/admin/css/base.css")
+        assert type == "text/css" and "#header" in text
+        assert site.signal(signal.SIGTERM) == 0
