@@ -1,0 +1,80 @@
+"""The command: `python -m benchmarks`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import plan, table
+from .catalogue import SERVERS
+from .hosted import hosted_servers, services
+from .load import Load, cores
+from .result import Result, now, take
+from .servers import BUILT, Server
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure this server beside others: everyone gets what anyone says.",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few measurements, one round")
+    parser.add_argument("--hosted", action="store_true", help="the hosted house alone")
+    parser.add_argument(
+        "--only", metavar="WORD", action="append", help="only servers whose name has WORD in it"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=BUILT,
+        help="the folder for the figures (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def chosen(servers: list[Server], only: list[str] | None) -> list[Server]:
+    """Return the servers that were asked for."""
+    return [each for each in servers if not only or any(word in each.name for word in only)]
+
+
+def measure(given: argparse.Namespace) -> Result:
+    """Run everything that was asked for."""
+    result = now()
+    begin = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"{time.monotonic() - begin:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        load = Load(scratch)
+        if not given.hosted:
+            servers = chosen(list(SERVERS), given.only)
+            measurements = plan.QUICK if given.quick else plan.WHOLE
+            take(result, servers, measurements, load, scratch, tell)
+        if given.hosted or not given.quick:
+            with services() as environment:
+                servers = chosen(hosted_servers(environment), given.only)
+                if servers:
+                    take(result, servers, plan.HOSTED, load, scratch, tell)
+    return result
+
+
+def main() -> None:
+    """Measure, print the tables, and write the figures."""
+    given = arguments()
+    # The services and whatever else is not a server under test keep off its core.
+    os.sched_setaffinity(0, {cores()[1]})
+    result = measure(given)
+    given.output.mkdir(parents=True, exist_ok=True)
+    result.write(given.output / "performance.json")
+    for text in table.everything(result).values():
+        print(text, end="\n\n")
+
+
+main()

@@ -1,0 +1,83 @@
+"""The hosted house beside the chat of the Channels tutorial, on the same servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from .catalogue import of_packages
+from .servers import PEERS, ROOT, Server
+
+DAPHNE, UVICORN = "Daphne", "uvicorn"
+
+
+def asgi(kind: str, application: str, port: int) -> list[str]:
+    """Return the command by which *kind* serves *application*."""
+    if kind == DAPHNE:
+        return [sys.executable, "-m", "daphne", "-v", "0", "-p", str(port), application]
+    quiet = ["--log-level", "warning", "--no-access-log"]
+    return [sys.executable, "-m", "uvicorn", *quiet, "--port", str(port), application]
+
+
+def tutorial(kind: str, where: str, environment: Mapping[str, str]) -> Server:
+    """Return the tutorial's chat."""
+    return Server(
+        f"tutorial, {kind}, {where}",
+        lambda port, scratch: asgi(kind, "tutorial:application", port),
+        dialect="tutorial",
+        version=of_packages("channels", "channels_redis", kind.lower()),
+        environment=environment,
+        folder=PEERS / "tutorial",
+    )
+
+
+def site(kind: str, where: str, environment: Mapping[str, str]) -> Server:
+    """Return our site."""
+
+    def command(port: int, scratch: Path) -> list[str]:
+        # In a folder of its own is its database, if no other is given.
+        serve = asgi(kind, "django_site.asgi:application", port)
+        return ["env", f"BROADCAST_DATA={scratch}", *serve]
+
+    return Server(
+        f"django_site, {kind}, {where}",
+        command,
+        version=of_packages("django", "channels", kind.lower()),
+        environment=environment,
+        ours=True,
+    )
+
+
+@contextmanager
+def services() -> Iterator[Mapping[str, str]]:
+    """Run a Redis and a PostgreSQL, and return where they are as the environment of a site."""
+    sys.path.append(str(ROOT / "tests"))
+    from services import postgresql, redis_server
+
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        database = stack.enter_context(postgresql(Path(folder) / "postgresql"))
+        redis = stack.enter_context(redis_server())
+        environment = {"REDIS_URL": redis.url, "DATABASE_URL": database}
+        migrate = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, check=True, env={**os.environ, **environment})
+        yield environment
+
+
+def hosted_servers(services: Mapping[str, str]) -> list[Server]:
+    """Return all that are compared."""
+    redis = {"REDIS_URL": services["REDIS_URL"]}
+    found = []
+    for kind in (DAPHNE, UVICORN):
+        found += [
+            tutorial(kind, "in memory", {}),
+            site(kind, "SQLite, in memory", {}),
+            tutorial(kind, "Redis", redis),
+            site(kind, "PostgreSQL, Redis", services),
+        ]
+    return found

@@ -1,0 +1,27 @@
+"""The broadcast that websockets documents: a set of connections, and `broadcast()`."""
+
+import asyncio
+import sys
+
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+here: set[ServerConnection] = set()
+
+
+async def chat(connection: ServerConnection) -> None:
+    """Hand whatever a connection says to everyone."""
+    here.add(connection)
+    try:
+        async for message in connection:
+            broadcast(here, message)
+    finally:
+        here.remove(connection)
+
+
+async def main(port: int) -> None:
+    """Serve for ever."""
+    async with serve(chat, "127.0.0.1", port) as server:
+        await server.serve_forever()
+
+
+asyncio.run(main(int(sys.argv[1])))

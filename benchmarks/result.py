@@ -1,0 +1,128 @@
+"""The result: every figure of a run, and medians of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .load import Failed, Figures, Load, faults
+from .plan import Measurement
+from .servers import Server, running
+
+
+@dataclass
+class Result:
+    """What one run of the benchmark found."""
+
+    date: str
+    machine: str
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    figures: list[Figures] = field(default_factory=list)
+
+    def of(self, server: str, measurement: str) -> list[Figures]:
+        """Return the figures of all rounds that came to a result."""
+        return [
+            each
+            for each in self.figures
+            if (each["server"], each["measurement"]) == (server, measurement)
+            and "failed" not in each
+        ]
+
+    def median(
+        self, server: str, measurement: str, value: Callable[[Figures], float | None]
+    ) -> float | None:
+        """Return the median over the rounds, None if most have no such value."""
+        values = [value(each) for each in self.of(server, measurement)]
+        there = sorted(each for each in values if each is not None)
+        if len(there) * 2 <= len(values) or not values:
+            return None
+        return float(statistics.median(there))
+
+    def servers(self, measurements: Iterable[str]) -> list[str]:
+        """List the servers that have any of these, in the order of the catalogue."""
+        names = set(measurements)
+        found = {each["server"]: None for each in self.figures if each["measurement"] in names}
+        return list(found)
+
+    def write(self, to: Path) -> None:
+        """Write everything as JSON, a line for each run."""
+        head = asdict(self)
+        lines = ",\n  ".join(json.dumps(each) for each in head.pop("figures"))
+        whole = json.dumps(head, indent=1).removesuffix("\n}")
+        to.write_text(f'{whole},\n "figures": [\n  {lines}\n ]\n}}\n', "utf-8")
+
+
+def read(path: Path) -> Result:
+    """Read what `Result.write` wrote."""
+    return Result(**json.loads(path.read_text("utf-8")))
+
+
+def machine() -> str:
+    """Describe this machine."""
+    model = "unknown processor"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text("utf-8").splitlines()
+            if line.startswith("model name")
+        ]
+        model = models[0] if models else model
+    return (
+        f"{os.cpu_count()} cores, {model}, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def now() -> Result:
+    """Return a result that has nothing in it yet."""
+    return Result(datetime.now(timezone.utc).strftime("%Y-%m-%d"), machine())
+
+
+def take(
+    result: Result,
+    servers: Sequence[Server],
+    measurements: Sequence[Measurement],
+    load: Load,
+    scratch: Path,
+    tell: Callable[[str], None],
+) -> None:
+    """Take all measurements of all servers in rounds, and add them to *result*."""
+    for server in servers:
+        reason = server.missing()
+        if reason:
+            result.missing[server.name] = reason
+            tell(f"{server.name}: {reason}")
+        else:
+            result.versions[server.name] = server.version()
+    there = [each for each in servers if each.name not in result.missing]
+    for number in range(max(each.rounds for each in measurements)):
+        for measurement in measurements:
+            if number >= measurement.rounds:
+                continue
+            for server in there:
+                if measurement.ours and not server.ours:
+                    continue
+                figures = _take(server, measurement, load, scratch)
+                result.figures.append(
+                    {"server": server.name, "measurement": measurement.name, **figures}
+                )
+                told = figures.get("failed") or "; ".join(faults(figures)) or "ok"
+                tell(f"round {number + 1}, {measurement.name}, {server.name}: {told}")
+
+
+def _take(server: Server, measurement: Measurement, load: Load, scratch: Path) -> Figures:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        try:
+            with running(server, Path(folder)) as it:
+                return measurement.take(load, it)
+        except Failed as failed:
+            return {"failed": str(failed)}

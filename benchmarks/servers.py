@@ -1,0 +1,146 @@
+"""The servers: ours, those that a user would take instead, and the floor in C.
+
+Each is a command that listens on a port of 127.0.0.1, with code of its own in a folder
+of `peers`. What it needs beyond this project's own packages may be missing here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .load import Failed, cores, pinned
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / "benchmarks" / "peers"
+BUILT = ROOT / "build" / "benchmarks"
+"""Where `python -m benchmarks --install` puts what peers need; ignored by git."""
+
+PATIENCE = 30.0
+"""Seconds that a server may take until it listens."""
+
+Command = Callable[[int, Path], list[str]]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One way to serve. *command* makes the command from a port and a scratch folder."""
+
+    name: str
+    command: Command
+    dialect: str = "text"
+    missing: Callable[[], str | None] = lambda: None
+    version: Callable[[], str] = lambda: ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens."""
+
+    server: Server
+    process: subprocess.Popen[bytes]
+    port: int
+    seconds: float
+    """From the start of its process until it took a connection."""
+
+    @property
+    def memory(self) -> int:
+        """The bytes that it alone would give back if it ended, of it and its children."""
+        total = 0
+        for pid in (self.process.pid, *_children(self.process.pid)):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+                if line.startswith("Private"):
+                    total += 1024 * int(line.split()[1])
+        return total
+
+    @property
+    def target(self) -> dict[str, object]:
+        """What the load needs to know of it."""
+        return {"port": self.port, "dialect": self.server.dialect, "pid": self.process.pid}
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(server: Server, scratch: Path) -> Iterator[Running]:
+    """Run *server* on its core, and kill it at the end. Raises Failed."""
+    port = free_port()
+    command = pinned(server.command(port, scratch), cores()[0])
+    log = scratch / "log"
+    with log.open("wb") as output:
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=server.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **server.environment},
+        )
+    try:
+        while not _listens(port):
+            if process.poll() is not None or time.perf_counter() - begin > PATIENCE:
+                words = log.read_text("utf-8", "replace").strip().splitlines()
+                raise Failed(f"{server.name} does not listen: {words[-1:]}")
+            time.sleep(0.002)
+        yield Running(server, process, port, time.perf_counter() - begin)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+# -- what is needed -----------------------------------------------------------
+
+
+def needs_module(name: str) -> Callable[[], str | None]:
+    """Return what tells whether the Python module *name* is there."""
+
+    def missing() -> str | None:
+        if importlib.util.find_spec(name) is None:
+            return f"no {name}: pip install -e '.[bench]'"
+        return None
+
+    return missing
+
+
+def needs_program(name: str, package: str) -> Callable[[], str | None]:
+    """Return what tells whether the program *name* is there."""
+
+    def missing() -> str | None:
+        found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
+        return None if found else f"no {name}: install {package}"
+
+    return missing
+
+
+def needs_built(path: Path) -> Callable[[], str | None]:
+    """Return what tells whether *path* was made by ``--install``."""
+    return lambda: None if path.exists() else f"no {path.name}: python -m benchmarks --install"

@@ -1,0 +1,208 @@
+"""The tables: a result as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from . import plan
+from .catalogue import WEBSOCKETS
+from .load import Figures
+from .result import Result
+
+Row = Sequence[str]
+
+
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """Return a table in Markdown; all columns but the first are numbers."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def number(value: float | None, digits: int = 0, unit: str = "") -> str:
+    """Write a value, or that there is none."""
+    return "-" if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def short(value: float | None) -> str:
+    """Write a value in three figures or so."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ratio(value: float | None, to: float | None) -> str:
+    """Write how many times *to* a value is."""
+    return "-" if value is None or not to else f"{short(value / to)} x"
+
+
+def rate(figures: Figures) -> float:
+    """Return thousands of deliveries a second."""
+    return float(figures["deliveries"]) / float(figures["seconds"]) / 1000
+
+
+def share(name: str) -> Callable[[Figures], float]:
+    """Return what tells how much of its core the *server* or the *load* used, in per cent."""
+    return lambda figures: 100 * float(figures[f"{name}_cpu"]) / float(figures["seconds"])
+
+
+def at(name: str, what: str = "latency") -> Callable[[Figures], float | None]:
+    """Return what tells a percentile in milliseconds, None if it was not reached."""
+
+    def value(figures: Figures) -> float | None:
+        seconds = figures[what][name]
+        return None if seconds is None else float(seconds) * 1000
+
+    return value
+
+
+def cost(figures: Figures) -> float:
+    """Return the server's CPU seconds for a million deliveries."""
+    return float(figures["server_cpu"]) / float(figures["deliveries"]) * 1e6
+
+
+def saturation(result: Result, size: int) -> str:
+    """Return thousands of deliveries a second, and ratios to websockets' `broadcast()`."""
+    names = {n: plan.saturation(n, size).name for n in plan.CROWDS}
+    head = ["64 bytes" if size == 64 else f"{size:,} bytes"]
+    for clients in names:
+        head += [f"{clients:,} clients, k/s", "x"]
+    head += ["its core", "the load's"]
+    rows = []
+    for server in result.servers(names.values()):
+        row = [server]
+        for name in names.values():
+            found = result.median(server, name, rate)
+            base = result.median(WEBSOCKETS, name, rate)
+            row += [short(found), ratio(found, base)]
+        middle = names[1000]
+        row += [
+            number(result.median(server, middle, share(who)), 0, " %") for who in ("server", "load")
+        ]
+        rows.append(row)
+    return table(head, rows)
+
+
+def steady(result: Result, rate_: int) -> str:
+    """Return latencies at a steady rate to 1,000 clients, and what they cost."""
+    name = plan.steady(rate_).name
+    head = [
+        f"{rate_:,} messages/s",
+        "p50, ms",
+        "p99",
+        "p99.9",
+        "last has it, p50",
+        "CPU s a million",
+    ]
+    rows = []
+    for server in result.servers([name]):
+        values = [at("p50"), at("p99"), at("p999"), at("p50", "last"), cost]
+        rows.append([server, *(short(result.median(server, name, each)) for each in values)])
+    return table(head, rows)
+
+
+def connections(result: Result) -> str:
+    """Return what connections cost: memory, handshakes, and the start of the server."""
+    some, many = (plan.memory(n).name for n in (1000, 10_000))
+    hands, begin = plan.handshakes().name, plan.start().name
+
+    def each(figures: Figures) -> float:
+        return float(figures["held"] - figures["before"]) / float(figures["clients"]) / 1024
+
+    def whole(figures: Figures) -> float:
+        return float(figures["held"]) / 2**20
+
+    def shaken(figures: Figures) -> float:
+        return float(figures["handshakes"]) / float(figures["seconds"])
+
+    head = [
+        "connections",
+        "KiB each at 1,000",
+        "at 10,000",
+        "MiB in all",
+        "handshakes/s",
+        "s to the first connection",
+    ]
+    rows = [
+        [
+            server,
+            number(result.median(server, some, each), 1),
+            number(result.median(server, many, each), 1),
+            number(result.median(server, many, whole)),
+            number(result.median(server, hands, shaken)),
+            number(result.median(server, begin, lambda figures: float(figures["seconds"])), 2),
+        ]
+        for server in result.servers([some, many, hands, begin])
+    ]
+    return table(head, rows)
+
+
+def stampede(result: Result, clients: int = 5000) -> str:
+    """Return how long it takes until all are back with what they missed."""
+    name = plan.stampede(clients).name
+    head = [f"{clients:,} come back", "all in, s", "all have all, s", "p50, ms", "p99, ms"]
+    rows = [
+        [
+            server,
+            number(result.median(server, name, lambda figures: float(figures["in"])), 2),
+            number(result.median(server, name, lambda figures: float(figures["seconds"])), 2),
+            number(result.median(server, name, at("p50"))),
+            number(result.median(server, name, at("p99"))),
+        ]
+        for server in result.servers([name])
+    ]
+    return table(head, rows)
+
+
+def fairness(result: Result) -> str:
+    """Return how long the messages of one take, alone and beside one who floods."""
+    alone, beside = plan.fairness(100, 1).name, plan.fairness(100, 240).name
+    head = ["beside a flood", "window 1: p50, ms", "p99", "window 240: p50, ms", "p99", "p99.9"]
+    rows = [
+        [
+            server,
+            *(short(result.median(server, alone, at(each))) for each in ("p50", "p99")),
+            *(short(result.median(server, beside, at(each))) for each in ("p50", "p99", "p999")),
+        ]
+        for server in result.servers([alone, beside])
+    ]
+    return table(head, rows)
+
+
+def hosted(result: Result) -> str:
+    """Return the hosted house beside the tutorial, 100 clients."""
+    small, big, calm = (each.name for each in plan.HOSTED)
+    head = [
+        "100 clients",
+        "window 12: k/s",
+        "x",
+        "window 30: k/s",
+        "x",
+        "50 messages/s: p50, ms",
+        "p99",
+    ]
+    rows = []
+    base: dict[str, float | None] = {}
+    for server in result.servers([small]):
+        names = {"window 12": small, "window 30": big}
+        row = [server]
+        for name in names.values():
+            found = result.median(server, name, rate)
+            if server.startswith("tutorial"):
+                base[name] = found
+            row += [short(found), ratio(found, base.get(name))]
+        row += [short(result.median(server, calm, at(each))) for each in ("p50", "p99")]
+        rows.append(row)
+    return table(head, rows)
+
+
+def everything(result: Result) -> dict[str, str]:
+    """Return all tables that *result* has figures for, by name."""
+    found = {
+        **{f"saturation {size}": saturation(result, size) for size in plan.SIZES},
+        **{f"steady {each}": steady(result, each) for each in plan.RATES},
+        "connections": connections(result),
+        "stampede": stampede(result),
+        "fairness": fairness(result),
+        "hosted": hosted(result),
+    }
+    return {name: text for name, text in found.items() if text.count("\n") > 1}
