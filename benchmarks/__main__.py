@@ -12,6 +12,7 @@ from pathlib import Path
 from . import plan, table
 from .catalogue import SERVERS
 from .hosted import hosted_servers, services
+from .install import install
 from .load import Load, cores
 from .result import Result, now, take
 from .servers import BUILT, Server
@@ -33,6 +34,9 @@ def arguments() -> argparse.Namespace:
         type=Path,
         default=BUILT,
         help="the folder for the figures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="fetch and build what the peers need, and end"
     )
     return parser.parse_args()
 
@@ -68,6 +72,9 @@ def measure(given: argparse.Namespace) -> Result:
 def main() -> None:
     """Measure, print the tables, and write the figures."""
     given = arguments()
+    if given.install:
+        install()
+        return
     # The services and whatever else is not a server under test keep off its core.
     os.sched_setaffinity(0, {cores()[1]})
     result = measure(given)

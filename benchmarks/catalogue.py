@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .load import compile_c, compiler
-from .servers import BUILT, PEERS, Server, needs_built, needs_program
+from .servers import (
+    BUILT,
+    PEERS,
+    Server,
+    needs_built,
+    needs_module,
+    needs_program,
+    which,
+)
 
 
 def of_packages(*names: str) -> Callable[[], str]:
@@ -35,9 +42,10 @@ def of_program(*command: str) -> Callable[[], str]:
     """Return what tells the version in the first line that a command prints."""
 
     def told() -> str:
-        if shutil.which(command[0]) is None:
+        program = which(command[0])
+        if program is None:
             return ""
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run([program, *command[1:]], check=False, capture_output=True, text=True)
         return done.stdout.splitlines()[0].strip() if done.stdout else ""
 
     return told
@@ -51,6 +59,13 @@ def of_node(name: str) -> Callable[[], str]:
         return f"{name} {json.loads(described.read_text('utf-8'))['version']}"
 
     return told
+
+
+def of_gorilla() -> str:
+    """Tell the versions of Go and of Debian's package of the library."""
+    package = "golang-github-gorilla-websocket-dev"
+    library = of_program("dpkg-query", "--show", "--showformat=${Version}", package)()
+    return f"gorilla/websocket {library}, {of_program('go', 'version')()}"
 
 
 def no_compiler() -> str | None:
@@ -81,10 +96,10 @@ def floor(kind: str, name: str) -> Server:
 
 def mosquitto(port: int, scratch: Path) -> list[str]:
     """Write the broker's configuration, and return its command."""
-    told = PEERS / "mosquitto" / "mosquitto.conf"
+    told = (PEERS / "mosquitto" / "mosquitto.conf").read_text("ascii")
     here = scratch / "mosquitto.conf"
-    here.write_text(told.read_text("ascii").replace("PORT", str(port)), "ascii")
-    return [shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(here)]
+    here.write_text(told.replace("PORT", str(port)).replace("FOLDER", str(scratch)), "ascii")
+    return [which("mosquitto") or "", "-c", str(here)]
 
 
 def ours(*options: str) -> Callable[[int, Path], list[str]]:
@@ -97,17 +112,29 @@ def ours(*options: str) -> Callable[[int, Path], list[str]]:
     return command
 
 
-def node(name: str) -> Server:
-    """Return a server that runs in Node."""
+def node(name: str, folder: str, dialect: str = "text") -> Server:
+    """Return a server that runs in Node on the module *name*."""
     return Server(
-        name,
-        lambda port, scratch: ["node", peer(name, "server.js"), str(port)],
-        dialect="socketio" if name == "socket.io" else "text",
+        f"Node {name}",
+        lambda port, scratch: ["node", peer(folder, "server.js"), str(port)],
+        dialect=dialect,
         missing=lambda: (
             needs_program("node", "nodejs")() or needs_built(BUILT / "node_modules" / name)()
         ),
         version=of_node(name),
         environment={"NODE_PATH": str(BUILT / "node_modules")},
+    )
+
+
+def picows(name: str, *options: str) -> Server:
+    """Return a server on picows."""
+    return Server(
+        name,
+        lambda port, scratch: [sys.executable, peer("picows"), str(port), *options],
+        missing=lambda: (
+            needs_module("picows")() or needs_module(options[0] if options else "sys")()
+        ),
+        version=of_packages("picows", *options),
     )
 
 
@@ -123,6 +150,23 @@ SERVERS = (
         WEBSOCKETS,
         lambda port, scratch: [sys.executable, peer("websockets"), str(port)],
         version=of_packages("websockets"),
+    ),
+    picows("picows"),
+    picows("picows, uvloop", "uvloop"),
+    node("ws", "ws"),
+    node("socket.io", "socketio", "socketio"),
+    Server(
+        "Go gorilla/websocket",
+        lambda port, scratch: [str(BUILT / "gorilla"), str(port)],
+        missing=needs_built(BUILT / "gorilla"),
+        version=of_gorilla,
+    ),
+    Server(
+        "mosquitto",
+        mosquitto,
+        dialect="mqtt",
+        missing=needs_program("mosquitto", "mosquitto"),
+        version=of_program("mosquitto", "-h"),
     ),
     floor("each", EACH),
     floor("turn", TURN),

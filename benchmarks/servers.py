@@ -111,10 +111,11 @@ def running(server: Server, scratch: Path) -> Iterator[Running]:
 
 def _listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+            # Where nobody listens, a socket may happen to come out at itself.
+            return probe.getsockname() != probe.getpeername()
     except OSError:
         return False
-    return True
 
 
 # -- what is needed -----------------------------------------------------------
@@ -131,14 +132,14 @@ def needs_module(name: str) -> Callable[[], str | None]:
     return missing
 
 
+def which(name: str) -> str | None:
+    """Find the program *name*, also among those of an administrator."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
 def needs_program(name: str, package: str) -> Callable[[], str | None]:
     """Return what tells whether the program *name* is there."""
-
-    def missing() -> str | None:
-        found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
-        return None if found else f"no {name}: install {package}"
-
-    return missing
+    return lambda: None if which(name) else f"no {name}: install {package}"
 
 
 def needs_built(path: Path) -> Callable[[], str | None]:

@@ -1,0 +1,13 @@
+// A broadcast on ws: what a client says is sent to every client that is open.
+const { WebSocket, WebSocketServer } = require("ws");
+
+const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2]) });
+
+server.on("connection", (socket) => {
+  socket.on("error", () => {});
+  socket.on("message", (data, isBinary) => {
+    for (const client of server.clients) {
+      if (client.readyState === WebSocket.OPEN) client.send(data, { binary: isBinary });
+    }
+  });
+});
