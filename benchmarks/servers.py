@@ -113,7 +113,7 @@ def _listens(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
             # Where nobody listens, a socket may happen to come out at itself.
-            return probe.getsockname() != probe.getpeername()
+            return bool(probe.getsockname() != probe.getpeername())
     except OSError:
         return False
 

@@ -28,7 +28,7 @@
 #include "histogram.h"
 #include "token.h"
 
-enum { READ = 1 << 18, CARRY = 4096, EVENTS = 512, OPENING = 128, SENDERS = 256 };
+enum { READ = 1 << 18, CARRY = 4096, EVENTS = 512, OPENING = 128, SENDERS = 256, RING = 1 << 16 };
 
 typedef enum { GONE, CONNECTING, UPGRADING, GREETING_IT, OPEN } state;
 
@@ -37,7 +37,9 @@ typedef struct {
     state state;
     int opcode;              /* of the frame that is being read */
     uint64_t left;           /* of its payload */
-    uint32_t carried;        /* bytes of carry: what could not be understood yet */
+    uint32_t carried;        /* bytes of carry: a header that is not whole yet */
+    uint32_t begun;          /* bytes of token: one that a read or a frame has cut */
+    unsigned char token[TOKEN];
     uint32_t *next;          /* number expected of each sender */
     uint64_t order;          /* checksum of the sequence of messages */
     uint64_t heard;          /* messages */
@@ -48,7 +50,8 @@ typedef struct {
 
 typedef struct {
     client *client;
-    uint32_t sent, echoed, window;
+    uint32_t sent, done, window; /* done: what everyone has got */
+    uint32_t *arrived;       /* how many have got each of the last messages */
     unsigned char *frame;    /* a message, unmasked */
     size_t frame_size, at;   /* at: where the token goes */
 } sender;
@@ -69,8 +72,6 @@ static int epoll, timer, opened, opening, gone, stampeding;
 static uint64_t sent, heard, faults, bytes, timed_from, timed_to = UINT64_MAX, timed;
 static uint32_t timed_sender; /* and those after it */
 static histogram latency, last;
-static uint32_t *arrived[SENDERS]; /* how many have got each message, if that is asked for */
-static uint32_t arrived_room;
 static char epoch[65];
 static unsigned char buffer[CARRY + READ];
 
@@ -138,7 +139,7 @@ static void put_frame(client *it, int opcode, const unsigned char *payload, size
 
 static void say(sender *who, uint64_t stamp) {
     uint32_t index = (uint32_t)(who - senders);
-    if (arrived[index] && who->sent >= arrived_room) die("more messages than were planned");
+    if (who->sent - who->done >= RING) die("%d messages of one sender are under way", RING);
     if (index >= timed_sender && stamp >= timed_from && stamp < timed_to) timed++;
     token_write(who->frame + who->at, (token){index, who->sent++, stamp});
     put_frame(who->client, how.dialect->opcode, who->frame, who->frame_size);
@@ -154,7 +155,7 @@ static void make_sender(int index, client *it) {
     memset(who->frame + who->at, PADDING, (size_t)how.size);
     memcpy(who->frame + who->at + how.size, how.dialect->after, after);
     who->frame_size = who->at + (size_t)how.size + after;
-    who->window = 1;
+    who->arrived = calloc(RING, sizeof *who->arrived);
 }
 
 /* -- connecting --------------------------------------------------------------- */
@@ -171,7 +172,7 @@ static void dial(client *it) {
     struct epoll_event event = {.events = EPOLLOUT, .data.ptr = it};
     epoll_ctl(epoll, EPOLL_CTL_ADD, it->fd, &event);
     it->state = CONNECTING;
-    it->left = it->carried = 0;
+    it->left = it->carried = it->begun = 0;
     it->out_size = 0;
     opening++;
 }
@@ -237,26 +238,36 @@ static void take(client *it, token what, uint64_t now) {
     it->order = it->order * 0x9e3779b97f4a7c15u + ((uint64_t)what.sender << 24 | what.number) + 1;
     it->heard++;
     heard++;
-    if (who->client == it) who->echoed++;
+    uint32_t *arrived = &who->arrived[what.number % RING];
+    int everyone = ++*arrived == (uint32_t)(how.clients - gone);
+    if (everyone) {
+        *arrived = 0;
+        who->done++;
+    }
     if (what.sender >= timed_sender && what.time >= timed_from && what.time < timed_to) {
         uint64_t age = now > what.time ? now - what.time : 0;
         histogram_add(&latency, age);
-        if (arrived[what.sender] &&
-            ++arrived[what.sender][what.number] == (uint32_t)how.clients)
-            histogram_add(&last, age);
+        if (everyone) histogram_add(&last, age);
     }
 }
 
-/* Find the tokens from *at* to *end*. Returns where it came to: the beginning of a token
- * whose end is yet to come, else *end*. */
-static const unsigned char *search(client *it, const unsigned char *at, const unsigned char *end,
-                                   uint64_t now) {
+/* Find the tokens from *at* to *end*, and keep the beginning of one that is cut there. */
+static void search(client *it, const unsigned char *at, const unsigned char *end, uint64_t now) {
+    if (it->begun) {
+        while (it->begun < TOKEN && at < end) it->token[it->begun++] = *at++;
+        if (it->begun < TOKEN) return;
+        it->begun = 0;
+        take(it, token_read(it->token), now);
+    }
     while ((at = memchr(at, MARK, (size_t)(end - at)))) {
-        if (end - at < TOKEN) return at;
+        if (end - at < TOKEN) {
+            it->begun = (uint32_t)(end - at);
+            memcpy(it->token, at, it->begun);
+            return;
+        }
         take(it, token_read(at), now);
         at += TOKEN;
     }
-    return end;
 }
 
 static void control(client *it, const unsigned char *payload, size_t size) {
@@ -306,16 +317,10 @@ static size_t understand(client *it, const unsigned char *from, size_t size, uin
             at += header;
             it->left = length;
         }
-        int whole = (uint64_t)(end - at) >= it->left;
-        const unsigned char *until = whole ? at + it->left : end;
-        const unsigned char *came = search(it, at, until, now);
-        if (whole && came < until) {
-            faults++; /* a token is cut by the end of a frame */
-            came = until;
-        }
-        it->left -= (uint64_t)(came - at);
-        at = came;
-        if (came < until) break;
+        const unsigned char *until = (uint64_t)(end - at) < it->left ? end : at + it->left;
+        search(it, at, until, now);
+        it->left -= (uint64_t)(until - at);
+        at = until;
     }
     return (size_t)(at - from);
 }
@@ -403,18 +408,19 @@ static void set_timer(uint64_t when) {
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
-/* Let the senders in the range say what their windows allow. A window opens by one with
- * each echo, so that a slow server is not given what it could not work off. */
+/* Let the senders in the range say what their windows allow: so many messages may be under
+ * way, that is, not with everyone yet. A window opens by one with each message that is, so
+ * that a slow server is not given what it could not work off. Returns whether all are open. */
 static int fill_windows(int from, int to) {
+    uint32_t widest = (uint32_t)how.window;
     int full = 1;
     for (int i = from; i < to; i++) {
         sender *who = &senders[i];
         if (who->client->state != OPEN) continue;
-        who->window = who->echoed + 1 < (uint32_t)how.window ? who->echoed + 1
-                                                             : (uint32_t)how.window;
-        full &= who->window == (uint32_t)how.window;
+        who->window = who->done + 1 < widest ? who->done + 1 : widest;
+        full &= who->window == widest;
         uint64_t stamp = now_ns();
-        while (who->sent - who->echoed < who->window) say(who, stamp);
+        while (who->sent - who->done < who->window) say(who, stamp);
         flush(who->client);
     }
     return full;
@@ -457,7 +463,7 @@ static void report_run(reading from, reading to, int drained) {
            (unsigned long long)(sent * (uint64_t)how.clients - heard),
            drained ? "true" : "false");
     percentiles("latency", &latency, timed * (uint64_t)how.clients);
-    if (arrived_room) percentiles("last", &last, timed);
+    percentiles("last", &last, timed);
     printf("\"one_order\":%s,", drained && one_order() ? "true" : "false");
 }
 
@@ -610,12 +616,6 @@ int main(int count, char **words) {
         for (int i = 0; i < how.senders; i++)
             make_sender(i, stampede ? &clients[how.clients]
                                     : &clients[(2 * i + 1) * how.clients / (2 * how.senders)]);
-        if (!strcmp(how.mode, "rate")) {
-            arrived_room = (uint32_t)((how.warm + how.seconds) * how.rate) / (uint32_t)how.senders;
-            arrived_room += 16;
-            for (int i = 0; i < how.senders; i++)
-                arrived[i] = calloc(arrived_room, sizeof **arrived);
-        }
         uint64_t start = now_ns();
         open_all(0, all, OPENING);
         double coming = (double)(now_ns() - start) / 1e9;
