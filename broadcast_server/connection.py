@@ -21,8 +21,14 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from .entry import Entry, parse_entry
+from .frames import Cut
 from .protocol import MAX_FRAME_BYTES, SUBPROTOCOL, CloseCode, Format, json_line, text_line
 from .web import Site, is_socket_path, origin_allowed
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # in the single file, and where there was no compiler
+    from websockets.utils import apply_mask
 
 BUFFER = 64 * 2**10
 """So many bytes may wait in a transport before its peer counts as stalled."""
@@ -92,6 +98,7 @@ class Socket(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
+        "_cut",
         "_heard",
         "_house",
         "_parts",
@@ -109,6 +116,7 @@ class Socket(asyncio.Protocol):
             max_size=MAX_FRAME_BYTES,
             logger=_silent,
         )
+        self._cut = Cut(apply_mask)
         self._parts: bytearray | None = None  # of a fragmented message
         self._heard = True
         self._closing = False
@@ -127,12 +135,14 @@ class Socket(asyncio.Protocol):
         """Take bytes from the peer."""
         self._heard = True
         protocol = self._protocol
-        protocol.receive_data(data)
-        for event in protocol.events_received():
-            if isinstance(event, Request):
-                self._open(event)
-            elif isinstance(event, Frame):
-                self._frame(event)
+        if protocol.state is State.CONNECTING:
+            self._hear(data)
+        else:
+            for ordinary, piece in self._cut.pieces(data):
+                if not ordinary:
+                    self._hear(piece)
+                elif protocol.state is State.OPEN:
+                    self._text(piece)
         if protocol.state is State.CONNECTING and protocol.writes == [b""]:
             # Not HTTP as websockets will have it: it would hang up without a word.
             refusal = protocol.reject(400, "request is not a valid handshake\n")
@@ -197,6 +207,15 @@ class Socket(asyncio.Protocol):
         self._transport.abort()
 
     # -- in here --
+
+    def _hear(self, data: bytes) -> None:
+        """Let the library understand *data*."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._open(event)
+            elif isinstance(event, Frame):
+                self._frame(event)
 
     def _open(self, request: Request) -> None:
         protocol = self._protocol

@@ -23,6 +23,7 @@ TABLE = {
     "": "",
     "names": "",
     "protocol": "",
+    "frames": "",
     "safe": "",
     "signals": "",
     "thread": "",
@@ -36,7 +37,7 @@ TABLE = {
     "streams": "safe",
     "flow": "thread",
     "exchange": "web",
-    "connection": "entry protocol web",
+    "connection": "entry frames protocol web",
     "arrival": "connection exchange web",
     "openroom": "fanout protocol room",
     "server": (
@@ -52,8 +53,8 @@ TABLE = {
 }
 
 PURE = (
-    "names", "protocol", "entry", "room", "history", "fanout", "conversation", "web", "safe",
-    "screen", "options",
+    "names", "protocol", "entry", "room", "history", "fanout", "conversation", "frames", "web",
+    "safe", "screen", "options",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
