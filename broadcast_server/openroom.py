@@ -1,9 +1,9 @@
 """An open room: a room with its fan-out, and the connections of its members.
 
 It carries out what the `Room` decides, with no await in between, and writes what
-the `Fanout` owes once a turn of the event loop. The houses differ in two steps
-only, which they fill in: how what is published gets its number and comes back to
-`deliver`, and where those who are behind read on.
+the `Fanout` owes once a turn: a turn of the event loop, or of a few if the room is
+busy. The houses differ in two steps only, which they fill in: how what is published
+gets its number and comes back to `deliver`, and where those who are behind read on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ CHUNK = 64
 
 PORTION = 8192
 """So many a turn, if it takes them: more than a turn can bring."""
+
+REST = 0.25
+"""A turn ends not sooner than after this share of the time that it took to write the last."""
+
+CLOCK = 0.001
+"""The selector's clock, in seconds: for less the loop would wait too long."""
 
 Frame = TypeVar("Frame")
 Taken_contra = TypeVar("Taken_contra", contravariant=True)
@@ -57,6 +63,7 @@ class OpenRoom(ABC, Generic[Frame]):
         self._lines: dict[Peer, Line[Frame]] = {}
         self._flowing: dict[Peer, Line[Frame]] = {}  # paused or resumed since the last turn
         self._due = False
+        self._rested = 0.0  # when the next turn may end, by the loop's clock
 
     # -- what a house fills in --
 
@@ -147,18 +154,33 @@ class OpenRoom(ABC, Generic[Frame]):
             self._schedule()
 
     def _schedule(self) -> None:
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_soon(self.flush)
+        """See that the turn ends: soon, but not before the room has rested from the last one.
+
+        To write costs nearly the same for one message as for a hundred, so a busy room reads
+        on for a while before it writes again: 1.6 times the deliveries of a second of CPU at
+        1,000 members. A quiet one has rested, and writes at once.
+        """
+        if self._due:
+            return
+        self._due = True
+        loop = asyncio.get_running_loop()
+        if self._rested - loop.time() < CLOCK:
+            loop.call_soon(self.flush)
+        else:
+            loop.call_at(self._rested, self.flush)
 
     def flush(self) -> None:
         """End the turn, and see to those who are behind or too slow."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
         self._due = False
         self._end_turn()
         slow = self._feed() + self._fanout.overdue()
         self._settle_flow()
         for peer in slow:
             self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
+        end = loop.time()
+        self._rested = end + (end - begin) * REST
 
     def _end_turn(self) -> None:
         """Write to everyone what the turn owes them."""
