@@ -35,6 +35,10 @@ FILES = 2**17
 NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
 RECORDING = Error("recording", "what is said is recorded again")
 
+BACKLOG = 4096
+"""So many may wait to be accepted: after a restart all come back at once, and who finds no
+room there is not refused but tries again after one second, after three, after seven."""
+
 EMPTY_ROOMS = 256
 EMPTY_BYTES = 2**26
 """So many rooms that nobody is in, and so much text in them, are kept for those who come back;
@@ -141,7 +145,7 @@ class Server:
         """Open the port; `url` says where. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Arrival(self), self.settings.host, self.settings.port, backlog=1024
+            lambda: Arrival(self), self.settings.host, self.settings.port, backlog=BACKLOG
         )
         self._beat = loop.call_later(self.settings.head, self._heads)
 
