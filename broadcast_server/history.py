@@ -28,7 +28,7 @@ def new_epoch() -> str:
     return secrets.token_urlsafe(9)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, for the reason in protocol.py
 class _Kept:
     message: Message
     key: tuple[str, str] | None  # source and id

@@ -66,6 +66,10 @@ class Cursor:
         return f"{self.epoch}.{self.seq}"
 
 
+# `Message` and `Say` (and `Publish` and `Send` of the room) are as good as frozen, but are
+# not declared so: there is one of each for every message, and to make all four took 5.9 us
+# that way and takes 0.7 us this way, of 10 us that a message cost in all.
+
 # -- events: what a server sends ----------------------------------------------
 
 
@@ -87,7 +91,7 @@ class Welcome:
     verified: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
     """Someone spoke. *at* is RFC 3339 in UTC, with milliseconds."""
 
@@ -166,7 +170,7 @@ Event = Welcome | Message | Hidden | Joined | Left | Error | Members | Pong | He
 # -- requests: what a client sends --------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Say:
     """Tell everyone *text*; *id* makes a repeat harmless."""
 
@@ -215,7 +219,10 @@ def text_line(event: Event) -> str | None:
         case Message(name=name, text=text):
             # splitlines and not split("\n"): whatever a terminal takes for a line
             # break gets a name in front, so that nobody can forge a line.
-            return "\n".join([f"{name}: {line}" for line in text.splitlines() or [""]])
+            lines = text.splitlines()
+            if len(lines) == 1:  # nearly always: without a list 0.7 us less
+                return f"{name}: {lines[0]}"
+            return "\n".join([f"{name}: {line}" for line in lines or [""]])
         case Joined(name=name):
             return f"{name} joined the chat"
         case Left(name=name):

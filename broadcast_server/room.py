@@ -61,7 +61,7 @@ class Peer:
     faults: int = 0
 
 
-# -- actions ------------------------------------------------------------------
+# -- actions, of which `Send` and `Publish` are not frozen for the reason in protocol.py ------
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Enter:
     welcome: Welcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send *event* to one peer, or to everyone in the room."""
 
@@ -81,7 +81,7 @@ class Send:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Publish:
     """Log what *peer* said, then `Room.deliver` it, or say that it is `Room.repeated`."""
 
