@@ -88,7 +88,8 @@ class Fanout:
         self._apart: dict[Peer, _Apart] = {}
         self._behind: dict[Peer, _Behind] = {}
         self._told_who: set[Peer] = set()  # who is owed an answer to /who
-        self._replayed: dict[tuple[int, Format], str | None] = {}
+        self._replayed: dict[tuple[int, Format], str | None] = {}  # messages, by number
+        self._late: dict[tuple[int, Format], tuple[Event, str | None]] = {}  # the rest, by id()
 
     @property
     def full(self) -> bool:
@@ -162,6 +163,7 @@ class Fanout:
         self._events, self._text, self._apart, self._sent = [], 0, {}, self._head
         self._told_who &= self._behind.keys()
         self._replayed.clear()
+        self._late.clear()
         return turn
 
     def stall(self, peer: Peer) -> None:
@@ -201,7 +203,7 @@ class Fanout:
     ) -> Iterator[str | None]:
         for entry in entries:
             while waiting and waiting[0][0] < entry.seq:
-                yield _line(waiting.popleft()[1], format)
+                yield self._late_line(waiting.popleft()[1], format)
             # Once a turn for all: after a restart a thousand clients come back
             # with the same few cursors.
             key = entry.seq, format
@@ -210,7 +212,14 @@ class Fanout:
             yield self._replayed[key]
         seq = entries[-1].seq if entries else self._sent
         while waiting and waiting[0][0] <= seq:
-            yield _line(waiting.popleft()[1], format)
+            yield self._late_line(waiting.popleft()[1], format)
+
+    def _late_line(self, event: Event, format: Format) -> str | None:
+        """Write what waited, once a turn for all: many come back in one, and it is who came."""
+        key = id(event), format
+        if key not in self._late:
+            self._late[key] = event, _line(event, format)  # the event too, to keep its id
+        return self._late[key][1]
 
 
 def _line(event: Event, format: Format) -> str | None:

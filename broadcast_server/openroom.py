@@ -23,6 +23,11 @@ CHUNK = 64
 PORTION = 8192
 """So many a turn, if it takes them: more than a turn can bring."""
 
+NEWCOMERS = 256
+"""A turn ends when so many have come in it. Each of them gets lines of its own, one for each who
+came after it in the turn, while who comes in a later turn is told to all in one frame: 5,000 who
+come back at once would have 12 million lines written for them."""
+
 REST = 0.25
 """A turn ends not sooner than after this share of the time that it took to write the last."""
 
@@ -63,6 +68,7 @@ class OpenRoom(ABC, Generic[Frame]):
         self._lines: dict[Peer, Line[Frame]] = {}
         self._flowing: dict[Peer, Line[Frame]] = {}  # paused or resumed since the last turn
         self._due = False
+        self._came = 0  # so many in this turn
         self._rested = 0.0  # when the next turn may end, by the loop's clock
 
     # -- what a house fills in --
@@ -88,6 +94,9 @@ class OpenRoom(ABC, Generic[Frame]):
         """Let *peer* in."""
         self._lines[peer] = line
         self._do(self.room.connect(peer))
+        self._came += 1
+        if self._came >= NEWCOMERS:
+            self.flush()
 
     def receive(self, peer: Peer, frame: str) -> None:
         """Take what *peer* sent."""
@@ -174,6 +183,7 @@ class OpenRoom(ABC, Generic[Frame]):
         loop = asyncio.get_running_loop()
         begin = loop.time()
         self._due = False
+        self._came = 0
         self._end_turn()
         slow = self._feed() + self._fanout.overdue()
         self._settle_flow()

@@ -84,6 +84,21 @@ def test_all_are_cut_in_one_turn() -> None:
     assert time.process_time() - begin < 1  # 5 s if each had it all written
 
 
+def test_all_come_back_in_one_turn() -> None:
+    """Those who resume in one turn hear of those who came after them, and only of those."""
+    fanout = Fanout(1)
+    members = [peer(), peer(Format.TEXT), peer()]
+    for number, each in enumerate(members):
+        fanout.everyone(Joined(f"{number}", number))
+        fanout.enter(each, 0, WELCOME)
+    fanout.turn()
+    got = [b"".join(fanout.feed(each, [message(1)])).decode() for each in members]
+    later = [line(Joined(f"{number}", number)) for number in range(3)]
+    assert got[0].split("\n") == [line(WELCOME), line(message(1)), *later[1:]]
+    assert got[1].split("\n") == ["bob: x", "2 joined the chat"]
+    assert got[2].split("\n") == [line(WELCOME), line(message(1))]
+
+
 def test_a_newcomer_in_the_middle_of_a_turn() -> None:
     """Who comes in the middle of a turn gets what came after, behind its welcome."""
     fanout = Fanout()

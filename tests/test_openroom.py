@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from broadcast_server.entry import Entry
 from broadcast_server.history import Log
-from broadcast_server.openroom import REST
+from broadcast_server.openroom import NEWCOMERS, REST
 from broadcast_server.protocol import Format
 from broadcast_server.room import Peer
 from broadcast_server.server import MemoryRoom
@@ -42,7 +42,7 @@ def test_a_busy_room_rests_between_turns() -> None:
     """What is said while a turn is written waits for a share of that time, for more to come."""
 
     async def part() -> None:
-        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None)
+        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None, None, lambda: None)
         bob, line = Peer(Entry(format=Format.TEXT), ""), SlowLine()
         room.enter(bob, line)
         await asyncio.sleep(0)
@@ -57,5 +57,37 @@ def test_a_busy_room_rests_between_turns() -> None:
         (_, _, end), (begin, payloads, _) = line.written
         assert begin - end >= REST * WRITE
         assert [payload[2:] for payload in payloads] == [b"anonymous: b\nanonymous: c"]
+
+    asyncio.run(part())
+
+
+class PlainLine:
+    """A connection that keeps what is written."""
+
+    paused = False
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        self.frames += frames
+
+    def close(self, code: int, reason: str) -> None:
+        raise AssertionError
+
+
+def test_many_who_come_at_once_are_told_of_each_other_in_frames_for_all() -> None:
+    """A turn has an end when many have come in it, since each of those gets its own lines."""
+
+    async def part() -> None:
+        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None, None, lambda: None)
+        lines = [PlainLine() for _ in range(3 * NEWCOMERS)]
+        for line in lines:
+            room.enter(Peer(Entry(format=Format.TEXT), ""), line)
+        await asyncio.sleep(0)
+        first, second = lines[:2]
+        told = [len(frame.split(b"\n")) for frame in first.frames]
+        assert told == [NEWCOMERS - 1, NEWCOMERS, NEWCOMERS]
+        assert first.frames[1] is second.frames[1] and first.frames[2] is second.frames[2]
 
     asyncio.run(part())
