@@ -186,6 +186,14 @@ class Socket(asyncio.Protocol):
         name = self._transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a local socket"
 
+    @property
+    def code(self) -> int:
+        """The code that it ended with: that of who began to close, 1006 if nobody did."""
+        protocol = self._protocol
+        first = protocol.close_rcvd if protocol.close_rcvd_then_sent else protocol.close_sent
+        first = first or protocol.close_rcvd
+        return 1006 if first is None else int(first.code)
+
     def write(self, frames: Iterable[bytes]) -> None:
         """Write frames that are serialised already."""
         if self._protocol.state is State.OPEN and not self._transport.is_closing():

@@ -56,6 +56,8 @@ class Turn:
     def __init__(self, events: list[Event]) -> None:
         self.own: dict[Peer, list[bytes]] = {}
         """The payloads of those who do not get the common ones, perhaps none."""
+        self.messages = _messages(events)
+        """How many messages are in the common ones."""
         self._events = events
         self._lines: dict[Format, list[str | None]] = {}
         self._common: dict[Format, list[bytes]] = {}
@@ -83,6 +85,8 @@ class Fanout:
     def __init__(self, head: int = 0) -> None:
         self._head = head  # of the messages handed in
         self._sent = head  # of those that turns have dealt with
+        self.delivered = 0
+        """How many messages were given to members that did not get the common payloads."""
         self._events: list[Event] = []
         self._text = 0  # characters in them
         self._apart: dict[Peer, _Apart] = {}
@@ -160,6 +164,7 @@ class Fanout:
         for peer, apart in self._apart.items():
             format = peer.entry.format
             turn.own[peer] = list(_pack(_merge(apart, turn.lines(format), format)))
+            self.delivered += turn.messages - _messages(self._events[: apart.start])
         self._events, self._text, self._apart, self._sent = [], 0, {}, self._head
         self._told_who &= self._behind.keys()
         self._replayed.clear()
@@ -183,6 +188,11 @@ class Fanout:
         """Return how far *peer* has read, None if it is not behind."""
         return self._behind[peer].seq if peer in self._behind else None
 
+    @property
+    def behind(self) -> int:
+        """How many members are behind."""
+        return len(self._behind)
+
     def overdue(self) -> list[Peer]:
         """List who is too slow even so, because too much waits for it."""
         return [peer for peer, each in self._behind.items() if len(each.waiting) > WAITING]
@@ -190,6 +200,7 @@ class Fanout:
     def feed(self, peer: Peer, entries: Sequence[Numbered]) -> list[bytes]:
         """Give *peer* the next *entries* of the log; at the head it is on the stream again."""
         behind = self._behind[peer]
+        self.delivered += _messages(entries)
         if entries:
             behind.seq = entries[-1].seq
         payloads = list(_pack(self._interleave(behind.waiting, entries, peer.entry.format)))
@@ -220,6 +231,10 @@ class Fanout:
         if key not in self._late:
             self._late[key] = event, _line(event, format)  # the event too, to keep its id
         return self._late[key][1]
+
+
+def _messages(events: Iterable[Event]) -> int:
+    return sum(type(event) is Message for event in events)
 
 
 def _line(event: Event, format: Format) -> str | None:

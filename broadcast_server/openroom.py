@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from .fanout import Fanout
+from .metrics import Metrics
 from .protocol import CloseCode, Event, Format, Head, Numbered
 from .room import Action, Close, Enter, Peer, Publish, Room, Send
 
@@ -60,8 +61,10 @@ class OpenRoom(ABC, Generic[Frame]):
         room: Room,
         encode: Callable[[bytes], Frame],
         closed: Callable[[Line[Frame], CloseCode], None],
+        metrics: Metrics,
     ) -> None:
         self.room = room
+        self._metrics = metrics
         self._encode = encode
         self._closed = closed
         self._fanout = Fanout(room.log.head)
@@ -178,6 +181,16 @@ class OpenRoom(ABC, Generic[Frame]):
         else:
             loop.call_at(self._rested, self.flush)
 
+    @property
+    def clients(self) -> int:
+        """How many members are connected here."""
+        return len(self._lines)
+
+    @property
+    def behind(self) -> int:
+        """How many members read the log to catch up."""
+        return self._fanout.behind
+
     def flush(self) -> None:
         """End the turn, and see to those who are behind or too slow."""
         loop = asyncio.get_running_loop()
@@ -191,6 +204,9 @@ class OpenRoom(ABC, Generic[Frame]):
             self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
         end = loop.time()
         self._rested = end + (end - begin) * REST
+        self._metrics.turn(end - begin)
+        self._metrics.deliveries += self._fanout.delivered
+        self._fanout.delivered = 0
 
     def _end_turn(self) -> None:
         """Write to everyone what the turn owes them."""
@@ -198,13 +214,17 @@ class OpenRoom(ABC, Generic[Frame]):
         turn = self._fanout.turn()
         if turn:
             frames: dict[Format, list[Frame]] = {}
+            sizes: dict[Format, int] = {}
             for peer, line in self._lines.items():
                 if peer in turn.own:
                     continue
                 format = peer.entry.format
                 if format not in frames:
                     frames[format] = list(map(self._encode, turn.common(format)))
+                    sizes[format] = sum(map(len, turn.common(format)))
                 line.write(frames[format])
+                self._metrics.deliveries += turn.messages
+                self._metrics.sent += sizes[format]
         for peer, payloads in turn.own.items():
             self._give(peer, payloads)
         self._settle_flow()
@@ -218,4 +238,6 @@ class OpenRoom(ABC, Generic[Frame]):
 
     def _give(self, peer: Peer, payloads: Iterable[bytes]) -> None:
         """Write payloads to one member."""
-        self._lines[peer].write(map(self._encode, payloads))
+        given = list(payloads)
+        self._metrics.sent += sum(map(len, given))
+        self._lines[peer].write(map(self._encode, given))

@@ -18,6 +18,7 @@ from .arrival import Arrival
 from .connection import Connection, Socket, Times, frame_of
 from .entry import Entry
 from .history import BYTES, MESSAGES, Log, LogFileError
+from .metrics import Metrics, Now, exposition
 from .openroom import CHUNK, PORTION, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
 from .room import Peer, Publish, Room
@@ -74,10 +75,11 @@ class MemoryRoom(OpenRoom[bytes]):
         log: Log,
         max_message_bytes: int,
         closed: Callable[[Line[bytes], CloseCode], None],
+        metrics: Metrics,
         file: LogFile | None,
         keep: Callable[[], None],
     ) -> None:
-        super().__init__(Room(name, log, max_message_bytes), frame_of, closed)
+        super().__init__(Room(name, log, max_message_bytes), frame_of, closed, metrics)
         self.log = log
         self._file = file
         self._keep_all = keep
@@ -92,6 +94,7 @@ class MemoryRoom(OpenRoom[bytes]):
             now = datetime.now(timezone.utc)
             self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
         peer = what.peer
+        self._metrics.messages += 1
         message = self.log.append(peer.name, what.text, self._now, what.id, peer.source)
         if self._file is not None:
             self._file.add(self.room.name, self.log, message, peer.source)
@@ -127,6 +130,8 @@ class Server:
     ) -> None:
         self.settings = settings
         self.program = program
+        self.accepting = True
+        self._metrics = Metrics()
         self._file = file
         self._secret = secrets.token_bytes(16) if file is None else file.secret
         self.times = settings.times
@@ -157,8 +162,14 @@ class Server:
         host, port = self._listener.sockets[0].getsockname()[:2]
         return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
 
+    def figures(self) -> str:
+        """Write what was counted, for Prometheus."""
+        behind = sum(room.behind for room in self._rooms.values())
+        return exposition(self._metrics, Now(len(self._seats), len(self._rooms), behind))
+
     async def stop(self) -> None:
         """Tell everyone, flush what they are owed, and close within the grace."""
+        self.accepting = False
         if self._listener is not None:
             self._listener.close()
         if self._beat is not None:
@@ -194,6 +205,8 @@ class Server:
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self._open.discard(connection)
+        if isinstance(connection, Socket):
+            self._metrics.closes[connection.code] += 1
         if not self._open:
             self._emptied.set()
 
@@ -206,11 +219,13 @@ class Server:
             if self._file is not None:
                 self._file.fill(entry.room, log)
             room = MemoryRoom(
-                entry.room, log, settings.max_message_bytes, self._closed, self._file, self._keep
+                *(entry.room, log, settings.max_message_bytes, self._closed),
+                *(self._metrics, self._file, self._keep),
             )
         self._rooms[entry.room] = room
         peer = Peer(entry, entry.session or "#" + secrets.token_hex(8))
         self._seats[socket] = room, peer
+        self._metrics.joins += 1
         room.enter(peer, socket)
         if self._file is not None and not self._file.recording:
             room.tell(peer, NOT_RECORDING)
@@ -220,6 +235,7 @@ class Server:
         """Take what *socket* sent."""
         if socket in self._seats:
             room, peer = self._seats[socket]
+            self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
             room.receive(peer, frame)
 
     def flow(self, socket: Socket) -> None:

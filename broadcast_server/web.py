@@ -16,10 +16,14 @@ from functools import cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from .metrics import CONTENT_TYPE
+
 HEAD_BYTES = 8 * 2**10
 """The longest head of a request; a line of it may be no longer for websockets either."""
 
 CHUNK = 64 * 2**10
+
+NOT_KEPT = "Cache-Control", "no-cache"
 
 PROGRAM = "broadcast-server.pyz"
 
@@ -50,6 +54,13 @@ class Site(Protocol):
     @property
     def program(self) -> bytes | None:
         """The single file that is running, if it is one."""
+
+    @property
+    def accepting(self) -> bool:
+        """Whether who comes may come in: the server does not stop."""
+
+    def figures(self) -> str:
+        """Write what was counted, for Prometheus."""
 
 
 def is_socket_path(path: str) -> bool:
@@ -142,6 +153,10 @@ def answer(site: Site, method: str, target: str, headers: Mapping[str, str]) -> 
                 "or use any WebSocket client; it speaks plain text. A browser gets a page.",
                 ("Vary", "Accept"),
             )
+        case "healthz":
+            return _plain(200, "ok") if site.accepting else _plain(503, "stopping")
+        case "metrics":
+            return _text(200, CONTENT_TYPE, site.figures())
         case "broadcast-server.pyz":
             return _program(site.program)
         case _:
@@ -168,5 +183,9 @@ def _program(data: bytes | None) -> Answer:
 
 
 def _plain(status: int, text: str, *headers: tuple[str, str]) -> Answer:
-    body = (text + "\n").encode()
-    return Answer(status, "text/plain; charset=utf-8", len(body), iter([body]), headers)
+    return _text(status, "text/plain; charset=utf-8", text + "\n", *headers)
+
+
+def _text(status: int, type: str, text: str, *headers: tuple[str, str]) -> Answer:
+    body = text.encode()
+    return Answer(status, type, len(body), iter([body]), (*headers, NOT_KEPT))

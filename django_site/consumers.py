@@ -82,6 +82,8 @@ class RoomConsumer(AsyncConsumer):
                     await self._node.room_to_say()
                 self._receive(message.get("text"))
             case "websocket.disconnect":
+                if not self._closed:
+                    nodes().metrics.closes[message.get("code", 1006)] += 1
                 raise StopConsumer
 
     async def _connect(self) -> None:
@@ -114,6 +116,7 @@ class RoomConsumer(AsyncConsumer):
             node = await nodes().get(entry.room)
             self._peer = await node.come(entry, account, self._token, self)
             self._node = node
+            nodes().metrics.joins += 1
             # Only now is it known who is here by it: it may have ended while they came in.
             if account is not None and await account_of(self.scope) != account:
                 raise Refused(ends.SIGN_IN_CHANGED)
@@ -136,6 +139,7 @@ class RoomConsumer(AsyncConsumer):
             fault = "binary frames are not understood"
             self._node.expel(self._peer, CloseCode.FAULTS, "binary", fault)
         else:
+            nodes().metrics.received += len(text) if text.isascii() else len(text.encode())
             self._node.receive(self._peer, text)
 
     def _gone(self) -> None:
@@ -165,6 +169,7 @@ class RoomConsumer(AsyncConsumer):
             self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
             self._more.set()
             self._gone()
+            nodes().metrics.closes[int(code)] += 1
             if self._drain is not None:
                 loop = asyncio.get_running_loop()
                 self._goodbye = loop.call_later(GOODBYE, self._drain.resumeProducing)

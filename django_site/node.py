@@ -25,6 +25,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error as DatabaseError
 
 from broadcast_server.entry import Entry
+from broadcast_server.metrics import Metrics
 from broadcast_server.openroom import CHUNK, Line, OpenRoom
 from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Hidden, Numbered
 from broadcast_server.room import Action, Close, Peer, Publish, Send
@@ -70,10 +71,12 @@ class Seen:
 class Node(OpenRoom[str]):
     """One room in one process."""
 
-    def __init__(self, row: models.Room, process: str, max_message_bytes: int) -> None:
+    def __init__(
+        self, row: models.Room, process: str, max_message_bytes: int, metrics: Metrics
+    ) -> None:
         self._reach = Reach(row.epoch, row.head)
         self._shared = SharedRoom(row.name, self._reach, max_message_bytes)
-        super().__init__(self._shared, bytes.decode, self._forget)
+        super().__init__(self._shared, bytes.decode, self._forget, metrics)
         self.key = row.pk
         self.gone = False
         """Whether the room was deleted."""
@@ -299,6 +302,7 @@ class Node(OpenRoom[str]):
             self._pending[peer] -= 1
             number = next(numbers)
             last[peer] = number.seq
+            self._metrics.messages += not number.before
             if number.before and not each.source.startswith(UNNAMED):
                 for action in self.room.repeated(peer, each.client_id, number.seq):
                     if isinstance(action, Send):

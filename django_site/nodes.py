@@ -17,6 +17,8 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from broadcast_server.metrics import Metrics, Now, exposition
+
 from . import ends, log, outage, presence
 from .ends import Refused
 from .node import Node
@@ -39,6 +41,7 @@ class Nodes:
         self._opening = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
+        self.metrics = Metrics()
 
     async def get(self, name: str) -> Node:
         """Return the node of a room. Raises `Refused`, or a database's error."""
@@ -53,8 +56,20 @@ class Nodes:
                 await self._nodes.pop(name).end()
             if name not in self._nodes:
                 row = await database_sync_to_async(log.open_room)(name)
-                self._nodes[name] = Node(row, self.process, settings.BROADCAST_MAX_MESSAGE_BYTES)
+                most = settings.BROADCAST_MAX_MESSAGE_BYTES
+                self._nodes[name] = Node(row, self.process, most, self.metrics)
             return self._nodes[name]
+
+    @property
+    def accepting(self) -> bool:
+        """Whether who comes may come in."""
+        return not self._stopped
+
+    def figures(self) -> str:
+        """Write what was counted in this process, for Prometheus."""
+        nodes = self._nodes.values()
+        clients, behind = sum(node.clients for node in nodes), sum(node.behind for node in nodes)
+        return exposition(self.metrics, Now(clients, len(nodes), behind))
 
     async def stop(self) -> None:
         """Tell everyone that the server stops, close them, and leave no trace."""
@@ -100,6 +115,11 @@ async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
 
 
 _running: WeakKeyDictionary[asyncio.AbstractEventLoop, Nodes] = WeakKeyDictionary()
+
+
+def of_process() -> Nodes:
+    """Return this process's nodes, for whoever asks from a thread: it has one loop that serves."""
+    return next(iter(_running.values()), None) or Nodes()
 
 
 def nodes() -> Nodes:

@@ -95,6 +95,7 @@ if MAIL:
 # Without DEBUG the site is one of the internet, and so behind TLS.
 TLS = env.bool("BROADCAST_TLS", default=not DEBUG)
 SECURE_SSL_REDIRECT = TLS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked for by the machine beside
 SECURE_HSTS_SECONDS = 3600 if TLS else 0
 SESSION_COOKIE_SECURE = TLS
 CSRF_COOKIE_SECURE = TLS

@@ -14,12 +14,22 @@ from django.views.generic import RedirectView
 from broadcast_server.web import answer
 
 from .accounts.views import Logout
+from .nodes import of_process
 
 
 class Here:
-    """What the answers need to know of this site, which runs from an installation."""
+    """What the answers need to know of this process, which runs from an installation."""
 
     program: bytes | None = None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether who comes may come in."""
+        return of_process().accepting
+
+    def figures(self) -> str:
+        """Write what was counted, for Prometheus."""
+        return of_process().figures()
 
 
 def page(request: HttpRequest) -> HttpResponse:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from urllib.request import urlopen
 
 import pytest
 from conftest import Player
-from houses import ServedHouse
+from houses import PATIENCE, ServedHouse
+from test_metrics import samples
 from websockets.exceptions import InvalidStatus
 from wire import CLOSE, PING, PONG, TEXT, Wire
+
+from broadcast_server.metrics import CONTENT_TYPE
 
 
 @pytest.mark.parametrize(
@@ -262,3 +266,56 @@ def test_half_a_handshake_is_dropped(installed: Player) -> None:
         await alice.heard_nothing(1)
 
     installed.visit(part)
+
+
+def test_it_is_seen_from_outside(anywhere: Player) -> None:
+    """Every house says that it is well, and counts who is here and what was said, alike."""
+
+    def get(url: str, path: str) -> tuple[int, str, str]:
+        with urlopen(url.replace("ws:", "http:") + path, timeout=PATIENCE) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+
+    async def part(house: ServedHouse) -> None:
+        if anywhere.kind == "cluster":
+            house = ServedHouse(house.url)  # each process counts for itself
+        assert (await asyncio.to_thread(get, house.url, "healthz"))[0] == 200
+
+        async def figures() -> dict[str, float]:
+            _, type, text = await asyncio.to_thread(get, house.url, "metrics")
+            assert type == CONTENT_TYPE
+            return samples(text)
+
+        before = await figures()
+        alice = await house.open("/?name=alice&room=counted", as_json=False)
+        bob = await house.open("/?name=bob&room=counted", as_json=True)
+        assert await alice.line() == "bob joined the chat"
+        await alice.send("hé")
+        assert await alice.line() == "alice: hé"
+        await bob.line(), await bob.line()
+        during = await figures()
+        await bob.close()
+        assert await alice.line() == "bob left the chat"
+        await alice.send(b"x", text=False)
+        assert await alice.line() == "* binary frames are not understood"
+        with pytest.raises(EOFError, match="4502"):
+            await alice.line()
+        after = await figures()
+
+        def more(name: str, than: dict[str, float], now: dict[str, float]) -> float:
+            return now.get(f"broadcast_{name}", 0) - than.get(f"broadcast_{name}", 0)
+
+        assert more("clients", before, during) == 2
+        assert more("rooms", before, during) == 1
+        assert more("joins_total", before, during) == 2
+        assert more("messages_total", before, during) == 1
+        assert more("deliveries_total", before, during) == 2
+        assert more("received_bytes_total", before, during) == 3
+        text = "bob joined the chat, alice: hé"
+        assert more("sent_bytes_total", before, during) > len(text.encode())
+        assert more("turn_seconds_count", before, during) >= 2
+        assert more("clients", before, after) == 0
+        assert more('closes_total{code="1000"}', before, after) == 1
+        assert more('closes_total{code="4502"}', before, after) == 1
+        await house.close()
+
+    anywhere.visit(part)

@@ -27,7 +27,8 @@ TABLE = {
     "safe": "",
     "signals": "",
     "thread": "",
-    "web": "",
+    "metrics": "",
+    "web": "metrics",
     "entry": "names protocol",
     "room": "entry names protocol",
     "history": "protocol",
@@ -39,9 +40,10 @@ TABLE = {
     "exchange": "web",
     "connection": "entry frames protocol web",
     "arrival": "connection exchange web",
-    "openroom": "fanout protocol room",
+    "openroom": "fanout metrics protocol room",
     "server": (
-        "arrival connection entry exchange history logfile openroom protocol room signals web"
+        "arrival connection entry exchange history logfile metrics openroom protocol room signals"
+        " web"
     ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
@@ -53,8 +55,8 @@ TABLE = {
 }
 
 PURE = (
-    "names", "protocol", "entry", "room", "history", "fanout", "conversation", "frames", "web",
-    "safe", "screen", "options",
+    "names", "metrics", "protocol", "entry", "room", "history", "fanout", "conversation", "frames",
+    "web", "safe", "screen", "options",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 

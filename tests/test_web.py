@@ -17,6 +17,10 @@ class Site:
     """A site that runs from a file."""
 
     program: bytes | None = b"x" * 200_000
+    accepting = True
+
+    def figures(self) -> str:
+        return "figures"
 
 
 @pytest.mark.parametrize(
@@ -122,3 +126,18 @@ def test_the_page_is_light_and_whole() -> None:
     assert not re.search(r"<[^>]*\s(on\w+|style)=", text)
     assert not re.search(r"""(src|href)=["']?(?!data:)\w+:""", text)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+
+
+@pytest.mark.parametrize(("accepting", "status"), [(True, 200), (False, 503)])
+def test_health(accepting: bool, status: int) -> None:
+    """A server that stops is well no more, so that nobody is sent to it."""
+    site = Site()
+    site.accepting = accepting
+    assert answer(site, "GET", "/prefix/healthz", {}).status == status
+
+
+def test_figures_are_given_as_prometheus_reads_them() -> None:
+    """The figures have the type of Prometheus' text format."""
+    found = answer(Site(), "GET", "/metrics", {})
+    assert (found.status, b"".join(found.body)) == (200, b"figures")
+    assert found.type == "text/plain; version=0.0.4; charset=utf-8"
