@@ -10,7 +10,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .options import ENVIRONMENT, TOKEN, parse, parser
@@ -56,10 +56,13 @@ def _start(options: argparse.Namespace) -> int:
     import logging
 
     from .history import LogFileError
+    from .logline import formatter
     from .server import Settings, serve
 
     logging.raiseExceptions = False  # a log that cannot be written stops nothing
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(options.log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     settings = Settings(
         host=options.host,
         port=options.port,
@@ -72,7 +75,7 @@ def _start(options: argparse.Namespace) -> int:
         grace=options.grace,
     )
     try:
-        asyncio.run(serve(settings, lambda address: note(f"listening on {address}")))
+        asyncio.run(serve(settings, _announce(options)))
     except (OSError, UnicodeError) as error:
         note(_bind_error(error, options.host, options.port))
         return 1
@@ -83,6 +86,18 @@ def _start(options: argparse.Namespace) -> int:
         note(f"Could not start: {error} (start it again)")
         return 1
     return 0
+
+
+def _announce(options: argparse.Namespace) -> Callable[[str], None]:
+    """Return how the address is told: bare, for people, but as all else to a collector."""
+    import logging
+
+    if options.log_format == "text":
+        return lambda address: note(f"listening on {address}")
+    log = logging.getLogger("broadcast_server")
+    return lambda address: log.info(
+        "listening on %s", address, extra={"fields": {"event": "listening", "url": address}}
+    )
 
 
 def _bind_error(error: OSError | UnicodeError, host: str, port: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
+from .logline import FORMATS
 from .names import check_name
 from .protocol import MAX_MESSAGE_BYTES
 
@@ -195,6 +196,13 @@ def _add_start(start: _Parser) -> None:
         "with --log, wait for the disk at each turn, so that a power cut loses nothing; slower",
     )
     start.option(
+        "--log-format",
+        "text",
+        "how the server tells what happens: text, or json for a collector",
+        metavar="FORMAT",
+        type=_one_of(FORMATS),
+    )
+    start.option(
         "--allow-origin",
         "",
         "web origins besides this server's own whose pages may join, with commas between",
@@ -251,6 +259,15 @@ def _between(least: int, most: int) -> Callable[[str], int]:
         return found
 
     return number
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
+    def known_one(value: str) -> str:
+        if value not in known:
+            raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(known)}")
+        return value
+
+    return known_one
 
 
 def _name(value: str) -> str:

@@ -301,7 +301,18 @@ class Server:
         here, everywhere = len(room.room), len(self._seats)
         clients = "1 client" if everywhere == 1 else f"{everywhere} clients"
         tail = f", {how}" if how else ""
-        log.info("%s %s %s%s (%d here, %s)", peer.name, did, room.room.name, tail, here, clients)
+        fields = {
+            "event": did,
+            "name": peer.name,
+            "room": room.room.name,
+            "how": how,
+            "here": here,
+            "clients": everywhere,
+        }
+        log.info(
+            *("%s %s %s%s (%d here, %s)", peer.name, did, room.room.name, tail, here, clients),
+            extra={"fields": fields},
+        )
 
 
 def program_file() -> bytes | None:

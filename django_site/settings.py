@@ -146,11 +146,12 @@ if "REDIS_URL" in env.ENVIRON:
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
+LOG_FORMAT = env.str("BROADCAST_LOG_FORMAT", default="text")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {"line": {"()": "broadcast_server.logline.formatter", "format": LOG_FORMAT}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
         "django_site": {"handlers": ["console"], "level": "INFO", "propagate": False},
         # It logs a traceback for each attempt to reach a Redis that is away. The node

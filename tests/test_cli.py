@@ -130,7 +130,7 @@ def test_defaults_are_the_servers() -> None:
     found = vars(parse(["start"]))
     settings = Settings()
     for option, value in found.items():
-        if option not in ("command", "typed", "version", "allow_origin"):
+        if option not in ("command", "typed", "version", "allow_origin", "log_format"):
             assert getattr(settings, option) == value, option
     assert settings.origins == found["allow_origin"]
 

@@ -28,6 +28,7 @@ TABLE = {
     "signals": "",
     "thread": "",
     "metrics": "",
+    "logline": "",
     "web": "metrics",
     "entry": "names protocol",
     "room": "entry names protocol",
@@ -49,8 +50,8 @@ TABLE = {
     "screen": "conversation names protocol safe",
     "pipe": "client conversation flow protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
-    "options": "entry names protocol",
-    "cli": "client conversation history options pipe server streams terminal",
+    "options": "entry logline names protocol",
+    "cli": "client conversation history logline options pipe server streams terminal",
     "__main__": "cli",
 }
 
