@@ -15,6 +15,7 @@ from .load import compile_c, compiler
 from .servers import (
     BUILT,
     PEERS,
+    ROOT,
     Server,
     needs_built,
     needs_module,
@@ -68,6 +69,11 @@ def of_gorilla() -> str:
     return f"gorilla/websocket {library}, {of_program('go', 'version')()}"
 
 
+def no_file() -> str | None:
+    """Tell whether the single file was built."""
+    return None if FILE.exists() else f"no {FILE.name}: python3 build_zipapp.py"
+
+
 def no_compiler() -> str | None:
     """Tell whether the system's C compiler is there."""
     return None if compiler() else "no cc: install a C compiler"
@@ -102,14 +108,15 @@ def mosquitto(port: int, scratch: Path) -> list[str]:
     return [which("mosquitto") or "", "-c", str(here)]
 
 
-def ours(*options: str) -> Callable[[int, Path], list[str]]:
-    """Return what makes our own command."""
-
-    def command(port: int, scratch: Path) -> list[str]:
-        program = [sys.executable, "-m", "broadcast_server"]
-        return [*program, "start", "--port", str(port), *options]
-
-    return command
+def ours(name: str, *program: str, missing: Callable[[], str | None] = lambda: None) -> Server:
+    """Return our own server, run by *program*, with its default settings."""
+    return Server(
+        name,
+        lambda port, scratch: [sys.executable, *program, "start", "--port", str(port)],
+        missing=missing,
+        version=of_packages("broadcast-server", "websockets"),
+        ours=True,
+    )
 
 
 def node(name: str, folder: str, dialect: str = "text") -> Server:
@@ -138,14 +145,27 @@ def picows(name: str, *options: str) -> Server:
     )
 
 
-OURS = "broadcast-server"
-UVLOOP = "broadcast-server, uvloop"
+FILE = ROOT / "broadcast-server.pyz"
+OURS = FILE.name
+INSTALLED = "broadcast-server, installed"
+UVLOOP = "broadcast-server, installed, uvloop"
 WEBSOCKETS = "websockets broadcast()"
 EACH = "C floor"
 TURN = "C floor, coalescing"
 
+OURS_ALL = (OURS, INSTALLED, UVLOOP)
+FLOORS = (EACH, TURN)
+
 SERVERS = (
-    Server(OURS, ours(), version=of_packages("websockets"), ours=True),
+    ours(OURS, str(FILE), missing=no_file),
+    ours(INSTALLED, "-m", "broadcast_server"),
+    Server(
+        UVLOOP,
+        lambda port, scratch: [sys.executable, peer("uvloop"), str(port)],
+        missing=needs_module("uvloop"),
+        version=of_packages("broadcast-server", "websockets", "uvloop"),
+        ours=True,
+    ),
     Server(
         WEBSOCKETS,
         lambda port, scratch: [sys.executable, peer("websockets"), str(port)],

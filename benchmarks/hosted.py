@@ -14,6 +14,18 @@ from .catalogue import of_packages
 from .servers import PEERS, ROOT, Server
 
 DAPHNE, UVICORN = "Daphne", "uvicorn"
+MEMORY, REDIS = "in memory", "Redis"
+LOGS = {MEMORY: "SQLite", REDIS: "PostgreSQL"}
+
+
+def tutorial_name(kind: str, where: str) -> str:
+    """Name the tutorial's chat under *kind*, with its channel layer *where*."""
+    return f"tutorial, {kind}, {where}"
+
+
+def site_name(kind: str, where: str) -> str:
+    """Name our site in the same place."""
+    return f"django_site, {kind}, {LOGS[where]}, {where}"
 
 
 def asgi(kind: str, application: str, port: int) -> list[str]:
@@ -27,7 +39,7 @@ def asgi(kind: str, application: str, port: int) -> list[str]:
 def tutorial(kind: str, where: str, environment: Mapping[str, str]) -> Server:
     """Return the tutorial's chat."""
     return Server(
-        f"tutorial, {kind}, {where}",
+        tutorial_name(kind, where),
         lambda port, scratch: asgi(kind, "tutorial:application", port),
         dialect="tutorial",
         version=of_packages("channels", "channels_redis", kind.lower()),
@@ -45,7 +57,7 @@ def site(kind: str, where: str, environment: Mapping[str, str]) -> Server:
         return ["env", f"BROADCAST_DATA={scratch}", *serve]
 
     return Server(
-        f"django_site, {kind}, {where}",
+        site_name(kind, where),
         command,
         version=of_packages("django", "channels", kind.lower()),
         environment=environment,
@@ -75,9 +87,9 @@ def hosted_servers(services: Mapping[str, str]) -> list[Server]:
     found = []
     for kind in (DAPHNE, UVICORN):
         found += [
-            tutorial(kind, "in memory", {}),
-            site(kind, "SQLite, in memory", {}),
-            tutorial(kind, "Redis", redis),
-            site(kind, "PostgreSQL, Redis", services),
+            tutorial(kind, MEMORY, {}),
+            site(kind, MEMORY, {}),
+            tutorial(kind, REDIS, redis),
+            site(kind, REDIS, services),
         ]
     return found

@@ -24,10 +24,13 @@ class Failed(Exception):
     """A run that came to no result. The text says why."""
 
 
-def cores() -> tuple[int, int]:
-    """Return the core of the servers and that of the load, one and the same if there is one."""
+def _cores() -> tuple[int, int]:
     mine = sorted(os.sched_getaffinity(0))
     return mine[0], mine[-1]
+
+
+SERVERS_CORE, LOADS_CORE = _cores()
+"""Of those that this process was given; one and the same if there is one."""
 
 
 def pinned(command: list[str], core: int) -> list[str]:
@@ -59,7 +62,7 @@ class Load:
         words = [str(self._program)]
         for name, value in options.items():
             words += [f"--{name}", str(value)]
-        return pinned(words, cores()[1])
+        return pinned(words, LOADS_CORE)
 
     def run(self, **options: object) -> Figures:
         """Run it to its end. Raises Failed."""

@@ -19,6 +19,7 @@ SECONDS = 0.7
 SIZES = (64, 1024)
 CROWDS = (100, 1000, 5000)
 RATES = (20, 200, 2000)
+STAMPEDES = (500, 5000)
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,18 @@ def saturation(clients: int, size: int, window: int = 30, rounds: int = 3) -> Me
     return Measurement(f"saturation {clients} x {size}, {window}", take, rounds)
 
 
-def steady(rate: int, clients: int = 1000, seconds: float = 1.5, rounds: int = 3) -> Measurement:
+def steady(rate: int, clients: int = 1000, seconds: float = 1.0, rounds: int = 3) -> Measurement:
     """So many messages a second in all, by eight senders, however slow the server is."""
 
     def take(load: Load, server: Running) -> Figures:
         return load.run(
-            **server.target, mode="rate", clients=clients, rate=rate, warm=0.3, seconds=seconds
+            **server.target,
+            mode="rate",
+            clients=clients,
+            rate=rate,
+            warm=0.3,
+            seconds=seconds,
+            drain=2,
         )
 
     return Measurement(f"steady {rate} to {clients}", take, rounds)
@@ -74,7 +81,7 @@ def handshakes(rounds: int = 3) -> Measurement:
     """Sixty-four clients that connect and hang up, again and again."""
 
     def take(load: Load, server: Running) -> Figures:
-        return load.run(**server.target, mode="handshakes", clients=64, seconds=SECONDS)
+        return load.run(**server.target, mode="handshakes", clients=64, warm=0.3, seconds=SECONDS)
 
     return Measurement("handshakes", take, rounds)
 
@@ -94,7 +101,7 @@ def fairness(clients: int, window: int, rounds: int = 3) -> Measurement:
 
     def take(load: Load, server: Running) -> Figures:
         target = {**server.target, "mode": "flood"}
-        return load.run(**target, clients=clients, senders=2, window=window, rate=20, seconds=2)
+        return load.run(**target, clients=clients, senders=2, window=window, rate=20, seconds=1.5)
 
     return Measurement(f"fairness {clients}, {window}", take, rounds)
 
@@ -108,13 +115,22 @@ def start(rounds: int = 3) -> Measurement:
     return Measurement("start", take, rounds)
 
 
+ALONE, FLOOD = fairness(100, 1, rounds=1), fairness(100, 240, rounds=1)
+
 WHOLE = (
     start(),
-    *(saturation(clients, size) for size in SIZES for clients in CROWDS),
-    *(steady(rate) for rate in RATES),
-    handshakes(),
-    fairness(100, 1),
-    fairness(100, 240),
+    saturation(100, 64),
+    saturation(1000, 64),
+    saturation(5000, 64, rounds=2),
+    saturation(100, 1024, rounds=1),
+    saturation(1000, 1024, rounds=2),
+    saturation(5000, 1024, rounds=1),
+    steady(20, seconds=1.5),
+    steady(200),
+    steady(2000, rounds=2),
+    handshakes(rounds=2),
+    ALONE,
+    FLOOD,
     stampede(5000),
     memory(1000),
     memory(10_000),

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .load import Failed, cores, pinned
+from .load import SERVERS_CORE, Failed, pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
@@ -85,7 +85,7 @@ def free_port() -> int:
 def running(server: Server, scratch: Path) -> Iterator[Running]:
     """Run *server* on its core, and kill it at the end. Raises Failed."""
     port = free_port()
-    command = pinned(server.command(port, scratch), cores()[0])
+    command = pinned(server.command(port, scratch), SERVERS_CORE)
     log = scratch / "log"
     with log.open("wb") as output:
         begin = time.perf_counter()

@@ -60,6 +60,22 @@ def cost(figures: Figures) -> float:
     return float(figures["server_cpu"]) / float(figures["deliveries"]) * 1e6
 
 
+def each(figures: Figures) -> float:
+    """Return the KiB of memory of an idle connection."""
+    return float(figures["held"] - figures["before"]) / float(figures["clients"]) / 1024
+
+
+def whole(figures: Figures) -> float:
+    """Return the MiB of a server with all its idle connections."""
+    return float(figures["held"]) / 2**20
+
+
+def buried(figures: Figures) -> float:
+    """Return how many of all deliveries had not come two seconds after the end, in per cent."""
+    latency = figures["latency"]
+    return 100 * (1 - float(latency["count"]) / float(latency["all"]))
+
+
 def saturation(result: Result, size: int) -> str:
     """Return thousands of deliveries a second, and ratios to websockets' `broadcast()`."""
     names = {n: plan.saturation(n, size).name for n in plan.CROWDS}
@@ -92,11 +108,13 @@ def steady(result: Result, rate_: int) -> str:
         "p99.9",
         "last has it, p50",
         "CPU s a million",
+        "buried",
     ]
     rows = []
     for server in result.servers([name]):
         values = [at("p50"), at("p99"), at("p999"), at("p50", "last"), cost]
-        rows.append([server, *(short(result.median(server, name, each)) for each in values)])
+        row = [server, *(short(result.median(server, name, value)) for value in values)]
+        rows.append([*row, number(result.median(server, name, buried), 0, " %")])
     return table(head, rows)
 
 
@@ -104,12 +122,6 @@ def connections(result: Result) -> str:
     """Return what connections cost: memory, handshakes, and the start of the server."""
     some, many = (plan.memory(n).name for n in (1000, 10_000))
     hands, begin = plan.handshakes().name, plan.start().name
-
-    def each(figures: Figures) -> float:
-        return float(figures["held"] - figures["before"]) / float(figures["clients"]) / 1024
-
-    def whole(figures: Figures) -> float:
-        return float(figures["held"]) / 2**20
 
     def shaken(figures: Figures) -> float:
         return float(figures["handshakes"]) / float(figures["seconds"])
@@ -136,26 +148,26 @@ def connections(result: Result) -> str:
     return table(head, rows)
 
 
-def stampede(result: Result, clients: int = 5000) -> str:
+def stampede(result: Result) -> str:
     """Return how long it takes until all are back with what they missed."""
-    name = plan.stampede(clients).name
-    head = [f"{clients:,} come back", "all in, s", "all have all, s", "p50, ms", "p99, ms"]
-    rows = [
-        [
-            server,
-            number(result.median(server, name, lambda figures: float(figures["in"])), 2),
-            number(result.median(server, name, lambda figures: float(figures["seconds"])), 2),
-            number(result.median(server, name, at("p50"))),
-            number(result.median(server, name, at("p99"))),
-        ]
-        for server in result.servers([name])
-    ]
+
+    def arrived(figures: Figures) -> float | None:
+        return None if figures["in"] < 0 else float(figures["in"])
+
+    head = ["come back at once", "all in, s", "all have all, s", "p50, ms", "p99, ms"]
+    rows = []
+    for clients in plan.STAMPEDES:
+        name = plan.stampede(clients).name
+        for server in result.servers([name]):
+            values = [arrived, lambda figures: float(figures["seconds"]), at("p50"), at("p99")]
+            told = (short(result.median(server, name, value)) for value in values)
+            rows.append([f"{clients:,}, {server}", *told])
     return table(head, rows)
 
 
 def fairness(result: Result) -> str:
     """Return how long the messages of one take, alone and beside one who floods."""
-    alone, beside = plan.fairness(100, 1).name, plan.fairness(100, 240).name
+    alone, beside = plan.ALONE.name, plan.FLOOD.name
     head = ["beside a flood", "window 1: p50, ms", "p99", "window 240: p50, ms", "p99", "p99.9"]
     rows = [
         [

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import document
 from benchmarks.catalogue import SERVERS, no_compiler
-from benchmarks.hosted import DAPHNE, site, tutorial
+from benchmarks.hosted import DAPHNE, MEMORY, site, tutorial
 from benchmarks.load import Load, faults
+from benchmarks.result import read
 from benchmarks.servers import Server, running
 
-SITES = (tutorial(DAPHNE, "in memory", {}), site(DAPHNE, "SQLite, in memory", {}))
+SITES = (tutorial(DAPHNE, MEMORY, {}), site(DAPHNE, MEMORY, {}))
 ALL = {each.name: each for each in (*SERVERS, *SITES)}
 
 
@@ -43,3 +46,42 @@ def test_everyone_gets_every_message_once_and_in_order(
     assert faults(figures) == []
     assert figures["drained"] and figures["missing"] == 0 and figures["one_order"]
     assert figures["messages"] >= 4
+
+
+@pytest.mark.parametrize("page", document.PAGES, ids=lambda page: page.name)
+def test_what_is_said_was_measured(page: Path) -> None:
+    """Every figure in a page's tables is that of the run whose figures lie beside it."""
+    assert not document.stale(read(document.FIGURES), page)
+
+
+def test_only_what_is_between_markers_is_replaced() -> None:
+    """A page keeps its own words, and a table that was not measured is a dash."""
+    page = "a\n<!-- measured: one -->\nold\n<!-- end -->\nb\n<!-- measured: two -->\n<!-- end -->\n"
+    filled = document.filled(page, {"one": "new"})
+    assert filled == page.replace("old", "new").replace("two -->\n", "two -->\n-\n")
+
+
+def test_a_message_that_is_lost_or_doubled_is_noticed(load: Load, tmp_path: Path) -> None:
+    """The load counts as a fault what a server sends twice."""
+    program = tmp_path / "twice.py"
+    program.write_text(TWICE, "utf-8")
+    server = Server("twice", lambda port, scratch: [sys.executable, str(program), str(port)])
+    with running(server, tmp_path) as it:
+        figures = load.run(**it.target, clients=4, senders=1, window=2, warm=0.1, seconds=0.1)
+    assert faults(figures) and "twice" in faults(figures)[0]
+
+
+TWICE = """
+import asyncio, sys
+from websockets.asyncio.server import broadcast, serve
+here = set()
+async def chat(connection):
+    here.add(connection)
+    async for message in connection:
+        broadcast(here, message)
+        broadcast(here, message)
+async def main():
+    async with serve(chat, "127.0.0.1", int(sys.argv[1])) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import broadcast_server
+from benchmarks.command import parser as benchmark
 from broadcast_server import (
     connection,
     conversation,
@@ -60,7 +61,7 @@ def test_every_error_code_is_told() -> None:
 def test_options_in_documents_exist(document: Path) -> None:
     """An option or variable that a document speaks of can be given."""
     shown = "".join(each.format_help() for each in commands())
-    shown += text("django_site/settings.py")
+    shown += benchmark().format_help() + text("django_site/settings.py")
     ours = re.compile(
         r"broadcast-server(?:\.pyz)? (?:start|connect)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
     )

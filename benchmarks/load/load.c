@@ -517,11 +517,16 @@ static void run_idle(void) {
 }
 
 static void run_handshakes(void) {
-    uint64_t start = now_ns(), end = start + (uint64_t)(how.seconds * 1e9), done = 0;
-    reading from = read_now();
+    uint64_t warm = now_ns() + (uint64_t)(how.warm * 1e9), done = 0;
+    uint64_t end = warm + (uint64_t)(how.seconds * 1e9);
+    reading from = {0};
     for (int i = 0; i < how.clients; i++) dial(&clients[i]);
     while (now_ns() < end) {
         turn(10);
+        if (!from.time && now_ns() >= warm) {
+            from = read_now();
+            done = 0;
+        }
         for (int i = 0; i < how.clients; i++)
             if (clients[i].state == OPEN) {
                 done++;
