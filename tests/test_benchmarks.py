@@ -14,6 +14,9 @@ from benchmarks.load import Load, faults
 from benchmarks.result import read
 from benchmarks.servers import Server, running
 
+if sys.platform != "linux":
+    pytest.skip("the load is made with epoll", allow_module_level=True)
+
 SITES = (tutorial(DAPHNE, MEMORY, {}), site(DAPHNE, MEMORY, {}))
 ALL = {each.name: each for each in (*SERVERS, *SITES)}
 
