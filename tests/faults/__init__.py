@@ -1,0 +1,1 @@
+"""Faults: what is promised when things break, a world that breaks, and whether it held."""
