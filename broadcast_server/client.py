@@ -106,6 +106,7 @@ class Client:
         self._news = asyncio.Event()  # something came, or the connection went
         self._leave = asyncio.Event()
         self._attempt = 0
+        self._unseen = 0  # attempts that came to nothing here, and perhaps to something there
 
     # -- for the door --
 
@@ -173,6 +174,8 @@ class Client:
             asyncio.TimeoutError,
         ) as error:
             why = _reason(error)
+            if not isinstance(error, ConnectionRefusedError):
+                self._unseen += 1
             if self.been_live:
                 return why
             if isinstance(error, ConnectionRefusedError):
@@ -182,6 +185,8 @@ class Client:
             async with connection:
                 return await self._converse(connection, door)
         finally:
+            if not self.conversation.welcomed:
+                self._unseen += 1
             self.conversation.lost()
             self._news.set()
 
@@ -255,9 +260,20 @@ class Client:
         if closed.rcvd is not None:
             reasons.append(closed.rcvd.reason)
         reason = next(filter(None, reasons), "connection lost")
-        if CloseCode.final(code):
+        if CloseCode.final(code) and not self._overtaken(code):
             raise Failed(reason)
         return reason
+
+    def _overtaken(self, code: int) -> bool:
+        """Whether what replaced us was an attempt of our own, which came through late.
+
+        Nobody else has our session; but of an attempt that we gave up we cannot know
+        whether it waits somewhere on its way, with no one behind it any more.
+        """
+        if code != CloseCode.REPLACED or not self._unseen:
+            return False
+        self._unseen -= 1
+        return True
 
     async def _send(self, connection: ClientConnection) -> None:
         while True:

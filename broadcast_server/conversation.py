@@ -103,6 +103,11 @@ class Conversation:
 
     # -- connections --
 
+    @property
+    def welcomed(self) -> bool:
+        """Whether this connection was let in."""
+        return self._welcome is not None
+
     def query(self) -> str:
         """Return the query of the next connection, percent-encoded."""
         asked = {key: value for key, value in self._asked.items() if value is not None}

@@ -7,8 +7,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from random import Random
+from urllib.parse import urlsplit
 
 import pytest
+from faults.plan import Trouble
+from faults.proxy import Link
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
@@ -161,6 +165,28 @@ def test_what_is_said_while_away_is_kept_and_sent_on_return() -> None:
             welcomes = [event for event in ear.events if isinstance(event, Welcome)]
             assert [each.recovered for each in welcomes] == [True, False]
             await context.__aexit__(None, None, None)
+
+    play(part)
+
+
+def test_an_attempt_that_comes_through_late() -> None:
+    """Who is replaced by an attempt that it had given up itself comes back."""
+
+    async def part() -> None:
+        async with house() as (_, url):
+            parts = urlsplit(url)
+            link = Link(lambda: (str(parts.hostname), parts.port or 0), Random(1))
+            async with member(await link.listen()) as (ann, ear):
+                ann.say("before")
+                await ann.all_heard()
+                # Cut, and the next attempt is held up for longer than it waits for an answer.
+                await link.suffer(Trouble.LATE, 1.0)
+                await ear.until(lambda: "no answer in time, trying again in 0.0 s" in ear.notes)
+                await ear.until(lambda: ear.notes[-1].startswith("a newer connection"))
+                ann.say("after")
+                await ann.all_heard()
+                assert ear.texts == ["before", "after"]
+            await link.close()
 
     play(part)
 
