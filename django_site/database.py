@@ -6,6 +6,7 @@ import sys
 
 from django.conf import settings
 from django.core.management import call_command
+from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -15,7 +16,11 @@ def prepare() -> None:
     if settings.EMBEDDED:
         call_command("migrate", interactive=False, verbosity=0)
     else:
-        executor = MigrationExecutor(connection)
+        try:
+            executor = MigrationExecutor(connection)
+        except DatabaseError as error:
+            why = " ".join(str(error).split())
+            sys.exit(f"the database does not answer: {why} (start it, or set DATABASE_URL)")
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
         if missing:
             names = ", ".join(f"{each.app_label}.{each.name}" for each, _ in missing)

@@ -19,7 +19,8 @@ from conftest import DAPHNE, ROOT, UVICORN, Processes
 from django.test import override_settings
 from hosted import play, visitor
 from houses import ServedHouse
-from programs import Running, listening, running
+from programs import Running, assert_quiet, listening, running
+from services import free_port
 from wire import Wire
 
 from broadcast_server.protocol import Message
@@ -297,3 +298,13 @@ def test_a_configured_database_is_not_migrated(tmp_path: Path) -> None:
         with urlopen(listening(site).replace("ws:", "http:")) as answer:
             assert answer.status == 200
         assert site.signal(signal.SIGTERM) == 0
+
+
+def test_a_database_that_is_away_at_the_start() -> None:
+    """A site whose database does not answer says so in a line, and ends with 1."""
+    url = f"postgres://someone@127.0.0.1:{free_port()}/theirs"
+    with running(*DAPHNE, DATABASE_URL=url) as site:
+        assert site.process.wait(60) == 1
+        assert_quiet(site.errors)
+        assert site.errors.splitlines()[-1].startswith("the database does not answer: ")
+        assert site.errors.endswith(" (start it, or set DATABASE_URL)\n")
