@@ -75,11 +75,12 @@ class MemoryRoom(OpenRoom[bytes]):
         log: Log,
         max_message_bytes: int,
         closed: Callable[[Line[bytes], CloseCode], None],
-        metrics: Metrics,
-        file: LogFile | None,
-        keep: Callable[[], None],
+        metrics: Metrics | None = None,
+        file: LogFile | None = None,
+        keep: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(Room(name, log, max_message_bytes), frame_of, closed, metrics)
+        room = Room(name, log, max_message_bytes)
+        super().__init__(room, frame_of, closed, metrics or Metrics())
         self.log = log
         self._file = file
         self._keep_all = keep
@@ -101,7 +102,7 @@ class MemoryRoom(OpenRoom[bytes]):
         self.deliver(message)
 
     def _keep(self) -> None:
-        if self._file is not None:
+        if self._keep_all is not None:
             self._keep_all()
 
     def _feed(self) -> list[Peer]:

@@ -76,21 +76,29 @@ class Logged:
     before: bool
 
 
-def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
-    """Log *drafts* in one transaction, each once, and return their numbers."""
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of drafts: their numbers, those that are new as messages, and the room then."""
+
+    logged: list[Logged]
+    messages: list[Message]
+    state: State
+
+
+def append(room: int, drafts: Sequence[Draft], *, unsure: bool) -> Appended:
+    """Log *drafts* in one transaction, each once.
+
+    *unsure* is whether one without an id of its own may have been logged before: not the
+    first time, and to look for them takes a fifth of the time that all else does.
+    """
     logged: list[Logged] = []
+    messages: list[Message] = []
+    rows: list[models.Message] = []
     with transaction.atomic():
         row = models.Room.objects.select_for_update().get(pk=room)
-        held = {
-            (source, client_id): seq
-            for source, client_id, seq in models.Message.objects.filter(
-                room=row,
-                source__in={draft.source for draft in drafts},
-                client_id__in={stored(draft.client_id) for draft in drafts},
-            ).values_list("source", "client_id", "seq")
-        }
+        held = _held(room, [each for each in drafts if unsure or each.source[0] != UNNAMED])
         now = datetime.now(timezone.utc)
-        rows: list[models.Message] = []
+        at = _at(now)
         for draft in drafts:
             key = draft.source, stored(draft.client_id)
             if key in held:
@@ -99,9 +107,11 @@ def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
             row.head += 1
             held[key] = row.head
             logged.append(Logged(row.head, before=False))
+            id = None if draft.source[0] == UNNAMED else draft.client_id
+            messages.append(Message(row.head, draft.name, draft.text, at, id))
             rows.append(
                 models.Message(
-                    room=row,
+                    room_id=room,
                     seq=row.head,
                     name=draft.name,
                     text=stored(draft.text),
@@ -113,36 +123,44 @@ def append(room: int, drafts: Sequence[Draft]) -> list[Logged]:
             )
         if rows:
             models.Message.objects.bulk_create(rows)
-            row.save(update_fields=["head"])
-    return logged
+            models.Room.objects.filter(pk=room).update(head=row.head)
+    return Appended(logged, messages, State(row.head, row.roster, row.edits))
+
+
+def _held(room: int, drafts: Sequence[Draft]) -> dict[tuple[str, str], int]:
+    """Find what the log has of *drafts*: numbers, by source and stored id."""
+    if not drafts:
+        return {}
+    rows = models.Message.objects.filter(
+        room=room,
+        source__in={draft.source for draft in drafts},
+        client_id__in={stored(draft.client_id) for draft in drafts},
+    )
+    return {(row[0], row[1]): row[2] for row in rows.values_list("source", "client_id", "seq")}
 
 
 def read(room: int, after: int, most: int) -> list[Numbered]:
     """Return up to *most* messages after number *after*, hidden ones as that."""
     rows = models.Message.objects.filter(room=room, seq__gt=after).order_by("seq")
+    columns = "seq", "name", "text", "at", "source", "client_id", "edit"
     return [
-        _hidden(row)
-        if row.edit is not None
-        else Message(
-            row.seq,
-            row.name,
-            shown(row.text),
-            row.at.astimezone(timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z",
-            _shown_id(row),
-        )
-        for row in rows[:most]
+        Message(seq, name, shown(text), _at(at), _shown_id(source, id))
+        if edit is None
+        else Hidden(seq, _shown_id(source, id))
+        for seq, name, text, at, source, id, edit in rows.values_list(*columns)[:most]
     ]
+
+
+def _at(when: datetime) -> str:
+    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def hidden(room: int, after: int, upto: int) -> list[Hidden]:
     """Return what was hidden by the edits after number *after* and up to *upto*."""
     rows = models.Message.objects.filter(room=room, edit__gt=after, edit__lte=upto)
-    return [_hidden(row) for row in rows.order_by("edit", "seq")]
+    found = rows.order_by("edit", "seq").values_list("seq", "source", "client_id")
+    return [Hidden(seq, _shown_id(source, id)) for seq, source, id in found]
 
 
-def _hidden(row: models.Message) -> Hidden:
-    return Hidden(row.seq, _shown_id(row))
-
-
-def _shown_id(row: models.Message) -> str | None:
-    return None if row.source.startswith(UNNAMED) else shown(row.client_id)
+def _shown_id(source: str, id: str) -> str | None:
+    return None if source[0] == UNNAMED else shown(id)

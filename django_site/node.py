@@ -94,6 +94,7 @@ class Node(OpenRoom[str]):
         self._leaving: list[str] = []
         self._numbers = itertools.count()
         self._read_all = False  # as of the last look
+        self._unsure = False  # whether the outbox may have been logged already
         self._coming = 0
         self._look = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -242,7 +243,13 @@ class Node(OpenRoom[str]):
             # Who leaves has said its last words first.
             leaving = self._leaving[:] if len(batch) == len(self._outbox) else []
             drafts = [each for _, each in batch if isinstance(each, Draft)]
-            seen = await database_sync_to_async(self._see)(drafts, leaving)
+            try:
+                seen = await database_sync_to_async(self._see)(drafts, leaving)
+            except BaseException:  # also if we are cancelled, while the thread goes on
+                self._unsure = self._unsure or bool(drafts)
+                raise
+            if drafts:
+                self._unsure = False
             outage.database.over()
             del self._outbox[: len(batch)]
             del self._leaving[: len(leaving)]
@@ -256,12 +263,14 @@ class Node(OpenRoom[str]):
 
     def _see(self, drafts: list[Draft], leaving: list[str]) -> Seen:
         """Do all that blocks, in a thread."""
-        logged = log.append(self.key, drafts) if drafts else []
+        appended = log.append(self.key, drafts, unsure=self._unsure) if drafts else None
         if leaving:
             presence.leave(self.key, leaving)
-        state = log.state_of(self.key)
+        state = log.state_of(self.key) if leaving or appended is None else appended.state
         messages: list[Numbered] = []
-        if state.head > self._reach.head:
+        if appended and appended.messages and appended.messages[0].seq == self._reach.head + 1:
+            messages += appended.messages  # nobody else said anything: no need to read it back
+        elif state.head > self._reach.head:
             messages = log.read(self.key, self._reach.head, BATCH)
         hidden: list[Hidden] = []
         if state.edits > self._edits:
@@ -270,6 +279,7 @@ class Node(OpenRoom[str]):
         if state.roster != self._version:
             present = presence.present(self.key)
             removed = presence.removed(self.key, self._process)
+        logged = appended.logged if appended else []
         return Seen(logged, state, messages, hidden, present, removed)
 
     def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Event]]) -> None:

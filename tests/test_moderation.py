@@ -74,7 +74,7 @@ def said(
     """Log texts, as if said by someone, and return them."""
     key = None if account is None else account.pk
     drafts = [log.Draft(name, text, "s", f"{next(_numbers)}", key) for text in texts]
-    numbers = [each.seq for each in log.append(room.pk, drafts)]
+    numbers = [each.seq for each in log.append(room.pk, drafts, unsure=False).logged]
     return list(models.Message.objects.filter(room=room, seq__in=numbers).order_by("seq"))
 
 

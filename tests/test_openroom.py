@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from broadcast_server.entry import Entry
 from broadcast_server.history import Log
-from broadcast_server.metrics import Metrics
 from broadcast_server.openroom import NEWCOMERS, REST
 from broadcast_server.protocol import Format
 from broadcast_server.room import Peer
@@ -43,7 +42,7 @@ def test_a_busy_room_rests_between_turns() -> None:
     """What is said while a turn is written waits for a share of that time, for more to come."""
 
     async def part() -> None:
-        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None, Metrics(), None, lambda: None)
+        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None)
         bob, line = Peer(Entry(format=Format.TEXT), ""), SlowLine()
         room.enter(bob, line)
         await asyncio.sleep(0)
@@ -81,7 +80,7 @@ def test_many_who_come_at_once_are_told_of_each_other_in_frames_for_all() -> Non
     """A turn has an end when many have come in it, since each of those gets its own lines."""
 
     async def part() -> None:
-        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None, Metrics(), None, lambda: None)
+        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None)
         lines = [PlainLine() for _ in range(3 * NEWCOMERS)]
         for line in lines:
             room.enter(Peer(Entry(format=Format.TEXT), ""), line)

@@ -103,15 +103,35 @@ def test_a_draft_is_logged_once() -> None:
     """Numbers have no gaps, and a draft that comes again has the number that it had."""
     room = log.open_room("drafts").pk
     one, two = log.Draft("bob", "one", "s", "1"), log.Draft("bob", "two", "s", "2")
-    assert log.append(room, [one, two, one]) == [
+    assert log.append(room, [one, two, one], unsure=False).logged == [
         log.Logged(1, before=False),
         log.Logged(2, before=False),
         log.Logged(1, before=True),
     ]
-    assert log.append(room, [two]) == [log.Logged(2, before=True)]
+    assert log.append(room, [two], unsure=False).logged == [log.Logged(2, before=True)]
     read = [(each.seq, each.text) for each in log.read(room, 0, 10) if isinstance(each, Message)]
     assert read == [(1, "one"), (2, "two")]
     assert [each.seq for each in log.read(room, 1, 10)] == [2]
+
+
+def test_a_draft_without_an_id_is_logged_once() -> None:
+    """After an answer that was lost, what had no id of its own is looked for as well."""
+    room = log.open_room("unnamed").pk
+    draft = log.Draft("bob", "one", f"{log.UNNAMED}s", "1")
+    assert log.append(room, [draft], unsure=False).logged == [log.Logged(1, before=False)]
+    assert log.append(room, [draft], unsure=True).logged == [log.Logged(1, before=True)]
+
+
+def test_what_is_appended_is_what_is_read() -> None:
+    """The messages that an append returns are those that the log has, to the last character."""
+    room = log.open_room("same").pk
+    drafts = [
+        log.Draft("bob", "nul \0 dle \x10 \x10p", "s", "\0"),
+        log.Draft("bob", "no id", f"{log.UNNAMED}s", "1"),
+    ]
+    appended = log.append(room, drafts, unsure=False)
+    assert appended.messages == log.read(room, 0, 10)
+    assert appended.state == log.state_of(room)
 
 
 # -- presence --
