@@ -30,6 +30,7 @@ TABLE = {
     "metrics": "",
     "logline": "",
     "web": "metrics",
+    "share": "frames",
     "entry": "names protocol",
     "room": "entry names protocol",
     "history": "protocol",
@@ -56,8 +57,8 @@ TABLE = {
 }
 
 PURE = (
-    "names", "metrics", "protocol", "entry", "room", "history", "fanout", "conversation", "frames",
-    "web", "safe", "screen", "options",
+    "conversation", "entry", "fanout", "frames", "history", "metrics", "names", "options",
+    "protocol", "room", "safe", "screen", "share", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
