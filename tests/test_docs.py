@@ -37,14 +37,10 @@ def text(name: str) -> str:
 
 
 def test_every_close_code_is_told() -> None:
-    """Every code by which we close is in the protocol's document, as sent or as reserved."""
+    """Every code by which we close is in the protocol's document."""
     document = text("docs/protocol.md")
     sent = {int(code) for code in re.findall(r"^\| (\d{4}) \|", document, re.MULTILINE)}
-    line = re.search(r"^Reserved, .*", document, re.MULTILINE)
-    assert line is not None
-    reserved = {int(code) for code in re.findall(r"(4\d{3})\s\(", line[0])}
-    assert sent | reserved == {*CloseCode}
-    assert sent & reserved == set()
+    assert sent == {*CloseCode}
 
 
 def test_every_error_code_is_told() -> None:

@@ -30,6 +30,9 @@ TABLE = {
     "metrics": "",
     "logline": "",
     "web": "metrics",
+    "proxies": "",
+    "brake": "",
+    "quota": "",
     "share": "frames",
     "entry": "names protocol",
     "room": "entry names protocol",
@@ -37,6 +40,7 @@ TABLE = {
     "logfile": "history protocol",
     "fanout": "protocol room",
     "conversation": "protocol",
+    "gate": "brake protocol proxies quota",
     "streams": "safe",
     "flow": "thread",
     "exchange": "web",
@@ -57,8 +61,8 @@ TABLE = {
 }
 
 PURE = (
-    "conversation", "entry", "fanout", "frames", "history", "metrics", "names", "options",
-    "protocol", "room", "safe", "screen", "share", "web",
+    "brake", "conversation", "entry", "fanout", "frames", "gate", "history", "metrics", "names",
+    "options", "protocol", "proxies", "quota", "room", "safe", "screen", "share", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 

@@ -1,0 +1,139 @@
+"""The gate: who may come in now, who has to wait, and who is sent away with which words.
+
+It knows the token and the limits, and counts who is in. It is pure: it is told the time,
+and says how long someone has to wait instead of waiting.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from .brake import Brake
+from .protocol import CloseCode, Error
+from .proxies import one
+from .quota import Joins, Tally
+
+BEARER = "bearer."
+"""How the subprotocol begins in which a page offers its token: it can send no header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many may be here, and how fast they may come and talk."""
+
+    clients: int = 10_000
+    clients_per_address: int = 500
+    rooms: int = 1000
+    joins: int = 50  # a second and address
+    rate: int = 0  # messages a second and client; 0 is no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why someone is not let in: the code of the close, and the error before it."""
+
+    code: CloseCode
+    error: Error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a newcomer is told, after *wait* seconds: a refusal, or nothing against it."""
+
+    wait: float = 0.0
+    refusal: Refusal | None = None
+
+
+WELCOME = Answer()
+NO_TOKEN = Refusal(
+    CloseCode.SIGN_IN, Error("token", "this server wants a token: ask who runs it for one")
+)
+WRONG_TOKEN = Refusal(
+    CloseCode.SIGN_IN, Error("token", "token is wrong: ask who runs the server for the right one")
+)
+
+
+class Gate:
+    """What stands before all rooms of a server. *token* is None if none is wanted."""
+
+    def __init__(self, token: str | None, limits: Limits) -> None:
+        self._token = None if token is None else token.encode()
+        self._limits = limits
+        self._brake = Brake()
+        self._joins = Joins(limits.joins)
+        self._here = Tally()
+
+    def knock(self, address: str | None, token: str | None, now: float) -> Answer:
+        """Decide about someone who wants to come in, before a look at the rooms.
+
+        If it has to wait, it is to be `waited` for in the end, whether it came in or not.
+        """
+        place = one(address)
+        if not self._joins.take(place, now):
+            most = self._limits.joins
+            return Answer(
+                0.0, _full(f"more than {most} a second come from your address, come back later")
+            )
+        if self._token is None:
+            return WELCOME
+        if token is None:  # no guess
+            return Answer(0.0, NO_TOKEN)
+        where = place or ""
+        wait = self._brake.wait(where, now)
+        if wait is None:
+            return Answer(
+                0.0, _full("too many wrong tokens came from your address, come back later")
+            )
+        right = compare_digest(self._token, token.encode(errors="replace"))
+        if not right:
+            self._brake.failed(where, now)
+        if wait:
+            self._brake.begin(where)
+        return Answer(wait, None if right else WRONG_TOKEN)
+
+    def waited(self, address: str | None) -> None:
+        """Note that someone from *address* waits no more."""
+        self._brake.end(one(address) or "")
+
+    def enter(self, address: str | None, rooms: int, *, new: bool) -> Refusal | None:
+        """Let someone in, unless it is full; *rooms* are open, and it wants a *new* one."""
+        limits, place = self._limits, one(address)
+        if self._here.all >= limits.clients:
+            return _full(f"server is full with {limits.clients} clients, come back later")
+        if self._here.at(place) >= limits.clients_per_address:
+            most = limits.clients_per_address
+            return _full(f"{most} clients are here from your address already, come back later")
+        if new and rooms >= limits.rooms:
+            return _full(f"server is full with {limits.rooms} rooms, go to one that there is")
+        self._here.add(place)
+        return None
+
+    def leave(self, address: str | None) -> None:
+        """Count someone out who was let in."""
+        self._here.drop(one(address))
+
+
+def _full(text: str) -> Refusal:
+    return Refusal(CloseCode.FULL, Error("full", text))
+
+
+def given_token(headers: Mapping[str, str], offered: Iterable[str]) -> str | None:
+    """Find the token in a request: in its Authorization, else among the subprotocols *offered*.
+
+    *headers* have lower-case names. What cannot be decoded is a token all the same, a wrong one.
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    for protocol in offered:
+        if protocol.startswith(BEARER):
+            coded = protocol.removeprefix(BEARER)
+            try:
+                padded = coded + "=" * (-len(coded) % 4)
+                return urlsafe_b64decode(padded).decode()
+            except ValueError:
+                return ""
+    return None
