@@ -12,9 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .options import ENVIRONMENT, TOKEN, parse, parser
 from .streams import no_output, note, reason, settle
+
+if TYPE_CHECKING:
+    from .server import Settings
 
 LONGEST_TOKEN = 1024
 
@@ -56,36 +60,64 @@ def _start(options: argparse.Namespace) -> int:
     import logging
 
     from .history import LogFileError
+    from .listener import NoPlace
     from .logline import formatter
-    from .server import Settings, serve
+    from .server import serve
 
     logging.raiseExceptions = False  # a log that cannot be written stops nothing
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(options.log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    settings = Settings(
-        host=options.host,
-        port=options.port,
-        max_message_bytes=options.max_message_bytes,
-        log_messages=options.log_messages,
-        log_bytes=options.log_bytes,
-        log=options.log,
-        log_sync=options.log_sync,
-        origins=options.allow_origin,
-        grace=options.grace,
-    )
+    try:
+        settings = settings_of(options)
+    except ValueError as error:
+        return _wrong("start", str(error))
     try:
         asyncio.run(serve(settings, _announce(options)))
     except (OSError, UnicodeError) as error:
-        note(_bind_error(error, options.host, options.port))
+        note(_bind_error(error, options))
         return 1
-    except LogFileError as error:
+    except (LogFileError, NoPlace) as error:
         note(str(error))
         return 1
     except ImportError as error:  # the single file was replaced while it started
         note(f"Could not start: {error} (start it again)")
         return 1
     return 0
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return what a server is told by the *options* of `start`. Raises ValueError."""
+    from .gate import Limits
+    from .server import Settings
+
+    if options.tls_key is not None and options.tls_cert is None:
+        raise ValueError("--tls-key without --tls-cert is of no use, give both")
+    if options.unix is not None and options.typed & {"host", "port"}:
+        raise ValueError("--unix and --host or --port are too much, give one of them")
+    return Settings(
+        host=options.host,
+        port=options.port,
+        unix=options.unix,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        max_message_bytes=options.max_message_bytes,
+        log_messages=options.log_messages,
+        log_bytes=options.log_bytes,
+        log=options.log,
+        log_sync=options.log_sync,
+        origins=options.allow_origin,
+        token=_token(options),
+        trusted=options.trusted_proxy,
+        limits=Limits(
+            clients=options.max_clients,
+            clients_per_address=options.max_clients_per_address,
+            rooms=options.max_rooms,
+            joins=options.max_joins,
+            rate=options.rate,
+        ),
+        grace=options.grace,
+    )
 
 
 def _announce(options: argparse.Namespace) -> Callable[[str], None]:
@@ -100,15 +132,18 @@ def _announce(options: argparse.Namespace) -> Callable[[str], None]:
     )
 
 
-def _bind_error(error: OSError | UnicodeError, host: str, port: int) -> str:
+def _bind_error(error: OSError | UnicodeError, options: argparse.Namespace) -> str:
     import socket
 
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    host, port = options.host, options.port
+    place, other = f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "--port"
+    if options.unix is not None:
+        place, other = str(options.unix), "--unix"
     if isinstance(error, (UnicodeError, socket.gaierror)):
         return f"Could not listen on {place}: unknown host (name an address of this machine)"
     if error.errno == errno.EADDRINUSE:
-        return f"Address already in use: {place} (choose another with --port)"
-    if error.errno == errno.EACCES:
+        return f"Address already in use: {place} (choose another with {other})"
+    if error.errno == errno.EACCES and options.unix is None:
         return f"Could not listen on {place}: not permitted (choose a --port above 1023)"
     return f"Could not listen on {place}: {reason(error)}"
 
@@ -125,22 +160,37 @@ def _connect(options: argparse.Namespace) -> int:
 
     logging.getLogger("websockets").addHandler(logging.NullHandler())
     if options.url is not None and options.typed & {"host", "port"}:
-        return _wrong("a URL and --host or --port are too much, give one of them")
+        return _wrong("connect", "a URL and --host or --port are too much, give one of them")
+    unix = options.unix
+    if unix and options.typed & {"unix"} and (options.url or options.typed & {"host", "port"}):
+        return _wrong("connect", "--unix and an address are too much, give one of them")
+    if options.url is not None or options.typed & {"host", "port"}:
+        unix = None
     place = _place(options) if options.url is None else options.url
+    if unix:
+        place = "ws://localhost/"
     try:
         url, query = address(place)
     except ValueError as error:
-        return _wrong(f"{place} is no address: {error}")
+        return _wrong("connect", f"{place} is no address: {error}")
     try:
         token = _token(options)
     except ValueError as error:
-        return _wrong(str(error))
+        return _wrong("connect", str(error))
     if token is not None and not _is_secret_on_the_way_to(url):
         note("* your token goes to the server unencrypted (use wss://)")
+    trusted = None
+    if options.tls_ca and url.startswith("wss:"):
+        from .tls import BadCertificate, trust
+
+        try:
+            trusted = trust(options.tls_ca)
+        except BadCertificate as error:
+            return _wrong("connect", f"--tls-ca {error}")
     conversation = Conversation(options.name, options.room, options.history)
 
     async def take_part() -> int:
-        client = Client(url, query, conversation, token=token)
+        client = Client(url, query, conversation, token=token, unix=unix, trusted=trusted)
         if _at_terminal(options):
             from .terminal import Terminal
 
@@ -213,6 +263,6 @@ def _is_secret_on_the_way_to(url: str) -> bool:
         return False
 
 
-def _wrong(what: str) -> int:
-    note(f"broadcast-server connect: error: {what}")
+def _wrong(command: str, what: str) -> int:
+    note(f"broadcast-server {command}: error: {what}")
     return 2

@@ -12,7 +12,7 @@ import random
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -94,11 +94,15 @@ class Client:
         conversation: Conversation,
         pace: Pace = Pace(),
         token: str | None = None,
+        unix: str | None = None,
+        trusted: ssl.SSLContext | None = None,
     ) -> None:
         self.conversation = conversation
         self.been_live = False
         """Whether we have been in the room, and so come back to it."""
         self._url = url
+        self._unix = unix  # a socket file, where we dial instead
+        self._trusted = trusted  # whom, if not the system's authorities
         self._query = query
         self._pace = pace
         self._headers = {"Authorization": f"Bearer {token}"} if token is not None else None
@@ -180,7 +184,7 @@ class Client:
                 return why
             if isinstance(error, ConnectionRefusedError):
                 why += ", is it running?"
-            raise Failed(f"Could not connect to server at {self._url} ({why})") from None
+            raise Failed(f"Could not connect to server at {self._where} ({why})") from None
         try:
             async with connection:
                 return await self._converse(connection, door)
@@ -194,6 +198,8 @@ class Client:
         # Ours first, since of a parameter that is given twice the first counts.
         query = urlencode(self._query)
         url = f"{self._url}?{self.conversation.query()}{'&' if query else ''}{query}"
+        if self._unix is not None:
+            return await self._connect(url, unix=True, path=self._unix)
         parts = urlsplit(self._url)
         port = parts.port or (443 if parts.scheme == "wss" else 80)
         failure: Exception = OSError("the host has no address")
@@ -201,27 +207,35 @@ class Client:
         # when we are to end: half a minute, where there is no network.
         for host in await asyncio.wait_for(_look_up(parts.hostname or "", port), self._pace.answer):
             try:
-                return await connect(
-                    url,
-                    host=host,
-                    port=port,
-                    subprotocols=[Subprotocol(SUBPROTOCOL)],
-                    compression=None,
-                    additional_headers=self._headers,  # which follow no redirection elsewhere
-                    proxy=None,  # else websockets obeys the system's, for loopback too
-                    user_agent_header=f"broadcast-server/{__version__}",
-                    max_size=MAX_FRAME,
-                    open_timeout=self._pace.answer,
-                    close_timeout=self._pace.goodbye,
-                )
+                return await self._connect(url, host=host, port=port)
             except (OSError, asyncio.TimeoutError) as error:
                 failure = error
         raise failure
 
+    async def _connect(self, url: str, **where: Any) -> ClientConnection:
+        if self._trusted is not None:
+            where["ssl"] = self._trusted
+        return await connect(
+            url,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            additional_headers=self._headers,  # which follow no redirection elsewhere
+            proxy=None,  # else websockets obeys the system's, for loopback too
+            user_agent_header=f"broadcast-server/{__version__}",
+            max_size=MAX_FRAME,
+            open_timeout=self._pace.answer,
+            close_timeout=self._pace.goodbye,
+            **where,
+        )
+
+    @property
+    def _where(self) -> str:
+        return self._url if self._unix is None else f"unix:{self._unix}"
+
     async def _converse(self, connection: ClientConnection, door: Door) -> str:
         if connection.subprotocol != SUBPROTOCOL:
             raise Failed(
-                f"Could not connect to server at {self._url} (no broadcast server is there)"
+                f"Could not connect to server at {self._where} (no broadcast server is there)"
             )
         sending = asyncio.ensure_future(self._send(connection))
         held: list[Event] = []
@@ -252,7 +266,7 @@ class Client:
                 return self.conversation.received(frame)
         except ValueError:
             pass
-        raise Failed(f"{self._url} sent what no broadcast server sends")
+        raise Failed(f"{self._where} sent what no broadcast server sends")
 
     def _ended(self, closed: ConnectionClosed, held: list[Event]) -> str:
         code = 1006 if closed.rcvd is None else closed.rcvd.code
@@ -310,14 +324,14 @@ def _reason(error: Exception) -> str:
             return "no WebSocket server is there"
         case UnicodeError() | socket.gaierror():
             return "unknown host"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
         case InvalidURI() | ValueError():  # the latter for a redirection to elsewhere
             return "not the address of a WebSocket"
         case asyncio.TimeoutError() | TimeoutError():
             return "no answer in time"
         case ConnectionRefusedError():
             return "connection refused"
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not trusted: {error.verify_message}"
         case ssl.SSLError():
             return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
         case OSError(errno=int() as number):

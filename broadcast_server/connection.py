@@ -22,7 +22,19 @@ from websockets.typing import Subprotocol
 
 from .entry import Entry, parse_entry
 from .frames import Cut
-from .protocol import MAX_FRAME_BYTES, SUBPROTOCOL, CloseCode, Format, json_line, text_line
+from .gate import Refusal, given_token
+from .protocol import (
+    MAX_FRAME_BYTES,
+    SUBPROTOCOL,
+    CloseCode,
+    Error,
+    Format,
+    json_line,
+    text_line,
+)
+from .proxies import NOBODY, Trusted
+from .quota import Bucket
+from .share import MESSAGES, Share
 from .web import Site, is_socket_path, origin_allowed
 
 try:
@@ -65,6 +77,8 @@ class House(Site, Protocol):
 
     times: Times
     origins: frozenset[str]
+    trusted: Trusted
+    rate: int  # messages a second that each may say, 0 for no limit
 
     def opened(self, connection: Connection) -> None:
         """Remember a connection, until it is `lost`."""
@@ -72,11 +86,14 @@ class House(Site, Protocol):
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
 
-    def enter(self, socket: Socket, entry: Entry) -> None:
-        """Let *socket* into the room that it asked for."""
+    def knock(self, socket: Socket, entry: Entry, token: str | None) -> None:
+        """Let *socket* into the room that it asked for, now or later, or refuse it."""
 
     def receive(self, socket: Socket, frame: str) -> None:
         """Take what *socket* sent."""
+
+    def next_turn(self, socket: Socket, then: Callable[[], None]) -> None:
+        """Do *then* when the turn of *socket*'s room is over."""
 
     def leave(self, socket: Socket) -> None:
         """Take *socket* out of its room, if it is in one."""
@@ -97,12 +114,16 @@ class Socket(asyncio.Protocol):
     """One WebSocket connection, from its handshake on."""
 
     __slots__ = (
+        "_address",
+        "_bucket",
         "_closing",
-        "_cut",
         "_heard",
+        "_held",
+        "_hold",
         "_house",
         "_parts",
         "_protocol",
+        "_share",
         "_timer",
         "_transport",
         "paused",
@@ -116,11 +137,15 @@ class Socket(asyncio.Protocol):
             max_size=MAX_FRAME_BYTES,
             logger=_silent,
         )
-        self._cut = Cut(apply_mask)
+        self._share = Share(Cut(apply_mask))
         self._parts: bytearray | None = None  # of a fragmented message
         self._heard = True
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._address: str | None = None
+        self._bucket: Bucket | None = None  # its rate, if there is a limit
+        self._held = False  # what it sends waits
+        self._hold: asyncio.TimerHandle | None = None  # until then, if it is not for a turn
         self.paused = False
 
     # -- what the transport says --
@@ -137,19 +162,15 @@ class Socket(asyncio.Protocol):
         protocol = self._protocol
         if protocol.state is State.CONNECTING:
             self._hear(data)
+            if protocol.writes == [b""] and protocol.state is State.CONNECTING:
+                # Not HTTP as websockets will have it: it would hang up without a word.
+                refusal = protocol.reject(400, "request is not a valid handshake\n")
+                self._transport.write(refusal.serialize())
+            self._settle()
         else:
-            for ordinary, piece in self._cut.pieces(data):
-                if not ordinary:
-                    self._hear(piece)
-                elif protocol.state is State.OPEN:
-                    self._text(piece)
-        if protocol.state is State.CONNECTING and protocol.writes == [b""]:
-            # Not HTTP as websockets will have it: it would hang up without a word.
-            refusal = protocol.reject(400, "request is not a valid handshake\n")
-            self._transport.write(refusal.serialize())
-        if protocol.state is not State.OPEN:  # closed by the peer, or failed by a fault
-            self._house.leave(self)
-        self._flush()
+            self._share.put(data)
+            if not self._held:
+                self._take()
 
     def eof_received(self) -> None:
         """Take it that the peer sends no more, and close."""
@@ -173,18 +194,26 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything about it."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._hold):
+            if timer is not None:
+                timer.cancel()
         self._house.leave(self)
         self._house.lost(self)
 
     # -- what the house says --
 
     @property
+    def client(self) -> str | None:
+        """The client's address as far as we can tell, None for a socket file."""
+        return self._address
+
+    @property
     def address(self) -> str:
-        """The peer's address, for the log."""
+        """The same, for the log."""
         name = self._transport.get_extra_info("peername")
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a local socket"
+        if isinstance(name, tuple) and name[0] == self._address:
+            return f"{name[0]}:{name[1]}"
+        return self._address or NOBODY
 
     @property
     def code(self) -> int:
@@ -205,6 +234,28 @@ class Socket(asyncio.Protocol):
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(code, reason)
             self._flush()
+            if self._hold is not None:  # its answer is not to wait for that
+                self._hold.cancel()
+                self._hold = None
+                asyncio.get_running_loop().call_soon(self._again)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell it why it is not let in, and close it."""
+        self._say(refusal.error)
+        self.close(refusal.code, refusal.error.text)
+
+    def hold(self, delay: float, then: Callable[[], None]) -> None:
+        """Leave what it sends unread, and do *then* after *delay*, unless it is lost before."""
+        self._held = True
+        self._transport.pause_reading()
+
+        def go_on() -> None:
+            self._hold = None
+            if self._protocol.state is State.OPEN:
+                then()
+            self._take()
+
+        self._hold = asyncio.get_running_loop().call_later(delay, go_on)
 
     def shut(self) -> None:
         """Close it if nobody did: the server stops."""
@@ -215,6 +266,40 @@ class Socket(asyncio.Protocol):
         self._transport.abort()
 
     # -- in here --
+
+    def _take(self) -> None:
+        """Take of what it sent what this turn allows; the rest waits for the next."""
+        protocol, share, bucket = self._protocol, self._share, self._bucket
+        held, self._held = self._held, False
+        most = MESSAGES
+        if bucket is not None and protocol.state is State.OPEN:
+            most = min(most, int(bucket.fill(asyncio.get_running_loop().time())))
+        for ordinary, piece in share.turn(most):
+            if not ordinary:
+                self._hear(piece)
+            elif protocol.state is State.OPEN:
+                self._text(piece)
+        self._settle()
+        if bucket is not None:
+            bucket.take(share.spent)
+        if share.over and bucket is not None and bucket.left < 1:
+            self.hold(bucket.wait(), self._flush)
+        elif share.over:
+            self._held = True
+            self._transport.pause_reading()
+            self._house.next_turn(self, self._again)
+        elif held:
+            self._transport.resume_reading()
+
+    def _again(self) -> None:
+        if self._held and self._hold is None:
+            self._take()
+
+    def _settle(self) -> None:
+        """See to what follows from what it sent."""
+        if self._protocol.state is not State.OPEN:  # closed by the peer, or failed by a fault
+            self._house.leave(self)
+        self._flush()
 
     def _hear(self, data: bytes) -> None:
         """Let the library understand *data*."""
@@ -239,25 +324,35 @@ class Socket(asyncio.Protocol):
         if response.status_code != 101:
             return
         self._flush()
+        self._address = self._whence(request.headers.get_all("X-Forwarded-For"))
+        if self._house.rate:
+            now = asyncio.get_running_loop().time()
+            self._bucket = Bucket.full(self._house.rate, self._house.rate, now)
         entry = parse_entry(query, Format.JSON if protocol.subprotocol else Format.TEXT)
         if isinstance(entry, Entry):
-            self._house.enter(self, entry)
+            self._house.knock(self, entry, given_token(headers, _offered(request)))
         else:
-            line = json_line(entry) if protocol.subprotocol else text_line(entry)
-            self.write([frame_of((line or "").encode())])
-            self.close(CloseCode.REFUSED, entry.text)
+            self.refuse(Refusal(CloseCode.REFUSED, entry))
+
+    def _whence(self, forwarded: Sequence[str]) -> str | None:
+        name = self._transport.get_extra_info("peername")
+        return self._house.trusted.client(name[0] if isinstance(name, tuple) else None, forwarded)
+
+    def _say(self, error: Error) -> None:
+        line = json_line(error) if self._protocol.subprotocol else text_line(error)
+        self.write([frame_of((line or "").encode())])
 
     def _frame(self, frame: Frame) -> None:
         match frame.opcode:
             case Opcode.TEXT if frame.fin:
-                self._text(bytes(frame.data))
+                self._share.first(bytes(frame.data))
             case Opcode.TEXT:
                 self._parts = bytearray(frame.data)
             case Opcode.CONT if self._parts is not None:
                 self._parts += frame.data
                 if frame.fin:
                     parts, self._parts = self._parts, None
-                    self._text(bytes(parts))
+                    self._share.first(bytes(parts))
             case Opcode.BINARY:
                 text = "binary frames are not understood"
                 self._house.expel(self, CloseCode.FAULTS, "binary", text)
@@ -273,7 +368,7 @@ class Socket(asyncio.Protocol):
 
     def _beat(self) -> None:
         """Ping a peer that was heard since the last time; take another for dead."""
-        if self._heard:
+        if self._heard or self._held:  # while it is not read it is not heard, whoever it is
             self._heard = False
             self._protocol.send_ping(b"")
             self._wait(self._house.times.ping, self._beat)
@@ -301,6 +396,12 @@ class Socket(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay, then)
+
+
+def _offered(request: Request) -> list[str]:
+    """Return the subprotocols that a client offers."""
+    values = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+    return [each.strip() for each in values.split(",")]
 
 
 def _select_subprotocol(

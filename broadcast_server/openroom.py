@@ -72,6 +72,7 @@ class OpenRoom(ABC, Generic[Frame]):
         self._flowing: dict[Peer, Line[Frame]] = {}  # paused or resumed since the last turn
         self._due = False
         self._came = 0  # so many in this turn
+        self._held: list[Callable[[], None]] = []  # what is to be done in the next turn
         self._rested = 0.0  # when the next turn may end, by the loop's clock
 
     # -- what a house fills in --
@@ -124,6 +125,11 @@ class OpenRoom(ABC, Generic[Frame]):
         if peer in self._lines:
             self._flowing[peer] = self._lines[peer]
             self._schedule()
+
+    def next_turn(self, then: Callable[[], None]) -> None:
+        """Do *then* when this turn is over: who has had its share of it waits for that."""
+        self._held.append(then)
+        self._schedule()
 
     def tell(self, to: Peer | None, event: Event) -> None:
         """Send *event*, which is the house's own, to one member or to everyone."""
@@ -202,6 +208,9 @@ class OpenRoom(ABC, Generic[Frame]):
         self._settle_flow()
         for peer in slow:
             self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
+        held, self._held = self._held, []
+        for then in held:
+            loop.call_soon(then)
         end = loop.time()
         self._rested = end + (end - begin) * REST
         self._metrics.turn(end - begin)

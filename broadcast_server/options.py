@@ -164,6 +164,70 @@ def _add_start(start: _Parser) -> None:
     port = _between(0, 65535)
     start.option("--port", 8765, "port to listen on, 0 for a free one", metavar="N", type=port)
     start.option(
+        "--unix",
+        None,
+        "socket file to listen on, instead of a port",
+        metavar="PATH",
+        type=Path,
+    )
+    start.option(
+        "--token-file",
+        None,
+        f"file with a token that everyone has to know; {TOKEN} may hold one itself",
+        metavar="FILE",
+    )
+    start.option(
+        "--tls-cert",
+        None,
+        "certificate (chain) for wss://, as PEM; SIGHUP has it read again",
+        metavar="FILE",
+        type=Path,
+    )
+    start.option("--tls-key", None, "its key, if not in the same file", metavar="FILE", type=Path)
+    start.option(
+        "--trusted-proxy",
+        "",
+        "proxies whose X-Forwarded-For is believed: addresses or networks, or unix for all who"
+        " come by --unix, with commas between",
+        metavar="ADDRESS",
+        type=_trusted,
+    )
+    start.option(
+        "--max-clients",
+        10_000,
+        "clients at the same time",
+        metavar="N",
+        type=_between(1, 10**6),
+    )
+    start.option(
+        "--max-clients-per-address",
+        500,
+        "the same, from one address (an IPv6 network of 64 bits is one, this machine is free)",
+        metavar="N",
+        type=_between(1, 10**6),
+    )
+    start.option(
+        "--max-rooms",
+        1000,
+        "rooms with anyone in them",
+        metavar="N",
+        type=_between(1, 10**6),
+    )
+    start.option(
+        "--max-joins",
+        50,
+        "new clients a second from one address, ten times as many at once",
+        metavar="N",
+        type=_between(1, 10**6),
+    )
+    start.option(
+        "--rate",
+        0,
+        "messages a second of one client, what is over waits; 0 is no limit",
+        metavar="N",
+        type=_between(0, 10**6),
+    )
+    start.option(
         "--max-message-bytes",
         MAX_MESSAGE_BYTES,
         "longest message",
@@ -229,6 +293,14 @@ def _add_connect(connect: _Parser) -> None:
     )
     connect.option("--host", "127.0.0.1", "the server's host", metavar="HOST")
     connect.option("--port", 8765, "the server's port", metavar="N", type=_between(1, 65535))
+    connect.option("--unix", None, "the server's socket file, instead", metavar="PATH")
+    connect.option(
+        "--tls-ca",
+        None,
+        "file with the authorities whose certificates are trusted for wss://, instead of"
+        " the system's",
+        metavar="FILE",
+    )
     connect.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=_name)
     connect.option("--room", None, "the room (default: lobby)", metavar="ROOM", type=_room)
     connect.option(
@@ -291,6 +363,15 @@ def _room(value: str) -> str:
 
 def _origins(value: str) -> frozenset[str]:
     return frozenset(each.strip().lower() for each in value.split(",") if each.strip())
+
+
+def _trusted(value: str) -> object:
+    from .proxies import parse_trusted
+
+    try:
+        return parse_trusted(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class _Version(argparse.Action):

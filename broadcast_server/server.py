@@ -6,10 +6,12 @@ import asyncio
 import importlib
 import logging
 import secrets
+import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,28 +19,25 @@ from typing import TYPE_CHECKING, cast
 from .arrival import Arrival
 from .connection import Connection, Socket, Times, frame_of
 from .entry import Entry
+from .gate import Gate, Limits, Refusal
 from .history import BYTES, MESSAGES, Log, LogFileError
+from .listener import Listener, NoPlace, Place, allow_files
 from .metrics import Metrics, Now, exposition
 from .openroom import CHUNK, PORTION, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
+from .proxies import Trusted
 from .room import Peer, Publish, Room
 from .signals import on_signals
 from .web import page
 
 if TYPE_CHECKING:
     from .logfile import LogFile  # which loads SQLite: only who asks for it waits for that
+    from .tls import Certificate
 
 log = logging.getLogger("broadcast_server")
 
-FILES = 2**17
-"""So many files may be open, if the system lets us."""
-
 NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
 RECORDING = Error("recording", "what is said is recorded again")
-
-BACKLOG = 4096
-"""So many may wait to be accepted: after a restart all come back at once, and who finds no
-room there is not refused but tries again after one second, after three, after seven."""
 
 EMPTY_ROOMS = 256
 EMPTY_BYTES = 2**26
@@ -52,12 +51,18 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8765
+    unix: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     max_message_bytes: int = MAX_MESSAGE_BYTES
     log_messages: int = MESSAGES
     log_bytes: int = BYTES
     log: Path | None = None
     log_sync: bool = False
     origins: frozenset[str] = frozenset()
+    token: str | None = field(default=None, repr=False)
+    trusted: Trusted = field(default_factory=Trusted)
+    limits: Limits = field(default_factory=Limits)
     times: Times = field(default_factory=Times)
     head: float = 25.0
     grace: float = 5.0
@@ -127,7 +132,11 @@ class Server:
     """All rooms behind one address: the house of every connection."""
 
     def __init__(
-        self, settings: Settings, program: bytes | None = None, file: LogFile | None = None
+        self,
+        settings: Settings,
+        program: bytes | None = None,
+        file: LogFile | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self.settings = settings
         self.program = program
@@ -137,31 +146,31 @@ class Server:
         self._secret = secrets.token_bytes(16) if file is None else file.secret
         self.times = settings.times
         self.origins = settings.origins
+        self.trusted = settings.trusted
+        self.rate = settings.limits.rate
+        self._gate = Gate(settings.token, settings.limits)
+        self._waiting: set[Socket] = set()  # for the gate
         self._rooms: dict[str, MemoryRoom] = {}
         self._idle: dict[str, MemoryRoom] = {}  # those that nobody is in, longest empty first
         self._seats: dict[Socket, tuple[MemoryRoom, Peer]] = {}
         self._open: set[Connection] = set()
-        self._listener: asyncio.Server | None = None
+        place = Place(settings.host, settings.port, settings.unix)
+        self.listener = Listener(place, certificate, settings.times.handshake)
         self._beat: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
 
     # -- listening and leaving --
 
     async def listen(self) -> None:
-        """Open the port; `url` says where. Raises OSError."""
+        """Begin to listen; `url` says where. Raises OSError, `NoPlace`."""
+        await self.listener.open(lambda: Arrival(self))
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Arrival(self), self.settings.host, self.settings.port, backlog=BACKLOG
-        )
         self._beat = loop.call_later(self.settings.head, self._heads)
 
     @property
     def url(self) -> str:
         """The socket's address, with the port that it really has."""
-        if self._listener is None:
-            raise RuntimeError("it does not listen yet")
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
+        return self.listener.urls[0]
 
     def figures(self) -> str:
         """Write what was counted, for Prometheus."""
@@ -171,8 +180,7 @@ class Server:
     async def stop(self) -> None:
         """Tell everyone, flush what they are owed, and close within the grace."""
         self.accepting = False
-        if self._listener is not None:
-            self._listener.close()
+        self.listener.close()
         if self._beat is not None:
             self._beat.cancel()
         for room in tuple(self._rooms.values()):
@@ -211,6 +219,30 @@ class Server:
         if not self._open:
             self._emptied.set()
 
+    def knock(self, socket: Socket, entry: Entry, token: str | None) -> None:
+        """Let *socket* in or refuse it, now or when it has waited as the gate wants."""
+        answer = self._gate.knock(socket.client, token, asyncio.get_running_loop().time())
+        if answer.wait:
+            self._waiting.add(socket)
+            socket.hold(answer.wait, lambda: self._answer(socket, entry, answer.refusal))
+        else:
+            self._answer(socket, entry, answer.refusal)
+
+    def _answer(self, socket: Socket, entry: Entry, refusal: Refusal | None) -> None:
+        self._waits_no_more(socket)
+        if refusal is None:
+            new = entry.room not in self._rooms
+            refusal = self._gate.enter(socket.client, len(self._rooms), new=new)
+        if refusal is None:
+            self.enter(socket, entry)
+        else:
+            socket.refuse(refusal)
+
+    def _waits_no_more(self, socket: Socket) -> None:
+        if socket in self._waiting:
+            self._waiting.discard(socket)
+            self._gate.waited(socket.client)
+
     def enter(self, socket: Socket, entry: Entry) -> None:
         """Let *socket* into the room that it asked for, which is made for it if need be."""
         room = self._rooms.get(entry.room) or self._idle.pop(entry.room, None)
@@ -239,6 +271,13 @@ class Server:
             self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
             room.receive(peer, frame)
 
+    def next_turn(self, socket: Socket, then: Callable[[], None]) -> None:
+        """Do *then* when the turn of *socket*'s room is over."""
+        if socket in self._seats:
+            self._seats[socket][0].next_turn(then)
+        else:
+            asyncio.get_running_loop().call_soon(then)
+
     def flow(self, socket: Socket) -> None:
         """Note that *socket* was paused or resumed."""
         if socket in self._seats:
@@ -253,15 +292,19 @@ class Server:
 
     def leave(self, socket: Socket) -> None:
         """Take *socket*, whose connection is gone, out of its room, if it is in one."""
+        self._waits_no_more(socket)
         if socket in self._seats:
             room, peer = self._seats.pop(socket)
+            self._gate.leave(socket.client)
             room.leave(peer)
             self._report(peer, "left", room)
             self._tidy(room)
 
     def _closed(self, line: Line[bytes], code: CloseCode) -> None:
         """Note that a room closed a socket."""
-        room, peer = self._seats.pop(cast(Socket, line))
+        socket = cast(Socket, line)
+        room, peer = self._seats.pop(socket)
+        self._gate.leave(socket.client)
         self._report(peer, "left", room, f"closed with {code.value} {code.name.lower()}")
         self._tidy(room)
 
@@ -326,28 +369,26 @@ def program_file() -> bytes | None:
     return None if archive is None else Path(archive).read_bytes()
 
 
-def allow_files() -> None:
-    """Let this process open as many files as it may: each client is one.
-
-    The usual limit is 1024, so that programs that use select() do not come to grief;
-    asyncio does not where there are such limits.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows, which has none
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # macOS has a lower one that it does not tell
-            log.warning("at most %d files may be open, each client is one", soft)
-
-
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. Raises OSError for the port, `LogFileError` for the file."""
-    allow_files()
+    """Serve until SIGINT or SIGTERM.
+
+    Raises OSError or `NoPlace` for where it is to listen, `LogFileError` for the file.
+    """
+    most = _most_clients(allow_files())
+    fitting = min(settings.limits.clients, most)
+    warning = f"at most {most} clients fit, as few files may be open (raise ulimit -n)"
+    if fitting < settings.limits.clients:
+        settings = replace(settings, limits=replace(settings.limits, clients=fitting))
+    else:
+        warning = ""
+    certificate = None
+    if settings.tls_cert is not None:
+        from .tls import BadCertificate, Certificate
+
+        try:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
+        except BadCertificate as error:
+            raise NoPlace(str(error)) from None
     file = None
     if settings.log is not None:
         try:
@@ -356,13 +397,27 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             raise LogFileError("this Python has no SQLite, which --log needs") from None
         file = LogFile(settings.log, sync=settings.log_sync)
     try:
-        await _serve(Server(settings, program_file(), file), announce)
+        server = Server(settings, program_file(), file, certificate)
+        await _serve(server, announce, certificate, warning)
     finally:
         if file is not None:
             file.close()
 
 
-async def _serve(server: Server, announce: Callable[[str], None]) -> None:
+def _most_clients(files: int | None) -> int:
+    """Return how many clients there can be with so many open *files*.
+
+    Some are left for those who do not come in, so that they can be told why.
+    """
+    return sys.maxsize if files is None else max(1, files - max(16, min(64, files // 4)))
+
+
+async def _serve(
+    server: Server,
+    announce: Callable[[str], None],
+    certificate: Certificate | None,
+    warning: str,
+) -> None:
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -371,8 +426,12 @@ async def _serve(server: Server, announce: Callable[[str], None]) -> None:
         stopping.set()
 
     await server.listen()
-    with on_signals(stop):
-        announce(server.url)
+    reload = None if certificate is None else partial(_renew, certificate)
+    with on_signals(stop, reload):
+        for url in server.listener.urls:
+            announce(url)
+        for text in filter(None, (warning, _risks(server))):
+            log.warning("%s", text)
         # Not before, for they take as long as a fifth of the start; and not when they are
         # first needed, for the single file may have been replaced by then.
         importlib.import_module("broadcast_server.exchange")
@@ -380,3 +439,28 @@ async def _serve(server: Server, announce: Callable[[str], None]) -> None:
         await stopping.wait()
         log.info("stopping")
         await server.stop()
+
+
+def _renew(certificate: Certificate) -> None:
+    from .tls import BadCertificate
+
+    try:
+        certificate.reload()
+    except BadCertificate as error:
+        log.warning("%s (the old one stays)", error)
+    else:
+        log.info("certificate renewed")
+
+
+def _risks(server: Server) -> str:
+    """Say what everyone can do who reaches a server that is not for this machine alone."""
+    settings, listener = server.settings, server.listener
+    if not listener.exposed:
+        return ""
+    risks = []
+    if settings.token is None:
+        risks.append("come in (see --token-file)")
+    # Behind a proxy it is the proxy that has the certificate.
+    if not listener.encrypted and not settings.trusted:
+        risks.append("read along (see --tls-cert)")
+    return f"whoever reaches this port can {' and '.join(risks)}" if risks else ""

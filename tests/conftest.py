@@ -27,7 +27,8 @@ from programs import Running, listening, running
 from services import postgresql, redis_server
 from wire import Wire
 
-from broadcast_server.server import Settings
+from broadcast_server.cli import settings_of
+from broadcast_server.options import parse
 
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,6 +134,14 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture(scope="session")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with the token "s3cret"."""
+    path = tmp_path_factory.mktemp("token") / "token"
+    path.write_text("s3cret\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def zipapp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The single file, built once for all tests; they are not to change it."""
     path = tmp_path_factory.mktemp("zipapp") / "broadcast-server.pyz"
@@ -164,11 +173,7 @@ class Player:
         self.play(whole, options)
 
     async def _play(self, part: Play, options: tuple[str, ...]) -> None:
-        given = {
-            flag.strip("-").replace("-", "_"): int(value)
-            for flag, value in zip(options[::2], options[1::2], strict=True)
-        }
-        settings = Settings(port=0, **given)  # type: ignore[arg-type]  # all of them are numbers
+        settings = replace(settings_of(parse(["start", *options])), port=0)
         if self.kind == "bare":
             await part(BareHouse(settings))
         elif self.kind == "cluster":

@@ -60,7 +60,7 @@ class Running:
         """Where it listens, if it is a server."""
         until(lambda: "\n" in self.errors, "a server that listens")
         first = self.errors.splitlines()[0]
-        assert re.fullmatch(r"listening on ws://(\S+):\d+/", first), self.errors
+        assert re.fullmatch(r"listening on (wss?://(\S+):\d+/|unix:\S+)", first), self.errors
         return first.split()[-1]
 
     @property
@@ -110,7 +110,10 @@ def listening(site: Running) -> str:
 
 @contextmanager
 def running(
-    *command: str, stdin: int | IO[bytes] | None = subprocess.PIPE, **environment: str
+    *command: str,
+    stdin: int | IO[bytes] | None = subprocess.PIPE,
+    pass_fds: Sequence[int] = (),
+    **environment: str,
 ) -> Iterator[Running]:
     """Run a program, and kill it if need be."""
     with tempfile.TemporaryDirectory() as folder:
@@ -121,6 +124,7 @@ def running(
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
+                pass_fds=pass_fds,
                 env={**os.environ, **environment},
             )
         program = Running(process, out, err)

@@ -7,6 +7,7 @@ What was a fault in well-known servers when they moved to a Sans-I/O protocol
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 from urllib.request import urlopen
 
@@ -319,3 +320,176 @@ def test_it_is_seen_from_outside(anywhere: Player) -> None:
         await house.close()
 
     anywhere.visit(part)
+
+
+# -- who may come in ------------------------------------------------------------
+
+
+BEARER = "Authorization: Bearer s3cret"
+JSON = "Sec-WebSocket-Protocol: broadcast.v1.json"
+
+
+def test_a_token_by_header_or_subprotocol(dialled: Player, token_file: str) -> None:
+    """Who has the token comes in, a program by a header, a page by a subprotocol beside ours."""
+
+    async def part(house: ServedHouse) -> None:
+        wire = await Wire.open(house.url, "/?name=bob", BEARER)
+        wire.frame(TEXT, b"hi")
+        assert await wire.got() == (TEXT, b"bob: hi")
+        wire.frame(CLOSE, b"")
+        await wire.ended()
+        page = await Wire.dial(house.url)
+        page.send(
+            b"GET /?name=eve HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+            b"Sec-WebSocket-Protocol: bearer.czNjcmV0, broadcast.v1.json\r\n\r\n"
+        )
+        head = (await page.head()).lower()
+        assert "\r\nsec-websocket-protocol: broadcast.v1.json\r\n" in head
+        assert "bearer" not in head
+        assert b'"type":"welcome"' in (await page.got())[1]
+
+    dialled.visit(part, ("--token-file", token_file))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((), "this server wants a token: ask who runs it for one"),
+        (
+            ("Authorization: Bearer guess",),
+            "token is wrong: ask who runs the server for the right one",
+        ),
+    ],
+)
+def test_without_the_token(
+    dialled: Player, token_file: str, given: tuple[str, ...], words: str
+) -> None:
+    """Who has no token, or another, is told so and closed with 4501, and nobody hears of it."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await Wire.open(house.url, "/?name=alice", BEARER)
+        eve = await Wire.open(house.url, "/?name=eve", *given)
+        assert await eve.got() == (TEXT, f"* {words}".encode())
+        opcode, payload = await eve.got()
+        assert (opcode, payload[:2]) == (CLOSE, (4501).to_bytes(2, "big"))
+        eve = await Wire.open(house.url, "/?name=eve", JSON, *given)
+        opcode, payload = await eve.got()
+        error = {"type": "error", "code": "token", "text": words}
+        assert (opcode, json.loads(payload)) == (TEXT, error)
+        alice.frame(TEXT, b"/who")
+        assert await alice.got() == (TEXT, b"* 1 here: alice")
+        for path in (b"/", b"/broadcast-server.pyz"):
+            wire = await Wire.dial(house.url)
+            wire.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await wire.head()).split()[1] in ("200", "404")
+
+    dialled.visit(part, ("--token-file", token_file))
+
+
+def test_a_guesser_waits(dialled: Player, token_file: str) -> None:
+    """After wrong tokens an address waits, also with the right one; what it says meanwhile too."""
+    proxied = "--token-file", token_file, "--trusted-proxy", "127.0.0.1"
+
+    async def part(house: ServedHouse) -> None:
+        loop = asyncio.get_running_loop()
+        mallory = "X-Forwarded-For: 192.0.2.1"
+        for _ in range(3):
+            wire = await Wire.open(house.url, "/", mallory, "Authorization: Bearer guess")
+            await wire.got()
+        began = loop.time()
+        wire = await Wire.open(house.url, "/?name=bob", mallory, BEARER)
+        wire.frame(TEXT, b"hi")
+        assert await wire.got() == (TEXT, b"bob: hi")
+        assert 0.45 < loop.time() - began < 5
+        began = loop.time()
+        wire = await Wire.open(house.url, "/?name=eve", "X-Forwarded-For: 192.0.2.254", BEARER)
+        wire.frame(TEXT, b"hi")
+        assert await wire.got() == (TEXT, b"eve: hi")
+        assert loop.time() - began < 0.4
+
+    dialled.visit(part, proxied)
+
+
+# -- limits ---------------------------------------------------------------------
+
+
+async def turned_away(house: ServedHouse, target: str, *more: str) -> str:
+    """Find that someone is closed with 4013, and return the error's text."""
+    wire = await Wire.open(house.url, target, JSON, *more)
+    error = json.loads((await wire.got())[1])
+    opcode, payload = await wire.got()
+    assert (error["code"], opcode, payload[:2]) == ("full", CLOSE, (4013).to_bytes(2, "big"))
+    return str(error["text"])
+
+
+def test_full(dialled: Player) -> None:
+    """Who comes to a full server is told so and closed with 4013, until somebody leaves."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        rooms = await turned_away(house, "/?room=other")
+        assert rooms == "server is full with 1 rooms, go to one that there is"
+        bob = await house.open("/?name=bob", as_json=False)
+        assert await alice.line() == "bob joined the chat"
+        clients = await turned_away(house, "/?name=eve")
+        assert clients == "server is full with 2 clients, come back later"
+        await bob.close()
+        assert await alice.line() == "bob left the chat"
+        eve = await house.open("/?name=eve", as_json=False)
+        assert await alice.line() == "eve joined the chat"
+        await eve.heard_nothing(2)
+
+    dialled.visit(part, ("--max-clients", "2", "--max-rooms", "1"))
+
+
+def test_full_of_one_address(dialled: Player) -> None:
+    """Behind a proxy that is trusted each client counts by its own address."""
+    proxied = "--trusted-proxy", "127.0.0.1", "--max-clients-per-address", "1"
+
+    async def part(house: ServedHouse) -> None:
+        await Wire.open(house.url, "/?name=alice", "X-Forwarded-For: 192.0.2.1")
+        await Wire.open(house.url, "/?name=bob", "X-Forwarded-For: 192.0.2.1, 192.0.2.2")
+        for name in ("192.0.2.1", "192.0.2.2", "192.0.2.1, 192.0.2.2"):
+            text = await turned_away(house, "/?name=eve", f"X-Forwarded-For: {name}")
+            assert text == "1 clients are here from your address already, come back later"
+
+    dialled.visit(part, proxied)
+
+
+def test_a_flood_delays_its_sender_alone(dialled: Player) -> None:
+    """What others say comes in the middle of a flood, of which nothing is lost."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        loud = await house.open("/?name=loud", as_json=False)
+        assert await alice.line() == "loud joined the chat"
+        count = 2**17
+        await loud.send("\n".join(f"{number:07}" for number in range(count)))
+        assert await alice.line() == "loud: 0000000"
+        await alice.send("hi")
+        lines = [await alice.line() for _ in range(count)]
+        at = lines.index("alice: hi")
+        assert at < count - 10_000
+        del lines[at]
+        assert lines == [f"loud: {number:07}" for number in range(1, count)]
+
+    dialled.visit(part)
+
+
+def test_a_rate(dialled: Player) -> None:
+    """What a client says over its rate waits, and is lost no more than its close is."""
+
+    async def part(house: ServedHouse) -> None:
+        alice = await house.open("/?name=alice", as_json=False)
+        wire = await Wire.open(house.url, "/?name=bob")
+        assert await alice.line() == "bob joined the chat"
+        began = asyncio.get_running_loop().time()
+        for number in range(140):
+            wire.frame(TEXT, b"%d" % number)
+        wire.frame(CLOSE, b"")
+        lines = [await alice.line() for _ in range(141)]
+        assert lines == [*(f"bob: {number}" for number in range(140)), "bob left the chat"]
+        assert 0.35 < asyncio.get_running_loop().time() - began < 5
+
+    dialled.visit(part, ("--rate", "100"))

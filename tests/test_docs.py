@@ -11,15 +11,19 @@ import pytest
 import broadcast_server
 from benchmarks.command import parser as benchmark
 from broadcast_server import (
+    brake,
     connection,
     conversation,
     fanout,
     history,
+    listener,
     openroom,
     pipe,
     protocol,
+    quota,
     room,
     server,
+    share,
     web,
 )
 from broadcast_server.options import parser
@@ -94,6 +98,29 @@ def test_bounds_are_those_of_the_code(words: str) -> None:
     """A bound in the table of the architecture is the one that holds."""
     assert words in text("docs/architecture.md")
     assert BOUNDS[words]
+
+
+def test_limits_are_those_of_the_options() -> None:
+    """Every limit of `start` is in the table of limits, with its default and a reason."""
+    rows = re.findall(
+        r"^\| `(--[a-z-]+)` \| ([\d,]+) \| (.+) \| .+ \|$", text("docs/limits.md"), re.MULTILINE
+    )
+    shown = {option: int(default.replace(",", "")) for option, default, _ in rows}
+    (start,) = [each for each in commands() if each.prog.endswith(" start")]
+    defaults = {action.option_strings[0]: action.default for action in start._actions}
+    assert shown == {option: int(defaults[option]) for option in shown}
+    assert {each for each in defaults if each.startswith("--max") or each == "--rate"} <= {*shown}
+
+
+def test_figures_of_the_limits_are_those_of_the_code() -> None:
+    """A figure in the document of limits is the one that holds."""
+    document = " ".join(text("docs/limits.md").split())
+    assert f"at most {share.MESSAGES} messages or {share.BYTES // 2**10} KiB" in document
+    assert f"At most {brake.WAITING} attempts" in document
+    assert f"{brake.ADDRESSES:,} addresses are remembered" in document
+    assert (brake.MEMORY, brake.LONGEST, brake.FIRST, brake.FREE) == (600, 8, 0.25, 1)
+    assert quota.BURST == 10 and "ten times as many at once" in document
+    assert listener.AGAIN == 60 and "once a minute" in document
 
 
 def test_figures_of_the_protocol_are_those_of_the_code() -> None:

@@ -42,21 +42,25 @@ TABLE = {
     "conversation": "protocol",
     "gate": "brake protocol proxies quota",
     "streams": "safe",
+    "tls": "streams",
+    "listener": "proxies tls",
     "flow": "thread",
     "exchange": "web",
-    "connection": "entry frames protocol web",
+    "connection": "entry frames gate protocol proxies quota share web",
     "arrival": "connection exchange web",
     "openroom": "fanout metrics protocol room",
     "server": (
-        "arrival connection entry exchange history logfile metrics openroom protocol room signals"
-        " web"
+        "arrival connection entry exchange gate history listener logfile metrics openroom protocol"
+        " proxies room signals tls web"
     ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
     "pipe": "client conversation flow protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
-    "options": "entry logline names protocol",
-    "cli": "client conversation history logline options pipe server streams terminal",
+    "options": "entry logline names protocol proxies",
+    "cli": (
+        "client conversation gate history listener logline options pipe server streams terminal tls"
+    ),
     "__main__": "cli",
 }
 
