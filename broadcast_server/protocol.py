@@ -20,6 +20,7 @@ from typing import Any
 
 SUBPROTOCOL = "broadcast.v1.json"  # by which a client asks for JSON lines
 MAX_MESSAGE_BYTES = 4096  # default limit of one message, in UTF-8
+BYTES_A_LINE = 16  # of that limit there are for each line of a message: see _say
 MAX_FRAME_BYTES = 2**20  # the WebSocket library ends a connection with 1009 for more
 MAX_ID = 64  # characters
 ROSTER = 100  # names in a welcome
@@ -307,6 +308,11 @@ def _say(text: str, id: str | None, limit: int) -> Say | Error:
         return Error("too_long", f"message is {size} bytes, limit is {limit}", id)
     if not size:
         return Error("empty", "message is empty", id)
+    # A text client gets the name in front of each line: of line breaks alone a message would
+    # reach it a hundred times as long as it was sent. Counted as they are written there.
+    most = max(1, limit // BYTES_A_LINE)
+    if len(text) > most and (lines := len(text.splitlines())) > most:
+        return Error("too_many_lines", f"message is {lines} lines, limit is {most}", id)
     return Say(text, id)
 
 

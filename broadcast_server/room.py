@@ -42,7 +42,7 @@ from .protocol import (
 FAULTS = 10
 """So many frames' faults in a row end a connection: its program is broken."""
 
-PARDONED = frozenset({"too_long", "empty"})
+PARDONED = frozenset({"too_long", "too_many_lines", "empty"})
 """Errors that are no fault of the program that sends, but of what it was given."""
 
 

@@ -81,6 +81,7 @@ BOUNDS = {
     "the head of a request | 8 KiB": web.HEAD_BYTES == 8 * 2**10,
     "a frame | 1 MiB": protocol.MAX_FRAME_BYTES == 2**20,
     "a message | 4,096 bytes": protocol.MAX_MESSAGE_BYTES == 4096,
+    "a line for each 16": protocol.BYTES_A_LINE == 16,
     "4,096, 1 MiB of text": (fanout.EVENTS, fanout.TEXT) == (4096, 2**20),
     "who comes in a turn | 256": openroom.NEWCOMERS == 256,
     "wait for a member | 4,096": fanout.WAITING == 4096,

@@ -324,3 +324,15 @@ def test_a_client_comes_back_after_what_may_pass(code: int) -> None:
 def test_daphne_can_send_every_code() -> None:
     """Each code of ours lies where an application may choose one."""
     assert all(3000 <= code <= 4999 for code in CloseCode)
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\v", "\x1c", "\x85", "\u2028"])
+def test_a_message_has_few_lines_for_its_length(line_break: str) -> None:
+    """Whatever a terminal takes for a line break counts: one line for each 16 bytes allowed."""
+    for count, allowed in ((256, True), (257, False)):
+        text = line_break.join(["x"] * count)
+        (found,) = parse_json(json_line(Say(text)), 4096)
+        if allowed:
+            assert found == Say(text)
+        else:
+            assert found == Error("too_many_lines", "message is 257 lines, limit is 256")
