@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 TLS = b"\x16\x03"
 """How a client begins that takes us for a wss:// server."""
 
+MOMENT = 0.5
+"""Seconds that a request may still take when the server stops: it is on its way, or was none."""
+
 _UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -51,7 +54,6 @@ class Arrival(asyncio.Protocol):
         if end < 0 and len(self._head) <= HEAD_BYTES:
             return
         self._timer.cancel()
-        self._house.lost(self)
         # Late, since h11 costs too much of the start: see server.serve, which fetches it.
         from .exchange import Exchange
 
@@ -64,6 +66,7 @@ class Arrival(asyncio.Protocol):
         else:
             protocol = Exchange(self._house)
         self._house.opened(protocol)
+        self._house.lost(self)  # after that: a server that stops waits until it has none
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         # The head first: websockets would read on before the handshake is accepted.
@@ -73,10 +76,13 @@ class Arrival(asyncio.Protocol):
             protocol.data_received(self._head[head:])
 
     def shut(self) -> None:
-        """End it: the server stops."""
-        self._transport.abort()
+        """Let it still ask, to be told that the server stops; or end it after a moment."""
+        self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(MOMENT, self._transport.abort)
 
-    abort = shut
+    def abort(self) -> None:
+        """Cut it."""
+        self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection that never asked for anything."""

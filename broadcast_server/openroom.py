@@ -131,6 +131,13 @@ class OpenRoom(ABC, Generic[Frame]):
         self._held.append(then)
         self._schedule()
 
+    async def caught_up(self) -> None:
+        """Wait until nobody is behind."""
+        while self._fanout.behind:
+            turn = asyncio.Event()
+            self._held.append(turn.set)  # of the next turn that there is a reason for
+            await turn.wait()
+
     def tell(self, to: Peer | None, event: Event) -> None:
         """Send *event*, which is the house's own, to one member or to everyone."""
         self._do([Send(to, event)])

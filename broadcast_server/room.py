@@ -42,6 +42,8 @@ from .protocol import (
 FAULTS = 10
 """So many frames' faults in a row end a connection: its program is broken."""
 
+STOPPING = Error("stopping", "the server is stopping")
+
 PARDONED = frozenset({"too_long", "too_many_lines", "empty"})
 """Errors that are no fault of the program that sends, but of what it was given."""
 
@@ -228,12 +230,11 @@ class Room:
 
     def stop(self) -> list[Action]:
         """Close everyone because the server stops. Nobody is told who left."""
-        error = Error("stopping", "the server is stopping")
-        closes = [Close(peer, CloseCode.STOPPING, error.text) for peer in self.members()]
+        closes = [Close(peer, CloseCode.STOPPING, STOPPING.text) for peer in self.members()]
         self._members.clear()
         self._sessions.clear()
         self._numbers.clear()
-        return [Send(None, error), *closes]
+        return [Send(None, STOPPING), *closes]
 
     def _welcome(self, peer: Peer) -> Enter:
         peer.after, recovered, missed = self._resume(peer.entry)

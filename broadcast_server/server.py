@@ -26,7 +26,7 @@ from .metrics import Metrics, Now, exposition
 from .openroom import CHUNK, PORTION, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
 from .proxies import Trusted
-from .room import Peer, Publish, Room
+from .room import STOPPING, Peer, Publish, Room
 from .signals import on_signals
 from .web import page
 
@@ -158,6 +158,7 @@ class Server:
         self.listener = Listener(place, certificate, settings.times.handshake)
         self._beat: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
+        self._stopping = False
 
     # -- listening and leaving --
 
@@ -178,19 +179,33 @@ class Server:
         return exposition(self._metrics, Now(len(self._seats), len(self._rooms), behind))
 
     async def stop(self) -> None:
-        """Tell everyone, flush what they are owed, and close within the grace."""
+        """Finish the turn, bring up to date who is behind, tell everyone, and close.
+
+        All of it within the grace, of which those who are behind have half. What is said
+        from now on is not taken: without an echo it is said again to whoever comes next.
+        """
+        self._stopping = True
         self.accepting = False
         self.listener.close()
         if self._beat is not None:
             self._beat.cancel()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.settings.grace
+        rooms = tuple(self._rooms.values())
+        for room in rooms:
+            room.flush()
+        behind = [asyncio.ensure_future(room.caught_up()) for room in rooms]
+        if behind:
+            _, late = await asyncio.wait(behind, timeout=self.settings.grace / 2)
+            for each in late:
+                each.cancel()
         for room in tuple(self._rooms.values()):
             room.stop()
         for connection in tuple(self._open):
             connection.shut()
         if self._open:
             self._emptied.clear()
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(self.settings.grace, self._emptied.set)
+            timer = loop.call_at(end, self._emptied.set)
             await self._emptied.wait()
             timer.cancel()
         self.abort()
@@ -230,6 +245,8 @@ class Server:
 
     def _answer(self, socket: Socket, entry: Entry, refusal: Refusal | None) -> None:
         self._waits_no_more(socket)
+        if self._stopping:
+            refusal = Refusal(CloseCode.STOPPING, STOPPING)
         if refusal is None:
             new = entry.room not in self._rooms
             refusal = self._gate.enter(socket.client, len(self._rooms), new=new)
@@ -266,7 +283,7 @@ class Server:
 
     def receive(self, socket: Socket, frame: str) -> None:
         """Take what *socket* sent."""
-        if socket in self._seats:
+        if socket in self._seats and not self._stopping:
             room, peer = self._seats[socket]
             self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
             room.receive(peer, frame)
