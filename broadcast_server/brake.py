@@ -12,8 +12,6 @@ Pure: it is told the time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 FREE = 1
 """So many failures cost nothing: people mistype."""
 
@@ -33,11 +31,13 @@ WAITING = 16
 """So many attempts of one address wait at the same time: at most two guesses a second."""
 
 
-@dataclass(slots=True)
 class _Failures:
-    count: int = 0
-    last: float = 0.0
-    waiting: int = 0
+    __slots__ = ("count", "last", "waiting")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = 0.0
+        self.waiting = 0
 
 
 class Brake:

@@ -59,8 +59,8 @@ def _start(options: argparse.Namespace) -> int:
     import asyncio
     import logging
 
+    from .door import NoPlace
     from .history import LogFileError
-    from .listener import NoPlace
     from .logline import formatter
     from .server import serve
 

@@ -327,7 +327,7 @@ class Socket(asyncio.Protocol):
         self._address = self._whence(request.headers.get_all("X-Forwarded-For"))
         if self._house.rate:
             now = asyncio.get_running_loop().time()
-            self._bucket = Bucket.full(self._house.rate, self._house.rate, now)
+            self._bucket = Bucket(self._house.rate, self._house.rate, now)
         entry = parse_entry(query, Format.JSON if protocol.subprotocol else Format.TEXT)
         if isinstance(entry, Entry):
             self._house.knock(self, entry, given_token(headers, _offered(request)))

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from hmac import compare_digest
+from typing import TYPE_CHECKING, NamedTuple
 
-from .brake import Brake
 from .protocol import CloseCode, Error
 from .proxies import one
 from .quota import Joins, Tally
+
+if TYPE_CHECKING:
+    from .brake import Brake
 
 BEARER = "bearer."
 """How the subprotocol begins in which a page offers its token: it can send no header."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+# Tuples, as each dataclass costs the start of the single file 2 ms.
+
+
+class Limits(NamedTuple):
     """How many may be here, and how fast they may come and talk."""
 
     clients: int = 10_000
@@ -31,16 +35,14 @@ class Limits:
     rate: int = 0  # messages a second and client; 0 is no limit
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why someone is not let in: the code of the close, and the error before it."""
 
     code: CloseCode
     error: Error
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a newcomer is told, after *wait* seconds: a refusal, or nothing against it."""
 
     wait: float = 0.0
@@ -60,9 +62,12 @@ class Gate:
     """What stands before all rooms of a server. *token* is None if none is wanted."""
 
     def __init__(self, token: str | None, limits: Limits) -> None:
-        self._token = None if token is None else token.encode()
+        self._guard: tuple[bytes, Brake] | None = None
+        if token is not None:
+            from .brake import Brake  # for those only who have something to guess
+
+            self._guard = token.encode(), Brake()
         self._limits = limits
-        self._brake = Brake()
         self._joins = Joins(limits.joins)
         self._here = Tally()
 
@@ -77,26 +82,27 @@ class Gate:
             return Answer(
                 0.0, _full(f"more than {most} a second come from your address, come back later")
             )
-        if self._token is None:
+        if self._guard is None:
             return WELCOME
         if token is None:  # no guess
             return Answer(0.0, NO_TOKEN)
-        where = place or ""
-        wait = self._brake.wait(where, now)
+        where, (wanted, brake) = place or "", self._guard
+        wait = brake.wait(where, now)
         if wait is None:
             return Answer(
                 0.0, _full("too many wrong tokens came from your address, come back later")
             )
-        right = compare_digest(self._token, token.encode(errors="replace"))
+        right = compare_digest(wanted, token.encode(errors="replace"))
         if not right:
-            self._brake.failed(where, now)
+            brake.failed(where, now)
         if wait:
-            self._brake.begin(where)
+            brake.begin(where)
         return Answer(wait, None if right else WRONG_TOKEN)
 
     def waited(self, address: str | None) -> None:
         """Note that someone from *address* waits no more."""
-        self._brake.end(one(address) or "")
+        if self._guard is not None:
+            self._guard[1].end(one(address) or "")
 
     def enter(self, address: str | None, rooms: int, *, new: bool) -> Refusal | None:
         """Let someone in, unless it is full; *rooms* are open, and it wants a *new* one."""

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import os
 import socket
-import stat
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .door import Door
 from .proxies import parse_address
 
 if TYPE_CHECKING:
     from .tls import Certificate
-
-log = logging.getLogger("broadcast_server")
 
 BACKLOG = 4096
 """So many may wait to be accepted: after a restart all come back at once, and who finds no
@@ -29,81 +23,25 @@ room there is not refused but tries again after one second, after three, after s
 FILES = 2**17
 """So many files may be open, if the system lets us."""
 
-FIRST_FD = 3
-"""Where the sockets begin that systemd passes; the variables are sd_listen_fds(3)'s."""
-
-AGAIN = 60.0
-"""Seconds after which it is worth another line that there are no files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where to listen: *host* and *port*, or the socket file *unix* instead."""
-
-    host: str = "127.0.0.1"
-    port: int = 8765
-    unix: Path | None = None
-
-
-class NoPlace(Exception):
-    """Nothing can listen there; the text says why."""
-
-
-class Door(socket.socket):
-    """A listening socket that sends away at once whom it has no file for.
-
-    asyncio would log a traceback for each place of its queue, try again after a second,
-    and leave who comes meanwhile without an answer. One file is kept for this: it is
-    closed, the connection accepted and closed, and the file opened again.
-    """
-
-    _spare: int | None = None
-    _told = -AGAIN
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection."""
-        if self._spare is None:
-            with suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY)
-        try:
-            return super().accept()
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE) or self._spare is None:
-                raise
-        self._turn_away()
-        raise BlockingIOError
-
-    def _turn_away(self) -> None:
-        now = time.monotonic()
-        if now - self._told >= AGAIN:
-            self._told = now
-            log.warning("too many files are open, who comes now is turned away (raise ulimit -n)")
-        if self._spare is not None:
-            os.close(self._spare)
-            self._spare = None
-        with suppress(OSError):
-            super().accept()[0].close()
-        with suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY)
-
-    def close(self) -> None:
-        """Close it, and the spare file."""
-        super().close()
-        if self._spare is not None:
-            os.close(self._spare)
-            self._spare = None
-
 
 class Listener:
     """All sockets by which connections come to one server.
 
-    A TLS handshake is to be over within *patience* seconds.
+    It listens on *host* and *port*, on the socket file *unix* instead if there is one. A TLS
+    handshake is to be over within *patience* seconds.
     """
 
     def __init__(
-        self, place: Place, certificate: Certificate | None = None, patience: float = 10.0
+        self,
+        host: str,
+        port: int,
+        unix: Path | None,
+        certificate: Certificate | None,
+        patience: float,
     ) -> None:
-        self._place = place
+        self._host = host
+        self._port = port
+        self._unix = unix
         self._patience = patience
         self._certificate = certificate
         self._doors: list[Door] = []
@@ -115,7 +53,12 @@ class Listener:
     async def open(self, factory: Callable[[], asyncio.Protocol]) -> None:
         """Begin to accept. Raises OSError, `NoPlace`."""
         try:
-            self._doors = inherited(os.environ) or await self._bind()
+            if "LISTEN_PID" in os.environ:  # the module is for those only who need it
+                from .opened import inherited
+
+                self._doors = inherited(os.environ)
+            if not self._doors:
+                self._doors = await self._bind()
             context = self._certificate.context if self._certificate else None
             loop = asyncio.get_running_loop()
             for door in self._doors:
@@ -158,15 +101,15 @@ class Listener:
                     path.unlink()
 
     async def _bind(self) -> list[Door]:
-        if self._place.unix is not None:
-            door = socket_file(self._place.unix)
-            self._file = self._place.unix, self._place.unix.stat().st_ino
+        if self._unix is not None:
+            from .opened import socket_file
+
+            door = socket_file(self._unix)
+            self._file = self._unix, self._unix.stat().st_ino
             return [door]
-        loop = asyncio.get_running_loop()
-        host, port = self._place.host or None, self._place.port
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            door = Door(family, kind, protocol)
+        port = self._port
+        for family, address in await _addresses(self._host):
+            door = Door(family, socket.SOCK_STREAM)
             self._doors.append(door)
             if os.name == "posix":  # elsewhere it would share the port with another server
                 door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -184,60 +127,20 @@ class Listener:
         return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
+async def _addresses(host: str) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return the addresses of *host*, each with its family. Raises OSError."""
+    known = parse_address(host)
+    if known is not None and str(known) == host:  # which a look-up in a thread would only delay
+        family = socket.AF_INET if known.version == 4 else socket.AF_INET6
+        return [(family, (host, 0))]
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
 def _is_inet(door: socket.socket) -> bool:
     return door.family in (socket.AF_INET, socket.AF_INET6)
-
-
-def socket_file(path: Path) -> Door:
-    """Open a socket file; that of a dead server is replaced. Raises OSError, `NoPlace`."""
-    family = getattr(socket, "AF_UNIX", None)
-    if family is None:
-        raise NoPlace("this system has no socket files, which --unix needs")
-    door = Door(family, socket.SOCK_STREAM)
-    try:
-        try:
-            door.bind(str(path))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            if not stat.S_ISSOCK(path.stat().st_mode):
-                raise NoPlace(f"Could not listen on {path}: a file is there already") from None
-            if _answers(path, family):
-                raise
-            path.unlink()
-            door.bind(str(path))
-    except BaseException:
-        door.close()
-        raise
-    return door
-
-
-def _answers(path: Path, family: int) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-        except OSError:  # a queue that is full, say: somebody is there
-            return True
-    return True
-
-
-def inherited(environment: Mapping[str, str]) -> list[Door]:
-    """Take the sockets that systemd has opened for this very process, if it has."""
-    if environment.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = environment.get("LISTEN_FDS", "")
-    if not count.isdecimal():
-        return []
-    doors = []
-    for number in range(FIRST_FD, FIRST_FD + int(count)):
-        os.set_inheritable(number, False)
-        door = Door(fileno=number)
-        door.setblocking(False)
-        doors.append(door)
-    return doors
 
 
 def allow_files() -> int | None:

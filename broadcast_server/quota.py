@@ -5,8 +5,6 @@ Pure: numbers in, yes or no out; it is told the time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 PLACES = 4096
 """So many places' joins are remembered; those that have not joined lately go first."""
 
@@ -14,24 +12,21 @@ BURST = 10
 """Seconds' worth that may come at once: a hall comes back together after a restart."""
 
 
-@dataclass(slots=True)
 class Bucket:
     """So many a second, and *most* at once; it begins full."""
 
-    rate: float
-    most: float
-    left: float
-    since: float
+    __slots__ = ("_since", "left", "most", "rate")
 
-    @classmethod
-    def full(cls, rate: float, most: float, now: float) -> Bucket:
-        """Return one that nothing was taken from yet."""
-        return cls(rate, most, most, now)
+    def __init__(self, rate: float, most: float, now: float) -> None:
+        self.rate = rate
+        self.most = most
+        self.left = most
+        self._since = now
 
     def fill(self, now: float) -> float:
         """Return what is left *now*."""
-        self.left = min(self.most, self.left + (now - self.since) * self.rate)
-        self.since = now
+        self.left = min(self.most, self.left + (now - self._since) * self.rate)
+        self._since = now
         return self.left
 
     def take(self, count: float) -> None:
@@ -85,7 +80,7 @@ class Joins:
         """Count one more at *place*, and tell whether it is not too many."""
         if place is None:
             return True
-        bucket = self._by.pop(place, None) or Bucket.full(self._rate, self._rate * BURST, now)
+        bucket = self._by.pop(place, None) or Bucket(self._rate, self._rate * BURST, now)
         self._by[place] = bucket
         if len(self._by) > PLACES:
             del self._by[next(iter(self._by))]

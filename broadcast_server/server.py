@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, cast
 
 from .arrival import Arrival
 from .connection import Connection, Socket, Times, frame_of
+from .door import NoPlace
 from .entry import Entry
 from .gate import Gate, Limits, Refusal
 from .history import BYTES, MESSAGES, Log, LogFileError
-from .listener import Listener, NoPlace, Place, allow_files
+from .listener import Listener, allow_files
 from .metrics import Metrics, Now, exposition
 from .openroom import CHUNK, PORTION, Line, OpenRoom
 from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
@@ -154,8 +155,9 @@ class Server:
         self._idle: dict[str, MemoryRoom] = {}  # those that nobody is in, longest empty first
         self._seats: dict[Socket, tuple[MemoryRoom, Peer]] = {}
         self._open: set[Connection] = set()
-        place = Place(settings.host, settings.port, settings.unix)
-        self.listener = Listener(place, certificate, settings.times.handshake)
+        self.listener = Listener(
+            settings.host, settings.port, settings.unix, certificate, settings.times.handshake
+        )
         self._beat: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._stopping = False
@@ -395,7 +397,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     fitting = min(settings.limits.clients, most)
     warning = f"at most {most} clients fit, as few files may be open (raise ulimit -n)"
     if fitting < settings.limits.clients:
-        settings = replace(settings, limits=replace(settings.limits, clients=fitting))
+        settings = replace(settings, limits=settings.limits._replace(clients=fitting))
     else:
         warning = ""
     certificate = None

@@ -14,9 +14,9 @@ from broadcast_server import (
     brake,
     connection,
     conversation,
+    door,
     fanout,
     history,
-    listener,
     openroom,
     pipe,
     protocol,
@@ -121,7 +121,7 @@ def test_figures_of_the_limits_are_those_of_the_code() -> None:
     assert f"{brake.ADDRESSES:,} addresses are remembered" in document
     assert (brake.MEMORY, brake.LONGEST, brake.FIRST, brake.FREE) == (600, 8, 0.25, 1)
     assert quota.BURST == 10 and "ten times as many at once" in document
-    assert listener.AGAIN == 60 and "once a minute" in document
+    assert door.AGAIN == 60 and "once a minute" in document
 
 
 def test_figures_of_the_protocol_are_those_of_the_code() -> None:

@@ -43,15 +43,17 @@ TABLE = {
     "gate": "brake protocol proxies quota",
     "streams": "safe",
     "tls": "streams",
-    "listener": "proxies tls",
+    "door": "",
+    "opened": "door",
+    "listener": "door opened proxies tls",
     "flow": "thread",
     "exchange": "web",
     "connection": "entry frames gate protocol proxies quota share web",
     "arrival": "connection exchange web",
     "openroom": "fanout metrics protocol room",
     "server": (
-        "arrival connection entry exchange gate history listener logfile metrics openroom protocol"
-        " proxies room signals tls web"
+        "arrival connection door entry exchange gate history listener logfile metrics openroom"
+        " protocol proxies room signals tls web"
     ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
@@ -59,7 +61,7 @@ TABLE = {
     "terminal": "client conversation names protocol safe screen signals streams",
     "options": "entry logline names protocol proxies",
     "cli": (
-        "client conversation gate history listener logline options pipe server streams terminal tls"
+        "client conversation door gate history logline options pipe server streams terminal tls"
     ),
     "__main__": "cli",
 }
@@ -156,6 +158,13 @@ def test_a_server_loads_nothing_of_the_client() -> None:
     assert "broadcast_server.connection" in loaded
     ours = {f"broadcast_server.{name}" for name in ("client", "terminal", "pipe", "conversation")}
     assert loaded.isdisjoint({*ours, "prompt_toolkit", "websockets.asyncio", "h11"})
+
+
+def test_a_server_loads_what_it_was_asked_for_only() -> None:
+    """Starting to serve costs no import that only a token, TLS or a socket file needs."""
+    loaded = loaded_by("server", "listener", "gate")
+    assert "broadcast_server.door" in loaded
+    assert loaded.isdisjoint({f"broadcast_server.{name}" for name in ("brake", "opened", "tls")})
 
 
 def test_a_pipe_loads_nothing_of_the_server() -> None:

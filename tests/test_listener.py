@@ -20,7 +20,7 @@ from programs import Running, running, shell, until
 from wire import TEXT, Wire
 
 from broadcast_server.connection import Times
-from broadcast_server.listener import inherited
+from broadcast_server.opened import inherited
 from broadcast_server.server import Server, Settings
 from broadcast_server.tls import Certificate
 

@@ -7,7 +7,7 @@ from broadcast_server.quota import BURST, PLACES, Bucket, Joins, Tally
 
 def test_a_bucket_fills_with_time() -> None:
     """So many at once, then so many a second, and never more saved up than it holds."""
-    bucket = Bucket.full(10, 5, 0.0)
+    bucket = Bucket(10, 5, 0.0)
     assert bucket.fill(0.0) == 5
     bucket.take(5)
     assert bucket.fill(0.0) == 0 and bucket.wait() == 0.1
@@ -17,7 +17,7 @@ def test_a_bucket_fills_with_time() -> None:
 
 def test_a_bucket_can_owe() -> None:
     """What is taken beyond what there is has to be waited for."""
-    bucket = Bucket.full(10, 5, 0.0)
+    bucket = Bucket(10, 5, 0.0)
     bucket.take(15)
     assert bucket.wait() == 1.1
     assert bucket.fill(1.0) == 0
