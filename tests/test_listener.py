@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from certificates import write_pair
 from houses import INSTALLED, PATIENCE, ServedHouse
-from programs import Running, running, shell, until
+from programs import Finished, Running, running, shell, until
 from wire import TEXT, Wire
 
 from broadcast_server.connection import Times
 from broadcast_server.opened import inherited
+from broadcast_server.safe import safe_text
 from broadcast_server.server import Server, Settings
 from broadcast_server.tls import Certificate
 
@@ -316,3 +318,59 @@ def test_the_log_names_the_client_behind_a_proxy() -> None:
         assert froms[0] == "203.0.113.7"
         assert all(re.fullmatch(r"127\.0\.0\.1:\d+|fe80::1", each) for each in froms[1:])
         assert server.errors.isascii() and "\x1b" not in server.errors
+
+
+HOSTILE = "\x1b[2J\u202eevil\x9b31m\x07\u2028forged"
+
+
+def test_nothing_hostile_reaches_the_log() -> None:
+    """Names, rooms, addresses, tokens and paths cannot put an escape or a line into the log."""
+    options = "--port", "0", "--trusted-proxy", "127.0.0.1"
+    with running(*INSTALLED, "start", *options, BROADCAST_TOKEN="s3cret") as server:
+
+        async def part() -> None:
+            coded = quote(HOSTILE)
+            token = "Authorization: Bearer s3cret"
+            for target in (f"/?name={coded}", f"/?room={coded}", f"/?session={coded}"):
+                wire = await Wire.open(server.url, target, token)
+                answer = (await wire.got())[1].decode()
+                assert answer.startswith("* ") and safe_text(answer) == answer
+            for more in (f"Authorization: Bearer {coded}", f"X-Forwarded-For: {coded}, {coded}"):
+                wire = await Wire.open(server.url, "/?name=bob", token, more)
+                wire.frame(TEXT, b"hi")
+                await wire.got()
+            wire = await Wire.dial(server.url)
+            wire.send(f"GET /{HOSTILE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await wire.ended()
+            wire = await Wire.open(server.url, "/?name=ann", token)
+            wire.frame(TEXT, b"hi")
+            await wire.got()
+            await Wire.cut_all()
+
+        asyncio.run(part())
+        assert server.signal(signal.SIGTERM) == 0
+        assert server.errors.isascii() and server.errors.replace("\n", "").isprintable()
+        assert "evil" not in server.errors and "s3cret" not in server.errors
+
+
+def test_nothing_hostile_reaches_the_terminal() -> None:
+    """What a server answers to a client that it refuses is told without its escapes."""
+
+    async def part() -> Finished:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            body = HOSTILE.encode()
+            head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as fake:
+            port = fake.sockets[0].getsockname()[1]
+            script = f'"$@" connect --port {port}'
+            return await asyncio.to_thread(shell, script, INSTALLED)
+
+    done = asyncio.run(part())
+    assert done.code == 1
+    assert re.fullmatch(
+        r"Could not connect to server at ws://127\.0\.0\.1:\d+/ \(evil31m\)\n", done.errors
+    )

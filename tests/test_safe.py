@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broadcast_server.names import check_name
 from broadcast_server.safe import safe_json, safe_text
 
 ANYTHING = st.text(st.characters() | st.sampled_from("\x1b[]m31;\r\n\t\x07\x9b\u202e\u2066\u2028"))
@@ -68,3 +69,12 @@ def test_json_means_the_same(value: dict[str, str]) -> None:
     assert json.loads(line) == value
     assert line.encode()
     assert not any(map(obeyed, line))
+
+
+def test_no_name_has_what_a_terminal_would_obey() -> None:
+    """Whatever is unsafe to print is refused in a name, so that the server's log is safe."""
+    unsafe = [chr(code) for code in range(0x110000) if safe_text(chr(code)) != chr(code)]
+    assert len(unsafe) > 2000
+    for char in unsafe:
+        with pytest.raises(ValueError):
+            check_name(f"a{char}b")
