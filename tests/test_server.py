@@ -27,6 +27,7 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 from broadcast_server.arrival import Arrival
 from broadcast_server.connection import Socket, Times
 from broadcast_server.exchange import Exchange
+from broadcast_server.gate import Limits
 from broadcast_server.history import Log
 from broadcast_server.server import EMPTY_ROOMS, Server, Settings
 
@@ -131,6 +132,23 @@ def test_a_peer_that_answers_stays() -> None:
         assert got == (TEXT, b"bob: still here")
 
     play(part, QUICK)
+
+
+def test_who_is_not_read_is_not_dead() -> None:
+    """A peer whose messages wait for its rate is not taken for dead: its pongs wait as well."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        wire = await Wire.open(server.url, "/?name=bob")
+        for number in range(8):
+            wire.frame(TEXT, b"%d" % number)
+        texts: list[bytes] = []
+        while len(texts) < 8:
+            opcode, payload = await wire.got()
+            assert opcode in (PING, TEXT), payload
+            texts += payload.split(b"\n") if opcode == TEXT else []
+        assert texts == [b"bob: %d" % number for number in range(8)]
+
+    play(part, Settings(port=0, times=Times(ping=0.1), limits=Limits(rate=4)))
 
 
 def test_a_closing_handshake_has_a_limit() -> None:
