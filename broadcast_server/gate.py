@@ -80,7 +80,7 @@ class Gate:
         if not self._joins.take(place, now):
             most = self._limits.joins
             return Answer(
-                0.0, _full(f"more than {most} a second come from your address, come back later")
+                0.0, _later(f"more than {most} a second come from your address, come back later")
             )
         if self._guard is None:
             return WELCOME
@@ -90,7 +90,7 @@ class Gate:
         wait = brake.wait(where, now)
         if wait is None:
             return Answer(
-                0.0, _full("too many wrong tokens came from your address, come back later")
+                0.0, _later("too many wrong tokens came from your address, come back later")
             )
         right = compare_digest(wanted, token.encode(errors="replace"))
         if not right:
@@ -104,16 +104,24 @@ class Gate:
         if self._guard is not None:
             self._guard[1].end(one(address) or "")
 
-    def enter(self, address: str | None, rooms: int, *, new: bool) -> Refusal | None:
-        """Let someone in, unless it is full; *rooms* are open, and it wants a *new* one."""
+    def enter(
+        self, address: str | None, rooms: int, *, new: bool, again: bool = False
+    ) -> Refusal | None:
+        """Let someone in, unless it is full; *rooms* are open, and it wants a *new* one.
+
+        Who comes *again*, in the place of its own dead connection, is no more than before.
+        """
         limits, place = self._limits, one(address)
+        if again:
+            self._here.add(place)
+            return None
         if self._here.all >= limits.clients:
-            return _full(f"server is full with {limits.clients} clients, come back later")
+            return _full("server", limits.clients, "clients, come back later")
         if self._here.at(place) >= limits.clients_per_address:
             most = limits.clients_per_address
-            return _full(f"{most} clients are here from your address already, come back later")
+            return _full("your address", most, "clients, come back later")
         if new and rooms >= limits.rooms:
-            return _full(f"server is full with {limits.rooms} rooms, go to one that there is")
+            return _full("server", limits.rooms, "rooms, go to one that there is")
         self._here.add(place)
         return None
 
@@ -122,7 +130,11 @@ class Gate:
         self._here.drop(one(address))
 
 
-def _full(text: str) -> Refusal:
+def _full(what: str, most: int, of: str) -> Refusal:
+    return _later(f"{what} is full with {most} of {most} {of}")
+
+
+def _later(text: str) -> Refusal:
     return Refusal(CloseCode.FULL, Error("full", text))
 
 

@@ -140,6 +140,10 @@ class Room:
     def __contains__(self, peer: Peer) -> bool:
         return self._members.get(name_key(peer.name)) is peer
 
+    def holds(self, session: str | None) -> bool:
+        """Tell whether someone of *session* is here, whom a newcomer of it would replace."""
+        return session in self._sessions
+
     def members(self) -> tuple[Peer, ...]:
         """Return who is here."""
         return tuple(self._members.values())

@@ -250,8 +250,11 @@ class Server:
         if self._stopping:
             refusal = Refusal(CloseCode.STOPPING, STOPPING)
         if refusal is None:
-            new = entry.room not in self._rooms
-            refusal = self._gate.enter(socket.client, len(self._rooms), new=new)
+            room = self._rooms.get(entry.room)
+            again = room is not None and room.room.holds(entry.session)
+            refusal = self._gate.enter(
+                socket.client, len(self._rooms), new=room is None, again=again
+            )
         if refusal is None:
             self.enter(socket, entry)
         else:

@@ -457,3 +457,33 @@ def test_ctrl_c_at_any_moment(program: list[str], server: Running) -> None:
                 client.process.wait(delay / 1000)
             assert client.signal(signal.SIGINT) in (0, 1)
             assert client.errors == ""
+
+
+def test_a_client_waits_for_a_place(program: list[str]) -> None:
+    """A client that finds the server full says so, and gets in by itself when there is room."""
+    with running(*program, "start", "--port", "0", "--max-clients", "1") as server:
+        with running(*program, "connect", "--port", server.port, "--listen") as first:
+            until(lambda: " joined lobby" in server.errors)
+            with running(*program, "connect", "--port", server.port) as second:
+                second.say("hi\n")
+                words = "* server is full with 1 of 1 clients, come back later, trying again in "
+                until(lambda: words in second.errors)
+                assert first.signal(signal.SIGTERM) == 0
+                assert second.end() == 0
+                assert second.output == "anonymous: hi\n"
+        assert server.signal(signal.SIGTERM) == 0
+
+
+def test_a_wrong_token_is_told(program: list[str], token_file: str) -> None:
+    """A client with a wrong token, or none, says so in one line and gives up."""
+    with running(*program, "start", "--port", "0", "--token-file", token_file) as server:
+        script = f'echo hi | "$@" connect --port {server.port}'
+        done = shell(script, program)
+        assert (done.code, done.output) == (1, "")
+        assert done.errors == "this server wants a token: ask who runs it for one\n"
+        done = shell(script, program, BROADCAST_TOKEN="guess")
+        assert (done.code, done.output) == (1, "")
+        assert done.errors == "token is wrong: ask who runs the server for the right one\n"
+        done = shell(f"{script} --token-file {token_file}", program)
+        assert (done.code, done.output, done.errors) == (0, "anonymous: hi\n", "")
+        assert server.signal(signal.SIGTERM) == 0

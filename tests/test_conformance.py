@@ -424,17 +424,19 @@ async def turned_away(house: ServedHouse, target: str, *more: str) -> str:
 
 
 def test_full(dialled: Player) -> None:
-    """Who comes to a full server is told so and closed with 4013, until somebody leaves."""
+    """Who comes to a full server is closed with 4013, but not who replaces its own connection."""
 
     async def part(house: ServedHouse) -> None:
         alice = await house.open("/?name=alice", as_json=False)
         rooms = await turned_away(house, "/?room=other")
-        assert rooms == "server is full with 1 rooms, go to one that there is"
-        bob = await house.open("/?name=bob", as_json=False)
+        assert rooms == "server is full with 1 of 1 rooms, go to one that there is"
+        await house.open("/?name=bob&session=0123456789abcdef", as_json=False)
         assert await alice.line() == "bob joined the chat"
         clients = await turned_away(house, "/?name=eve")
-        assert clients == "server is full with 2 clients, come back later"
-        await bob.close()
+        assert clients == "server is full with 2 of 2 clients, come back later"
+        again = await house.open("/?name=bob&session=0123456789abcdef", as_json=False)
+        await again.heard_nothing(2)
+        await again.close()
         assert await alice.line() == "bob left the chat"
         eve = await house.open("/?name=eve", as_json=False)
         assert await alice.line() == "eve joined the chat"
@@ -452,7 +454,7 @@ def test_full_of_one_address(dialled: Player) -> None:
         await Wire.open(house.url, "/?name=bob", "X-Forwarded-For: 192.0.2.1, 192.0.2.2")
         for name in ("192.0.2.1", "192.0.2.2", "192.0.2.1, 192.0.2.2"):
             text = await turned_away(house, "/?name=eve", f"X-Forwarded-For: {name}")
-            assert text == "1 clients are here from your address already, come back later"
+            assert text == "your address is full with 1 of 1 clients, come back later"
 
     dialled.visit(part, proxied)
 

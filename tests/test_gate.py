@@ -67,18 +67,20 @@ def test_limits() -> None:
         assert gate.enter("192.0.2.1", 1, new=False) is None
     third = gate.enter("192.0.2.1", 1, new=False)
     assert third is not None and third.error.text == (
-        "2 clients are here from your address already, come back later"
+        "your address is full with 2 of 2 clients, come back later"
     )
     other = gate.enter("192.0.2.2", 2, new=True)
     assert other is not None and other.error.text == (
-        "server is full with 2 rooms, go to one that there is"
+        "server is full with 2 of 2 rooms, go to one that there is"
     )
     assert gate.enter("192.0.2.2", 2, new=False) is None
     fourth = gate.enter("192.0.2.3", 1, new=False)
     assert fourth is not None and fourth.error.text == (
-        "server is full with 3 clients, come back later"
+        "server is full with 3 of 3 clients, come back later"
     )
-    gate.leave("192.0.2.1")
+    assert gate.enter("192.0.2.1", 1, new=False, again=True) is None
+    for _ in range(2):  # its dead connection, and another
+        gate.leave("192.0.2.1")
     assert gate.enter("192.0.2.1", 1, new=False) is None
 
 
