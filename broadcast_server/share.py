@@ -31,13 +31,14 @@ class Share:
         self._payload = b""  # of a message of many lines, taken up to *at*
         self._at = 0
         self.over = False
-        """Whether there may be more than the last turn took."""
+        """Whether there may be something that no turn took yet."""
         self.spent = 0
         """How many lines the last turn took."""
 
     def put(self, data: bytes) -> None:
         """Take what was read. It is cut lazily, so that what is over costs nothing yet."""
         self._pieces = _then(self._pieces, self._cut, data) if self.over else self._cut.pieces(data)
+        self.over = True
 
     def first(self, payload: bytes) -> None:
         """Take a message that was put together of fragments, to be next."""

@@ -94,6 +94,14 @@ def test_nothing_is_taken_without_an_allowance() -> None:
     assert list(share.turn(1)) == [(True, b"1")]
 
 
+def test_what_comes_before_a_turn_waits_for_it() -> None:
+    """Of what comes in several reads before the first turn nothing is lost."""
+    share = Share(Cut(unmasked))
+    for number in range(3):
+        share.put(frame(b"%d" % number))
+    assert turns(share, 9, 1000) == [[(True, b"0"), (True, b"1"), (True, b"2")]]
+
+
 def check(take: Callable[[Share], bytes], data: bytes, step: int) -> bytes:
     """Feed *data* in steps, as it is read."""
     share = Share(Cut(unmasked))
