@@ -160,7 +160,6 @@ class Server:
         )
         self._beat: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
-        self._stopping = False
 
     # -- listening and leaving --
 
@@ -186,9 +185,7 @@ class Server:
         All of it within the grace, of which those who are behind have half. What is said
         from now on is not taken: without an echo it is said again to whoever comes next.
         """
-        self._stopping = True
-        self.accepting = False
-        self.listener.close()
+        self.accepting = False  # and still listening, to say so at /healthz
         if self._beat is not None:
             self._beat.cancel()
         loop = asyncio.get_running_loop()
@@ -210,6 +207,7 @@ class Server:
             timer = loop.call_at(end, self._emptied.set)
             await self._emptied.wait()
             timer.cancel()
+        self.listener.close()
         self.abort()
 
     def abort(self) -> None:
@@ -247,7 +245,7 @@ class Server:
 
     def _answer(self, socket: Socket, entry: Entry, refusal: Refusal | None) -> None:
         self._waits_no_more(socket)
-        if self._stopping:
+        if not self.accepting:
             refusal = Refusal(CloseCode.STOPPING, STOPPING)
         if refusal is None:
             room = self._rooms.get(entry.room)
@@ -288,7 +286,7 @@ class Server:
 
     def receive(self, socket: Socket, frame: str) -> None:
         """Take what *socket* sent."""
-        if socket in self._seats and not self._stopping:
+        if socket in self._seats and self.accepting:
             room, peer = self._seats[socket]
             self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
             room.receive(peer, frame)

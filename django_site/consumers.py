@@ -83,7 +83,7 @@ class RoomConsumer(AsyncConsumer):
                 self._receive(message.get("text"))
             case "websocket.disconnect":
                 if not self._closed:
-                    nodes().metrics.closes[message.get("code", 1006)] += 1
+                    nodes().metrics.closes[message.get("code") or 1006] += 1
                 raise StopConsumer
 
     async def _connect(self) -> None:

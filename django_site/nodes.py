@@ -67,7 +67,7 @@ class Nodes:
 
     def figures(self) -> str:
         """Write what was counted in this process, for Prometheus."""
-        nodes = self._nodes.values()
+        nodes = tuple(self._nodes.values())  # at once: this is asked in a thread
         clients, behind = sum(node.clients for node in nodes), sum(node.behind for node in nodes)
         return exposition(self.metrics, Now(clients, len(nodes), behind))
 

@@ -132,7 +132,7 @@ def test_who_asks_while_it_stops() -> None:
             wire = await Wire.dial(server.url)
             await until(lambda: bool(server._open))
             stopping = asyncio.ensure_future(server.stop())
-            await until(lambda: server._stopping)
+            await until(lambda: not server.accepting)
             wire.send(
                 b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
@@ -151,7 +151,7 @@ def test_who_asks_while_it_stops() -> None:
 
 
 def test_what_is_said_while_it_stops_is_not_taken() -> None:
-    """Nobody gets an echo that others might not get: while it stops, nothing more is taken."""
+    """While it stops nothing more is taken, as others might not get it, and it says so."""
 
     async def part() -> None:
         async with serving(Settings(port=0, grace=1)) as server:
@@ -161,7 +161,10 @@ def test_what_is_said_while_it_stops_is_not_taken() -> None:
             slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
             await _stall(alice, lambda: any(socket.paused for socket in server._seats))
             stopping = asyncio.ensure_future(server.stop())
-            await until(lambda: server._stopping)
+            await until(lambda: not server.accepting)
+            wire = await Wire.dial(server.url)
+            wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await wire.head()).startswith("HTTP/1.1 503 "), "it can still be asked"
             await alice.send("too late")
             lines = []
             while "* the server is stopping" not in lines:
