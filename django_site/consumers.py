@@ -18,6 +18,7 @@ from django.db import Error as DatabaseError
 
 from broadcast_server.entry import Entry, parse_entry
 from broadcast_server.protocol import SUBPROTOCOL, CloseCode, Error, Format, json_line, text_line
+from broadcast_server.quota import BURST, Bucket
 from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
@@ -56,6 +57,7 @@ class RoomConsumer(AsyncConsumer):
         self._closed = False
         self._sending: asyncio.Task[None] | None = None
         self._drain: Drain | None = None
+        self._bucket: Bucket | None = None
         self._goodbye: asyncio.TimerHandle | None = None
 
     # -- what ASGI says --
@@ -78,8 +80,7 @@ class RoomConsumer(AsyncConsumer):
             case "websocket.connect":
                 await self._connect()
             case "websocket.receive":
-                if self._node is not None:
-                    await self._node.room_to_say()
+                await self._wait_to_say(message.get("text") or "")
                 self._receive(message.get("text"))
             case "websocket.disconnect":
                 if not self._closed:
@@ -116,6 +117,10 @@ class RoomConsumer(AsyncConsumer):
             node = await nodes().get(entry.room)
             self._peer = await node.come(entry, account, self._token, self)
             self._node = node
+            rate = settings.BROADCAST_RATE
+            if rate:
+                now = asyncio.get_running_loop().time()
+                self._bucket = Bucket(rate, rate * BURST, now)
             nodes().metrics.joins += 1
             # Only now is it known who is here by it: it may have ended while they came in.
             if account is not None and await account_of(self.scope) != account:
@@ -125,6 +130,22 @@ class RoomConsumer(AsyncConsumer):
         except DatabaseError as error:
             outage.database.met(error)
             self._refuse(ends.NO_LOG, entry.format)
+
+    async def _wait_to_say(self, text: str) -> None:
+        """Wait while the log is behind, or this client is over its rate; it is not read then."""
+        loop = asyncio.get_running_loop()
+        if self._bucket is not None:
+            self._bucket.fill(loop.time())
+            self._bucket.take(text.count("\n") + 1)
+        wait = 0.0 if self._bucket is None else self._bucket.wait()
+        if self._node is None or self._drain is None or not (wait or self._node.full):
+            return
+        self._drain.hold()
+        try:
+            await asyncio.sleep(wait)
+            await self._node.room_to_say()
+        finally:
+            self._drain.go_on()
 
     def _refuse(self, end: End, format: Format) -> None:
         error = Error(end.fault, end.text)

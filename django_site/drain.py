@@ -1,9 +1,10 @@
-"""The drain: whether a connection takes more, under a server that does not say.
+"""The drain: how fast a connection flows, under a server that does not care.
 
-uvicorn's `send` waits while a client does not read. Daphne's returns at once, and
-what the client has not taken piles up in the transport without a bound
-(autobahn-python #1574). But its `send` is a partial of the connection's protocol, whose
-transport tells a producer when it is full: so we are that producer.
+uvicorn's `send` waits while a client does not read, and it reads on only as its
+application does. Daphne's returns at once, and what the client has not taken piles up in
+the transport without a bound (autobahn-python #1574); what it sends piles up in a queue.
+But Daphne's `send` is a partial of the connection's protocol, whose transport tells a
+producer when it is full, and stops to read when it is told to: so we do both.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ class Drain:
     async def free(self) -> None:
         """Wait until the connection takes more."""
         await self._free.wait()
+
+    def hold(self) -> None:
+        """Read no more from the client, until we `go_on`."""
+        if self._transport is not None:
+            self._transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._transport is not None:
+            self._transport.resumeProducing()
 
     # -- twisted.internet.interfaces.IPushProducer --
 

@@ -186,9 +186,14 @@ class Node(OpenRoom[str]):
 
     # -- what is said --
 
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to be logged that no more is to be said."""
+        return len(self._outbox) >= OUTBOX and not self.gone
+
     async def room_to_say(self) -> None:
         """Wait until the outbox takes more: whoever says much waits, and nobody else."""
-        while len(self._outbox) >= OUTBOX and not self.gone:
+        while self.full:
             self._space.clear()
             await self._space.wait()
 

@@ -23,6 +23,9 @@ BROADCAST_ALLOW_ORIGIN = frozenset(
     each.lower() for each in env.list("BROADCAST_ALLOW_ORIGIN", default=[])
 )
 
+# Messages a second that one client may say, ten times as many at once; 0 is no limit.
+BROADCAST_RATE = env.int("BROADCAST_RATE", default=100)
+
 # Seconds without a sign of life after which the members of a process are taken out.
 BROADCAST_DEAD = env.float("BROADCAST_DEAD", default=40.0)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from hosted import play, visitor
 from houses import ServedHouse
 from programs import Running, assert_quiet, listening, running
 from services import free_port
-from wire import Wire
+from wire import TEXT, Wire
 
 from broadcast_server.protocol import Message
 from django_site import log, models, presence
@@ -236,6 +237,42 @@ def test_ctrl_c_says_goodbye(tmp_path: Path) -> None:
 
         asyncio.run(part())
         assert site.wait() == 0
+
+
+@pytest.mark.parametrize("command", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
+def test_who_says_too_much_waits(processes: Processes, command: tuple[str, ...]) -> None:
+    """A flood over the rate is not read, costs little, loses nothing and delays nobody else."""
+    url = processes.hosted_url(command, ("--rate", "200"))
+    site = processes.running(command, ("--rate", "200"))
+
+    async def part() -> None:
+        house = ServedHouse(url)
+        ear = await house.open("/?name=ear&room=flood", as_json=False)
+        flooder = await Wire.open(url, "/?name=flood&room=flood")
+        assert await ear.line() == "flood joined the chat"
+        before, began = site.rss, time.monotonic()
+        frame = "\n".join(["x" * 1000] * 100).encode()
+        writing = asyncio.ensure_future(_flood(flooder, frame, 600))
+        for _ in range(2200):  # 2,000 at once, then 200 a second
+            assert await ear.line() == f"flood: {'x' * 1000}"
+        assert time.monotonic() - began > 0.9
+        assert not writing.done(), "what is over is not read"
+        assert site.rss - before < 30 * 2**20
+        await ear.send("and me?")
+        while (line := await ear.line()) != "ear: and me?":
+            assert line == f"flood: {'x' * 1000}"
+        writing.cancel()
+        flooder.cut()
+        await house.close()
+        await Wire.cut_all()
+
+    asyncio.run(part())
+
+
+async def _flood(wire: Wire, frame: bytes, count: int) -> None:
+    for _ in range(count):
+        wire.frame(TEXT, frame)
+        await wire.writer.drain()
 
 
 @pytest.mark.parametrize("command", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"])

@@ -82,6 +82,7 @@ def running_site(services: tuple[Redis, PostgreSQL], dead: float) -> Iterator[Si
         "REDIS_URL": redis.url,
         "DATABASE_URL": database.url,
         "BROADCAST_DEAD": str(dead),
+        "BROADCAST_RATE": "0",
     }
     with ExitStack() as stack:
         both = [stack.enter_context(running(*DAPHNE, **variables)) for _ in range(2)]

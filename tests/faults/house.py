@@ -24,6 +24,8 @@ from .proxy import Address
 DEAD = "3"
 """Seconds after which a process of the hosted site is taken for dead: it comes to that."""
 
+HASTY = {"BROADCAST_DEAD": DEAD, "BROADCAST_RATE": "0"}
+
 
 class Process:
     """One server: what runs it, and whether it runs."""
@@ -182,7 +184,9 @@ def file_house(
 def daphne_house() -> Iterator[House]:
     """Run the hosted site on its embedded database."""
     with tempfile.TemporaryDirectory() as data:
-        process = Process(DAPHNE, listening, BROADCAST_DATA=data, BROADCAST_DEAD=DEAD)
+        process = Process(
+            DAPHNE, listening, BROADCAST_DATA=data, BROADCAST_DEAD=DEAD, BROADCAST_RATE="0"
+        )
         with _started(House(Terms(lasting=True), [process])) as house:
             yield house
 
@@ -196,7 +200,7 @@ def cluster_house() -> Iterator[House]:
         database = stack.enter_context(postgresql_server(Path(folder, "postgresql")))
         variables = {"REDIS_URL": redis.url, "DATABASE_URL": database.url}
         migrate(**variables)
-        both = [Process(DAPHNE, listening, BROADCAST_DEAD=DEAD, **variables) for _ in range(2)]
+        both = [Process(DAPHNE, listening, **HASTY, **variables) for _ in range(2)]
         terms = Terms(lasting=True)
         yield stack.enter_context(_started(House(terms, both, redis, database)))
 
