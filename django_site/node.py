@@ -34,13 +34,16 @@ from . import bell, ends, log, models, outage, presence
 from .accounts.models import Account
 from .ends import End, Refused
 from .log import UNNAMED, Draft, Logged, State
-from .presence import Present
+from .presence import Newcomer, Present
 from .sharedroom import Reach, SharedRoom
 
 logger = logging.getLogger(__name__)
 
 BATCH = 1000
 """So many messages are logged in one transaction."""
+
+CROWD = 64
+"""So many are let in in one transaction, which others wait for."""
 
 OUTBOX = 1000
 """With so many messages that wait to be logged, the node takes no further frame."""
@@ -96,6 +99,8 @@ class Node(OpenRoom[str]):
         self._read_all = False  # as of the last look
         self._unsure = False  # whether the outbox may have been logged already
         self._coming = 0
+        self._newcomers: list[tuple[Newcomer, asyncio.Future[Peer]]] = []
+        self._admitting: asyncio.Task[None] | None = None
         self._look = asyncio.Lock()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()  # we changed what others want to see
@@ -117,15 +122,8 @@ class Node(OpenRoom[str]):
         """Let someone in. Raises `Refused`, or a database's error."""
         self._coming += 1
         try:
-            enter = database_sync_to_async(presence.enter)
-            name = await enter(self.key, entry, self._process, token, account)
-            peer = Peer(entry, entry.session or f"#{token}", name)
-            self._shared.tokens[token] = peer
-            if account is not None:
-                self._accounts[peer] = account.pk
-            # So that the roster has it, and that its cursor is not ahead of us.
-            await self._once()
-            self._changed.set()  # not before we know what to ring
+            peer = await self._admitted(Newcomer(entry, token, account))
+            # So that its cursor is not ahead of us.
             while not (self._read_all or self._reached(entry.since)):
                 await self._once()
             self._shared.check(peer, token)
@@ -139,6 +137,52 @@ class Node(OpenRoom[str]):
         finally:
             self._coming -= 1
         return peer
+
+    async def _admitted(self, newcomer: Newcomer) -> Peer:
+        """Have the roster take *newcomer*, in one transaction with all who come just now."""
+        waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
+        self._newcomers.append((newcomer, waiting))
+        if self._admitting is None or self._admitting.done():
+            self._admitting = asyncio.ensure_future(self._admit_all())
+        return await waiting
+
+    async def _admit_all(self) -> None:
+        try:
+            while self._newcomers:
+                batch = [each for each in self._newcomers[:CROWD] if not each[1].done()]
+                del self._newcomers[:CROWD]
+                try:
+                    await self._admit(batch)
+                except Exception as error:
+                    for _, waiting in batch:
+                        if not waiting.done():
+                            waiting.set_exception(error)
+        finally:  # at the end of the node
+            for _, waiting in self._newcomers:
+                waiting.cancel()
+
+    async def _admit(self, batch: list[tuple[Newcomer, asyncio.Future[Peer]]]) -> None:
+        newcomers = [newcomer for newcomer, _ in batch]
+        enter = database_sync_to_async(presence.enter)
+        found = await enter(self.key, self._process, newcomers)
+        peers: list[tuple[asyncio.Future[Peer], Peer]] = []
+        for (newcomer, waiting), name in zip(batch, found, strict=True):
+            if waiting.done():  # it is gone, and on its way off the roster
+                continue
+            if isinstance(name, Refused):
+                waiting.set_exception(name)
+                continue
+            entry, account = newcomer.entry, newcomer.account
+            peer = Peer(entry, entry.session or f"#{newcomer.token}", name)
+            self._shared.tokens[newcomer.token] = peer
+            if account is not None:
+                self._accounts[peer] = account.pk
+            peers.append((waiting, peer))
+        await self._once()  # so that the roster has them
+        self._changed.set()  # not before we know what to ring
+        for waiting, peer in peers:
+            if not waiting.done():
+                waiting.set_result(peer)
 
     def _reached(self, since: Cursor | None) -> bool:
         here = since is not None and since.epoch == self._reach.epoch
@@ -168,7 +212,7 @@ class Node(OpenRoom[str]):
 
     async def end(self) -> None:
         """Stop the node's tasks."""
-        tasks = [*self._tasks, *([self._feeding] if self._feeding else [])]
+        tasks = [*self._tasks, *filter(None, (self._feeding, self._admitting))]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=PATIENCE)  # a layer that is away may hold one up

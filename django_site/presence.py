@@ -45,22 +45,37 @@ class Present:
     verified: bool
 
 
-def enter(room: int, entry: Entry, process: str, token: str, account: Account | None) -> str:
-    """Let someone in, and return its name. Who has its session is replaced by it.
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Someone who wants to come in: what it asks for, which connection it is, and whose."""
 
-    An account comes in under its own name. Raises `Refused` if the room is closed, or
-    whoever comes is banned from it.
+    entry: Entry
+    token: str
+    account: Account | None = None
+
+
+def enter(room: int, process: str, newcomers: Sequence[Newcomer]) -> list[str | Refused]:
+    """Let people in, in one transaction, and return each one's name, or why it cannot.
+
+    Who has the session of one who comes is replaced by it. An account comes in under its
+    own name. Refused is who is banned, and everyone if the room is closed.
     """
     with transaction.atomic():
         # It may have been taken for dead, and may not have noticed yet.
         models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
         row = models.Room.objects.select_for_update().get(pk=room)
-        _check(row, entry, account)
-        name = _replace(row, entry, process, token, account)
-        name = name or _add(row, entry, process, token, account)
-        row.roster += 1
-        row.save(update_fields=["roster"])
-    return name
+        found = [_enter(row, process, each) for each in newcomers]
+        models.Room.objects.filter(pk=room).update(roster=F("roster") + 1)
+    return found
+
+
+def _enter(room: models.Room, process: str, who: Newcomer) -> str | Refused:
+    try:
+        _check(room, who.entry, who.account)
+    except Refused as refused:
+        return refused
+    name = _replace(room, who.entry, process, who.token, who.account)
+    return name or _add(room, who.entry, process, who.token, who.account)
 
 
 def _check(room: models.Room, entry: Entry, account: Account | None) -> None:

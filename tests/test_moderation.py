@@ -346,7 +346,7 @@ def test_rooms_are_closed_and_opened_again(dana: Account) -> None:
     """The list says how many are in a room and what is in it; it is closed and opened on record."""
     room = new_room()
     said(room, "hi")
-    presence.enter(room.pk, Entry(name="bob"), "elsewhere", "t", None)
+    presence.enter(room.pk, "elsewhere", [presence.Newcomer(Entry(name="bob"), "t")])
     browser = signed_in(dana)
     listed = browser.get(f"{ADMIN}/room/", {"q": room.name}).context["cl"].result_list
     assert [(each.head, each.here) for each in listed] == [(1, 1)]
@@ -794,7 +794,9 @@ def test_a_name_is_free_at_once(dana: Account) -> None:
     def change() -> str:
         with transaction.atomic():  # so that the others see it in one look
             moderation.lift(imposed(dana, name="bob", room=room), dana)
-            return presence.enter(room.pk, Entry(name="bob"), "elsewhere", "new", None)
+            newcomer = presence.Newcomer(Entry(name="bob"), "new")
+            (name,) = presence.enter(room.pk, "elsewhere", [newcomer])
+            return str(name)
 
     async def part() -> None:
         async with guest(room, "w") as w, guest(room, "bob") as bob:

@@ -145,8 +145,9 @@ def test_members_of_a_dead_process_are_taken_out() -> None:
 
     presence.beat("dying")
     presence.beat("living")
-    assert presence.enter(room, Entry(name="bob"), "dying", "t1", None) == "bob"
-    assert presence.enter(room, Entry(name="bob"), "living", "t2", None) == "bob-2"
+    one, two = (presence.Newcomer(Entry(name="bob"), token) for token in ("t1", "t2"))
+    assert presence.enter(room, "dying", [one]) == ["bob"]
+    assert presence.enter(room, "living", [two]) == ["bob-2"]
     version = log.state([room])[room].roster
     long_ago = datetime.now(timezone.utc) - timedelta(seconds=presence.DEAD + 1)
     models.Process.objects.filter(pk="dying").update(seen=long_ago)
