@@ -1,0 +1,547 @@
+"""The cases: what a broken or hostile client might send, made from chance.
+
+A case is something valid to which one thing was done; some have their bytes garbled after
+that as well. Pure: a source of chance in, bytes out. So a number makes the same case again,
+and Hypothesis can look for a smaller one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from urllib.parse import quote
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+MIB = 2**20
+
+ROOMS = ("lobby", "fuzz-1", "fuzz-2", "fuzz-3")
+WORDS = (
+    *("hi", "", " ", "/who", "/quit", "* alice", "alice: hi", "bob joined the chat", "x" * 4097),
+    *("\x00", "\x1b[2J", "\u202ehi", "日本", "e\u0301", "\u2028", "\r", "\r\r", "\U0001f600" * 9),
+)
+NAMES = ("bob", "Bob", "alice", "x" * 32, "ß", "ss", "bob-2", "anonymous", "日本")
+BAD_NAMES = (
+    *("x" * 33, "", "a:b", " a", "*a", "/a", "\u202ea", "\ud7ff", "a\x00", "a  b", "\u0301a"),
+)
+SESSIONS = ("s" * 16, "t" * 64)
+CURSORS = ("epoch.1", "e." + "9" * 18)
+BAD = {
+    "name": BAD_NAMES,
+    "room": ("", "Lobby", "-", "x" * 65, "\x00", "../x", "日本"),
+    "history": ("-1", "x", "1" * 19, "\u0661"),
+    "since": ("epoch", ".", "e.99999999999999999999", "e.-1", "\u0661.\u0661"),
+    "session": ("short", "u" * 65, "v" * 15 + "!"),
+}
+ODD = ("%", "%f", "%ff", "%c3%28", "&" * 65, "=", "name", "%00", "name=%ED%A0%80", "+", ";", "#")
+
+Make = Callable[[Random], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one client sends: *chunks*, each in a write of its own, then how it ends."""
+
+    kind: str
+    chunks: tuple[bytes, ...]
+    head: int
+    """So many of them are a handshake, whose answer a client that keeps the rules awaits."""
+    end: str
+    """``wait`` for an answer, ``eof``: send no more and read to the end, ``cut``."""
+
+
+# -- frames -------------------------------------------------------------------
+
+
+def frame(
+    random: Random,
+    opcode: int,
+    payload: bytes,
+    *,
+    fin: bool = True,
+    reserved: int = 0,
+    masked: bool = True,
+    length: int | None = None,
+    form: int | None = None,
+) -> bytes:
+    """Write a frame; *length* is what it says of itself, in *form* 7, 16 or 64 bits."""
+    size = len(payload) if length is None else length
+    if form is None:
+        form = 7 if size < 126 else 16 if size < 2**16 else 64
+    head = bytes([(0x80 if fin else 0) | reserved << 4 | opcode])
+    mask = 0x80 if masked else 0
+    if form == 7:
+        head += bytes([mask | size])
+    else:
+        head += bytes([mask | (126 if form == 16 else 127)]) + size.to_bytes(form // 8, "big")
+    if not masked:
+        return head + payload
+    key = random.getrandbits(32).to_bytes(4, "big")
+    times = len(payload) // 4 + 1
+    masks = int.from_bytes((key * times)[: len(payload)], "big")
+    masked_payload = int.from_bytes(payload, "big") ^ masks
+    return head + key + masked_payload.to_bytes(len(payload), "big")
+
+
+def word(random: Random) -> str:
+    """Return something that somebody might say."""
+    return random.choice(WORDS)
+
+
+def said(random: Random) -> bytes:
+    """Return the lines of a message, in one format or the other, good or bad."""
+    kind = random.randrange(40)
+    if kind < 20:
+        return "\n".join(word(random) for _ in range(random.randint(1, 4))).encode()
+    if kind == 20:
+        return noise(random, 40)
+    request: object = {
+        "type": random.choice(("say", "say", "say", "members", "ping", "welcome", 1, None)),
+        "text": random.choice((word(random), word(random), 1, None, ["x"], "\ud800")),
+        "id": random.choice(("a", "b", "", "x" * 65, 7, "\udfff", None)),
+    }
+    if kind == 21:
+        request = random.choice(([], 1, "x", None, [[[[]]]], {"type": {}}, 10**400))
+    text = json.dumps(request)
+    if kind == 22:
+        text = random.choice(("[" * 50_000, '{"a":' * 10_000, text[:-1], text + text, "9" * 5000))
+    return "\n".join([text] * random.randint(1, 12)).encode()
+
+
+def noise(random: Random, most: int) -> bytes:
+    """Return any bytes."""
+    return bytes(random.getrandbits(8) for _ in range(random.randint(0, most)))
+
+
+def text(random: Random) -> bytes:
+    """Return a frame of text, in most cases a valid one."""
+    return frame(random, TEXT, said(random))
+
+
+def fragments(random: Random, payload: bytes, amid: Make | None = None) -> bytes:
+    """Return a message in several frames, with *amid* between two of them."""
+    parts = random.randint(2, 6)
+    cuts = sorted(random.randint(0, len(payload)) for _ in range(parts - 1))
+    edges = [0, *cuts, len(payload)]
+    place = random.randint(1, parts - 1)
+    found = b""
+    for number in range(parts):
+        if number == place and amid is not None:
+            found += amid(random)
+        piece = payload[edges[number] : edges[number + 1]]
+        found += frame(random, 0 if number else TEXT, piece, fin=number == parts - 1)
+    return found
+
+
+def closing(random: Random) -> bytes:
+    """Return a close as it should be."""
+    code = random.choice((1000, 1001, 3000, 4999))
+    return frame(random, CLOSE, code.to_bytes(2, "big") + random.choice((b"", b"bye")))
+
+
+FRAMES: dict[str, Make] = {
+    "messages": lambda random: b"".join(text(random) for _ in range(random.randint(1, 30))),
+    "a message in fragments": lambda random: fragments(random, said(random)),
+    "a ping amid fragments": lambda random: fragments(
+        random, said(random), lambda random: frame(random, PING, b"p")
+    ),
+    "pings": lambda random: frame(random, PING, b"p" * 125) * random.randint(1, 300),
+    "pongs": lambda random: frame(random, PONG, noise(random, 20)) * 3,
+    "a close": closing,
+    "a message after a close": lambda random: closing(random) + text(random),
+    "a frame of 1 MiB": lambda random: frame(random, TEXT, b"x" * MIB),
+    "a frame over 1 MiB": lambda random: frame(random, TEXT, b"x" * (MIB + 1)),
+    "fragments over 1 MiB": lambda random: fragments(random, b"x" * (MIB + 1)),
+    "2,000 lines": lambda random: frame(random, TEXT, b"x\n" * 2000),
+    "binary": lambda random: frame(random, BINARY, noise(random, 20)),
+    "binary in fragments": lambda random: (
+        frame(random, BINARY, b"b", fin=False) + frame(random, 0, b"c")
+    ),
+    "without a mask": lambda random: frame(random, TEXT, said(random), masked=False),
+    "a reserved bit": lambda random: frame(
+        random, random.choice((TEXT, PING)), said(random)[:99], reserved=random.randint(1, 7)
+    ),
+    "a reserved opcode": lambda random: frame(
+        random, random.choice((3, 4, 5, 6, 7, 11, 12, 13, 14, 15)), noise(random, 20)
+    ),
+    "a long ping": lambda random: frame(random, PING, b"p" * random.randint(126, 70_000)),
+    "a ping in fragments": lambda random: frame(random, PING, b"p", fin=False),
+    "a continuation of nothing": lambda random: frame(random, 0, said(random)),
+    "a message amid fragments": lambda random: fragments(random, said(random), text),
+    "a close amid fragments": lambda random: fragments(random, said(random), closing),
+    "a length in too many bytes": lambda random: frame(
+        random, TEXT, b"short", form=random.choice((16, 64))
+    ),
+    "a huge length": lambda random: frame(
+        random,
+        random.choice((TEXT, 0, BINARY, CLOSE)),
+        noise(random, 20),
+        length=random.choice((MIB + 1, 2**31, 2**32, 2**62, 2**63 - 1)),
+        form=64,
+    ),
+    "a negative length": lambda random: frame(
+        random, TEXT, b"x", length=random.choice((2**63, 2**64 - 1)), form=64
+    ),
+    "less than it says": lambda random: frame(
+        random, TEXT, b"x" * 9, length=random.choice((10, 125, 300, 70_000))
+    ),
+    "not UTF-8": lambda random: frame(
+        random, TEXT, random.choice((b"\xc3\x28", b"\xff", b"\xed\xa0\x80", b"x" * 300 + b"\xc3"))
+    ),
+    "not UTF-8, in fragments": lambda random: fragments(random, "日本".encode() + b"\xe6"),
+    "a close of one byte": lambda random: frame(random, CLOSE, b"\x03"),
+    "a close with a bad code": lambda random: frame(
+        random,
+        CLOSE,
+        random.choice((0, 999, 1004, 1005, 1006, 1015, 2999, 65535)).to_bytes(2, "big"),
+    ),
+    "a close whose reason is not UTF-8": lambda random: frame(random, CLOSE, b"\x03\xe8\xff"),
+    "frames of noise": lambda random: noise(random, 300),
+}
+
+
+# -- requests -----------------------------------------------------------------
+
+
+def query(random: Random) -> str:
+    """Return a query with which one may come in."""
+    given = []
+    if random.random() < 0.7:
+        given.append("name=" + quote(random.choice(NAMES)))
+    given.append("room=" + random.choice(ROOMS))
+    if random.random() < 0.3:
+        given.append("history=" + random.choice(("0", "5", "99999")))
+    if random.random() < 0.2:
+        given.append("since=" + quote(random.choice(CURSORS)))
+    if random.random() < 0.2:
+        given.append("session=" + quote(random.choice(SESSIONS)))
+    random.shuffle(given)
+    return "&".join(given)
+
+
+def head(
+    *lines: bytes, method: bytes = b"GET", target: bytes = b"/", version: bytes = b"1.1"
+) -> bytes:
+    """Write the head of a request."""
+    return b"\r\n".join([method + b" " + target + b" HTTP/" + version, *lines, b"", b""])
+
+
+HOST = b"Host: 127.0.0.1"
+UPGRADE = (
+    HOST,
+    b"Upgrade: websocket",
+    b"Connection: Upgrade",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+)
+JSON = b"Sec-WebSocket-Protocol: broadcast.v1.json"
+
+
+def handshake(random: Random) -> bytes:
+    """Return a handshake as it should be."""
+    lines = [*UPGRADE, JSON] if random.random() < 0.5 else [*UPGRADE]
+    return head(*lines, target=b"/?" + query(random).encode())
+
+
+def without(index: int) -> bytes:
+    """Return a handshake that lacks a line."""
+    return head(*UPGRADE[:index], *UPGRADE[index + 1 :])
+
+
+def instead(*others: bytes) -> bytes:
+    """Return a handshake that has other lines instead of its own of those names."""
+    names = {line.partition(b":")[0].lower() for line in others}
+    kept = [line for line in UPGRADE if line.partition(b":")[0].lower() not in names]
+    return head(*kept, *others)
+
+
+def refused(random: Random) -> bytes:
+    """Return a handshake that asks for something that there cannot be."""
+    name = random.choice(tuple(BAD))
+    return head(*UPGRADE, target=f"/?{name}={quote(random.choice(BAD[name]))}".encode())
+
+
+def asked(random: Random) -> bytes:
+    """Return a request over HTTP as it should be."""
+    path = random.choice((b"/", b"/healthz", b"/metrics", b"/broadcast-server.pyz", b"/nothing"))
+    accept = random.choice((b"*/*", b"text/html", b"\xff"))
+    method = random.choice((b"GET", b"GET", b"HEAD"))
+    return head(HOST, b"Accept: " + accept, method=method, target=path)
+
+
+def pick(*made: bytes) -> Make:
+    """Return what makes one of these."""
+    return lambda random: random.choice(made)
+
+
+LONG = b"x" * 9000
+
+HEADS: dict[str, Make] = {
+    "a request": asked,
+    "two requests at once": lambda random: asked(random) + asked(random),
+    "a POST": lambda random: (
+        head(HOST, b"Content-Length: 5", method=b"POST", target=b"/?name=ci") + b"hello"
+    ),
+    "a POST of more than it says": lambda random: (
+        head(HOST, b"Content-Length: 5", method=b"POST") + b"hello" * random.randint(2, 2000)
+    ),
+    "a POST of less than it says": pick(
+        head(HOST, b"Content-Length: 50", method=b"POST") + b"hello",
+        head(HOST, b"Content-Length: 99999999999", method=b"POST") + b"hello",
+    ),
+    "a POST in chunks": pick(
+        head(HOST, b"Transfer-Encoding: chunked", method=b"POST") + b"5\r\nhello\r\n0\r\n\r\n"
+    ),
+    "a POST in bad chunks": pick(
+        *(
+            head(HOST, b"Transfer-Encoding: chunked", method=b"POST") + chunks
+            for chunks in (
+                *(b"z\r\n", b"-5\r\nhello\r\n", b"5;" + LONG, b"fffffffffffffffff\r\n"),
+                *(b"5\r\nhelloworld\r\n", b"0\r\nx: " + LONG, b"5\nhello\n0\n\n"),
+            )
+        )
+    ),
+    "a length and chunks": pick(
+        head(HOST, b"Content-Length: 5", b"Transfer-Encoding: chunked", method=b"POST")
+        + b"0\r\n\r\n",
+        head(HOST, b"Content-Length: 5", b"Content-Length: 6", method=b"POST") + b"hello!",
+        head(HOST, b"Transfer-Encoding: gzip", method=b"POST") + b"hello",
+        head(HOST, b"Content-Length: -1", method=b"POST"),
+        head(HOST, b"Content-Length: 1e3", method=b"POST"),
+    ),
+    "an odd method": pick(
+        *(
+            head(HOST, method=method)
+            for method in (b"BREW", b"CONNECT", b"get", b"", b"G\xc3\x89T", b"G" * 9000, b"PRI")
+        )
+    ),
+    "an odd target": pick(
+        *(
+            head(HOST, target=target)
+            for target in (
+                *(
+                    b"",
+                    b"*",
+                    b"nothing",
+                    b"http://x/",
+                    b"//x//",
+                    b"/%zz",
+                    b"/\x00",
+                    b"/\xff",
+                    b"/a b",
+                ),
+                *(b"/../..", b"/?" + LONG, b"/" + LONG, b"/#", b"/?\xc3\xa9", b"/\x7f"),
+            )
+        )
+    ),
+    "an odd version": pick(
+        *(
+            head(HOST, version=version)
+            for version in (b"1.0", b"0.9", b"2.0", b"1.2", b"", b"x", b"9")
+        )
+    ),
+    "no host": pick(head(), head(version=b"1.0")),
+    "two hosts": pick(head(HOST, b"Host: other")),
+    "an odd header": pick(
+        *(
+            head(HOST, line)
+            for line in (
+                *(
+                    b"X",
+                    b": x",
+                    b"X : y",
+                    b" X: y",
+                    b"X: a\x00b",
+                    b"X: \xff\xfe",
+                    b"X: y\r",
+                    b"\x00: x",
+                ),
+                *(b"X\xe9: y", b"X: " + LONG, b"X" * 9000 + b": y", b"Expect: 100-continue"),
+                *(b"X: y\r\n folded", b"Connection: " + b"a," * 2000, b"X-Forwarded-For: \xff,,"),
+            )
+        )
+    ),
+    "many headers": lambda random: head(HOST, *[b"X: y"] * random.choice((50, 200, 1000, 3000))),
+    "lines without CR": lambda random: asked(random).replace(b"\r\n", b"\n"),
+    "empty lines first": lambda random: b"\r\n" * random.randint(1, 9) + asked(random),
+    "TLS": pick(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 32),
+    "HTTP/2": pick(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
+    "noise": lambda random: noise(random, 300),
+    "nothing": pick(b""),
+    "an endless head": lambda random: b"x" * random.choice((8000, 8193, 20_000, 100_000)),
+    "half a head": lambda random: asked(random)[: random.randint(1, 40)],
+    "frames without a handshake": text,
+    "a handshake without a key": pick(without(4)),
+    "a handshake with an odd key": pick(
+        *(
+            instead(b"Sec-WebSocket-Key: " + key)
+            for key in (
+                b"",
+                b"short",
+                b"!" * 24,
+                b"x" * 9000,
+                b"\xff" * 24,
+                b"MDEyMw==",
+                b"a=" * 12,
+            )
+        )
+    ),
+    "a handshake with two keys": pick(head(*UPGRADE, UPGRADE[4])),
+    "a handshake of an odd version": pick(
+        without(3),
+        head(*UPGRADE, b"Sec-WebSocket-Version: 13"),
+        *(
+            instead(b"Sec-WebSocket-Version: " + version)
+            for version in (b"8", b"", b"13, 8", b"x", b"\xff", b"1" * 5000)
+        ),
+    ),
+    "a handshake without Connection": pick(
+        without(2), instead(b"Connection: close"), instead(b"Connection: keep-alive")
+    ),
+    "an upgrade to something else": pick(
+        *(instead(b"Upgrade: " + to) for to in (b"h2c", b"", b"websocket/13", b"h2c, websocket"))
+    ),
+    "two upgrades": pick(
+        head(*UPGRADE, b"Upgrade: h2c"), head(*UPGRADE, b"Upgrade: websocket"), head(*UPGRADE * 2)
+    ),
+    "a handshake in pieces of a header": pick(
+        instead(b"Connection: keep-alive,", b"Connection: , Upgrade ,,"),
+        instead(b"UPGRADE:\twebsocket\t", b"connection:upgrade"),
+        instead(b"Upgrade: webso\r\n cket"),
+    ),
+    "a handshake that is no GET": pick(
+        *(head(*UPGRADE, method=method) for method in (b"POST", b"HEAD", b"PUT", b"get", b""))
+    ),
+    "a handshake with a body": pick(
+        head(*UPGRADE, b"Content-Length: 5") + b"hello",
+        head(*UPGRADE, b"Content-Length: x"),
+        head(*UPGRADE, b"Content-Length: 5", b"Content-Length: 6"),
+        head(*UPGRADE, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n",
+    ),
+    "a handshake of another HTTP": pick(
+        *(head(*UPGRADE, version=version) for version in (b"1.0", b"2.0", b"", b"1.1 "))
+    ),
+    "a handshake with odd extensions": pick(
+        *(
+            head(*UPGRADE, b"Sec-WebSocket-Extensions: " + offered)
+            for offered in (
+                *(b"", b";", b"permessage-deflate; ;", b"x; y=" + b'"', b"\xff", b"x," * 4000),
+                *(
+                    b"permessage-deflate; server_max_window_bits=99",
+                    b'x; y="a\\"b"',
+                    b"permessage-deflate",
+                ),
+            )
+        )
+    ),
+    "a handshake with odd subprotocols": pick(
+        *(
+            head(*UPGRADE, b"Sec-WebSocket-Protocol: " + offered)
+            for offered in (
+                b"",
+                b",",
+                b"x y",
+                b"\xff",
+                b"a," * 3000,
+                b"broadcast.v1.json, x",
+                b"x\x00",
+            )
+        ),
+        head(*UPGRADE, JSON, JSON),
+        head(*UPGRADE, JSON, b"Sec-WebSocket-Protocol: \xe9"),
+    ),
+    "a handshake with an odd origin": pick(
+        *(
+            head(*UPGRADE, b"Origin: " + origin)
+            for origin in (
+                b"null",
+                b"http://[",
+                b"http://x",
+                b"",
+                b"\xff",
+                b"http://127.0.0.1:x",
+                b"x" * 5000,
+            )
+        ),
+        head(*UPGRADE, b"Origin: http://x", b"Origin: http://y"),
+    ),
+    "a handshake to elsewhere": pick(
+        *(
+            head(*UPGRADE, target=target)
+            for target in (b"/x", b"*", b"", b"http://x/", b"/\xff", b"/x/")
+        )
+    ),
+    "a handshake for what cannot be": refused,
+    "a handshake with an odd query": lambda random: head(
+        *UPGRADE, target=b"/?" + random.choice(ODD).encode() * random.randint(1, 70)
+    ),
+    "a handshake with a noisy query": lambda random: head(
+        *UPGRADE, target=b"/?name=" + noise(random, 30).translate(None, b" \r\n")
+    ),
+    "a handshake with lines without CR": lambda random: handshake(random).replace(b"\r\n", b"\n"),
+    "half a handshake": lambda random: handshake(random)[: random.randint(20, 150)],
+    "a handshake and too much": lambda random: head(*UPGRADE, b"X: " + b"y" * 8000),
+}
+
+
+# -- cases --------------------------------------------------------------------
+
+
+def frames(random: Random) -> tuple[str, bytes]:
+    """Return frames of which one is perhaps odd, and what that is."""
+    kind = random.choice(tuple(FRAMES))
+    data = b"".join(text(random) for _ in range(random.randint(0, 3))) + FRAMES[kind](random)
+    if random.random() < 0.3:
+        data += b"".join(text(random) for _ in range(random.randint(1, 3)))
+    if random.random() < 0.2:
+        data += closing(random)
+    return kind, data
+
+
+def garbled(random: Random, data: bytes) -> bytes:
+    """Return *data* with a few of its bytes changed, doubled, gone, or cut off."""
+    for _ in range(random.randint(1, 4)):
+        place = random.randint(0, len(data))
+        many = random.randint(1, 20)
+        match random.randrange(5):
+            case 0:
+                data = data[:place] + bytes([random.getrandbits(8)]) + data[place + 1 :]
+            case 1:
+                data = data[:place] + noise(random, many) + data[place:]
+            case 2:
+                data = data[:place] + data[place + many :]
+            case 3:
+                data = data[:place] + data[place : place + many] * 2 + data[place + many :]
+            case _:
+                data = data[:place] if random.random() < 0.3 else data
+    return data
+
+
+def split(random: Random, data: bytes) -> tuple[bytes, ...]:
+    """Return *data* in a few pieces, or byte by byte."""
+    if len(data) <= 400 and random.random() < 0.1:
+        return tuple(data[at : at + 1] for at in range(len(data)))
+    places = sorted(random.randint(0, len(data)) for _ in range(random.choice((0, 0, 1, 2, 6))))
+    edges = [0, *places, len(data)]
+    pieces = [data[begin:end] for begin, end in itertools.pairwise(edges)]
+    return tuple(piece for piece in pieces if piece)
+
+
+def case(random: Random) -> Case:
+    """Return something that a client might send."""
+    head, rest = b"", b""
+    if random.random() < 0.4:
+        kind = random.choice(tuple(HEADS))
+        rest = HEADS[kind](random)
+        if random.random() < 0.2:
+            rest += frames(random)[1]
+    else:
+        kind, rest = frames(random)
+        head = handshake(random)
+    if random.random() < 0.15:
+        kind, head, rest = kind + ", garbled", b"", garbled(random, head + rest)
+    first = split(random, head)
+    chunks = (*first, *split(random, rest))
+    return Case(kind, chunks, len(first), random.choice(("wait", "eof", "eof", "cut")))
