@@ -320,6 +320,8 @@ class Socket(asyncio.Protocol):
             response = protocol.reject(403, "this origin is not allowed\n")
         else:
             response = protocol.accept(request)
+            if response.status_code == 500:  # websockets 16 trips over a header beyond ASCII
+                response = protocol.reject(400, "request is not a valid handshake\n")
         protocol.send_response(response)
         if response.status_code != 101:
             return
