@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -44,6 +45,13 @@ except ImportError:  # in the single file, and where there was no compiler
 
 BUFFER = 64 * 2**10
 """So many bytes may wait in a transport before its peer counts as stalled."""
+
+UNSENT = 128 * 2**10
+"""So many bytes not yet sent may the system hold for a peer, where it can be told so.
+
+By itself it takes megabytes for each one that reads nothing, and a thousand of them are
+filled up at once, while the others wait.
+"""
 
 MOST = 8 * 2**20
 """With so many bytes in its transport a peer is cut: it asks, and does not read our answers."""
@@ -154,6 +162,9 @@ class Socket(asyncio.Protocol):
         """Take the connection over from its arrival."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(BUFFER)
+        connection = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._wait(self._house.times.ping, self._beat)
 
     def data_received(self, data: bytes) -> None:

@@ -89,6 +89,7 @@ BOUNDS = {
     "256, 64 MiB of text": (server.EMPTY_ROOMS, server.EMPTY_BYTES) == (256, 2**26),
     "100 in a welcome, 1,000 to": (protocol.ROSTER, protocol.ROSTER_ASKED) == (100, 1000),
     "by answers to its pings | 8 MiB": connection.MOST == 2**23,
+    "unsent for a socket, on Linux and macOS | 128 KiB": connection.UNSENT == 2**17,
     "without an echo | 1,000": conversation.WINDOW == 1000,
     "a line of piped input | 128 KiB": pipe.LONGEST_LINE == 2**17,
 }

@@ -323,7 +323,7 @@ def test_a_frame_that_fills_turns_harms_nobody() -> None:
             kinds.append(json.loads(await bob.line())["type"])
         assert kinds == ["welcome", *["message"] * 9000, "pong", "members"]
 
-    play(part, Settings(port=0, log_messages=100))
+    play(part, Settings(port=0, log_messages=10_000))
 
 
 def test_who_is_expelled_by_its_own_words() -> None:
