@@ -121,7 +121,7 @@ def process(
     """
     from programs import listening, running, until
 
-    with running(*command, stdin=None, **environment) as program:
+    with running(*command, stdin=None, pass_fds=(), **environment) as program:
         pid = program.process.pid
         until(lambda: re.search("isten|running on", program.errors), "a house that listens")
         url = listening(program) if "daphne" in command else program.url

@@ -26,7 +26,7 @@ from urllib.request import urlopen
 
 from .catalogue import SERVERS
 from .hosted import DAPHNE, UVICORN, site
-from .load import Failed, Figures, Load, cores, faults
+from .load import LOADS_CORE, Failed, Figures, Load, faults
 from .result import now
 from .servers import BUILT, Running, Server, running
 
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="WORD", default="")
     parser.add_argument("--output", type=Path, default=BUILT)
     given = parser.parse_args()
-    os.sched_setaffinity(0, {cores()[1]})
+    os.sched_setaffinity(0, {LOADS_CORE})
     given.output.mkdir(parents=True, exist_ok=True)
     subjects = [each for each in SUBJECTS if given.only in each.server.name]
     taken: list[Figures] = []
