@@ -396,7 +396,10 @@ class Socket(asyncio.Protocol):
             if data:
                 self._transport.write(data)
             elif self._transport.can_write_eof():
-                self._transport.write_eof()
+                try:
+                    self._transport.write_eof()
+                except OSError:  # it was reset, which we have not been told yet
+                    self._transport.abort()
             else:
                 self._transport.close()
         if self._protocol.close_expected() and not self._closing:

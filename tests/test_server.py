@@ -11,9 +11,11 @@ import contextlib
 import gc
 import json
 import signal
+import struct
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
 from urllib.parse import urlsplit
 
 import pytest
@@ -190,6 +192,37 @@ def test_half_a_connection_that_is_not_read_ends() -> None:
         assert socket not in server._open
 
     play(part, Settings(port=0, times=Times(close=0.1)))
+
+
+def test_a_reset_before_our_end() -> None:
+    """Who resets a connection that we are about to end is forgotten, and nothing is raised."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        wire = await Wire.open(server.url, "/?name=a:b")
+        while (await wire.got())[0] != CLOSE:
+            pass
+        (connection,) = server._open
+        assert isinstance(connection, Socket)
+        reset = struct.pack("ii", 1, 0)
+        wire.writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, reset)
+        wire.cut()
+        # Its answer has been read, but had to wait for its turn; the reset is there before.
+        answered = asyncio.get_running_loop().create_future()
+
+        def answer() -> None:
+            connection._protocol.receive_data(b"\x88\x80\x00\x00\x00\x00")
+            connection._flush()
+            answered.set_result(None)
+
+        asyncio.get_running_loop().call_soon(answer)
+        await asyncio.wait_for(answered, 5)
+        for _ in range(100):
+            if not server._open:
+                break
+            await asyncio.sleep(0.01)
+        assert not server._open
+
+    play(part)
 
 
 def test_talking_on_does_not_put_off_the_end() -> None:
