@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
 HOUSES = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 SERVED = ("server", "installed", "zipapp")
+FIXTURES = ("player", "anywhere", "dialled")
 
 Play = Callable[[House], Awaitable[None]]
 Visit = Callable[[ServedHouse], Awaitable[None]]
@@ -53,6 +54,18 @@ def migrate(**environment: str) -> None:
     """Make the tables of a database that is not embedded."""
     command = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
     subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=60)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have all tests of a house, and all others of a file, run in one process of xdist.
+
+    So each house is started once, however its tests are shared out.
+    """
+    for item in items:
+        params = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+        kinds = [params[name] for name in FIXTURES if name in params] if params else []
+        group = kinds[0] if kinds else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 class Processes:
