@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
@@ -330,9 +330,7 @@ class Socket(asyncio.Protocol):
         elif not origin_allowed(headers, self._house.origins):
             response = protocol.reject(403, "this origin is not allowed\n")
         else:
-            response = protocol.accept(request)
-            if response.status_code == 500:  # websockets 16 trips over a header beyond ASCII
-                response = protocol.reject(400, "request is not a valid handshake\n")
+            response = _accept(protocol, request)
         protocol.send_response(response)
         if response.status_code != 101:
             return
@@ -418,6 +416,18 @@ def _offered(request: Request) -> list[str]:
     """Return the subprotocols that a client offers."""
     values = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
     return [each.strip() for each in values.split(",")]
+
+
+def _accept(protocol: ServerProtocol, request: Request) -> Response:
+    # websockets 16 trips over what is not ASCII in a header that it reads: it says that the
+    # fault is ours, or raises when it wants to say that it is not.
+    try:
+        response = protocol.accept(request)
+    except UnicodeError:
+        return protocol.reject(400, "request is not a valid handshake\n")
+    if response.status_code == 500:
+        return protocol.reject(400, "request is not a valid handshake\n")
+    return response
 
 
 def _select_subprotocol(

@@ -20,10 +20,11 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 
 from broadcast_server.metrics import CONTENT_TYPE
 
-NOT_ASCII = (
+UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \xff\r\n\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
 )
+KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,8 @@ NOT_ASCII = (
         (b"GET /?name=\xc3\xb6 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 400),
-        (NOT_ASCII, 400),
+        (UPGRADE + b"\xff\r\n\r\n", 400),
+        (UPGRADE + KEY + b"\r\nSec-WebSocket-Protocol: \xe9\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"x" * 20_000, 431),
         (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
