@@ -586,4 +586,4 @@ def roster(seen: list[Happening]) -> list[str]:
 
 
 TestRoom = RoomMachine.TestCase
-TestRoom.settings = settings(max_examples=80, stateful_step_count=80, deadline=None)
+TestRoom.settings = settings(max_examples=40, stateful_step_count=80, deadline=None)
