@@ -22,9 +22,10 @@ from hosted import play, visitor
 from houses import ServedHouse
 from programs import Running, assert_quiet, listening, running
 from services import free_port
+from test_client import Ear, member
 from wire import TEXT, Wire
 
-from broadcast_server.protocol import Message
+from broadcast_server.protocol import Message, Welcome
 from django_site import log, models, presence
 from django_site.asgi import application
 from django_site.nodes import nodes
@@ -302,6 +303,32 @@ def test_those_who_never_read_cost_little(processes: Processes, command: tuple[s
         await Wire.cut_all()
 
     asyncio.run(part())
+
+
+def test_daphnes_own_cut_loses_nothing(tmp_path: Path) -> None:
+    """Daphne closes a connection that is very old; its client comes back and misses nothing."""
+    command = *DAPHNE, "--websocket_timeout", "1"
+    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+
+        async def part() -> None:
+            async with member(listening(site), "ann") as (ann, ear):
+                async with member(listening(site), "bob") as (bob, _):
+                    said = 0
+                    while len(_welcomes(ear)) < 3:
+                        bob.say(str(said))
+                        said += 1
+                        await bob.all_heard()
+                await ear.until(lambda: len(ear.texts) == said)
+            assert ear.texts == [str(number) for number in range(said)]
+            assert all(welcome.recovered for welcome in _welcomes(ear))
+            assert not ann.conversation.refused
+
+        asyncio.run(asyncio.wait_for(part(), 40))
+        assert site.signal(signal.SIGTERM) == 0
+
+
+def _welcomes(ear: Ear) -> list[Welcome]:
+    return [event for event in ear.events if isinstance(event, Welcome)]
 
 
 # -- settings --
