@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
@@ -80,8 +80,9 @@ class RoomConsumer(AsyncConsumer):
             case "websocket.connect":
                 await self._connect()
             case "websocket.receive":
-                await self._wait_to_say(message.get("text") or "")
-                self._receive(message.get("text"))
+                for part in _portions(message.get("text")):
+                    await self._wait_to_say(part or "")
+                    self._receive(part)
             case "websocket.disconnect":
                 if not self._closed:
                     nodes().metrics.closes[message.get("code") or 1006] += 1
@@ -214,3 +215,14 @@ class RoomConsumer(AsyncConsumer):
             self.paused = paused
             if self._node is not None and self._peer is not None:
                 self._node.flow(self._peer)
+
+
+def _portions(text: str | None) -> Iterator[str | None]:
+    """Cut a frame into what may be said in a second: a whole one might wait for an hour."""
+    lines = text.split("\n") if text else []
+    rate = settings.BROADCAST_RATE
+    if not rate or len(lines) <= rate:
+        yield text
+        return
+    for start in range(0, len(lines), rate):
+        yield "\n".join(lines[start : start + rate])

@@ -253,8 +253,9 @@ def test_who_says_too_much_waits(processes: Processes, command: tuple[str, ...])
         flooder = await Wire.open(url, "/?name=flood&room=flood")
         assert await ear.line() == "flood joined the chat"
         before, began = site.rss, time.monotonic()
-        frame = "\n".join(["x" * 1000] * 100).encode()
-        writing = asyncio.ensure_future(_flood(flooder, frame, 600))
+        # More than a second's worth each: what may be said of one waits for no rest.
+        frame = "\n".join(["x" * 1000] * 900).encode()
+        writing = asyncio.ensure_future(_flood(flooder, frame, 67))
         for _ in range(2200):  # 2,000 at once, then 200 a second
             assert await ear.line() == f"flood: {'x' * 1000}"
         assert time.monotonic() - began > 0.9
