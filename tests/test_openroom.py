@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from broadcast_server.entry import Entry
 from broadcast_server.history import Log
@@ -15,24 +16,23 @@ from broadcast_server.server import MemoryRoom
 
 WRITE = 0.05
 
+Frame = TypeVar("Frame")
 
-class SlowLine:
+
+class SlowLine(Generic[Frame]):
     """A connection on which writing takes a while, and which notes when it did."""
 
     paused = False
 
     def __init__(self) -> None:
-        self.written: list[tuple[float, list[bytes], float]] = []
-        self.twice = asyncio.Event()
+        self.written: asyncio.Queue[tuple[float, list[Frame], float]] = asyncio.Queue()
 
-    def write(self, frames: Iterable[bytes]) -> None:
+    def write(self, frames: Iterable[Frame]) -> None:
         begin = time.monotonic()
         payloads = list(frames)
         if payloads:
             time.sleep(WRITE)  # it is what takes long
-            self.written.append((begin, payloads, time.monotonic()))
-            if len(self.written) == 2:
-                self.twice.set()
+            self.written.put_nowait((begin, payloads, time.monotonic()))
 
     def close(self, code: int, reason: str) -> None:
         raise AssertionError
@@ -43,18 +43,17 @@ def test_a_busy_room_rests_between_turns() -> None:
 
     async def part() -> None:
         room = MemoryRoom("lobby", Log(), 4096, lambda *_: None)
-        bob, line = Peer(Entry(format=Format.TEXT), ""), SlowLine()
+        bob, line = Peer(Entry(format=Format.TEXT), ""), SlowLine[bytes]()
         room.enter(bob, line)
         await asyncio.sleep(0)
         room.receive(bob, "a")
         await asyncio.sleep(0)
-        assert len(line.written) == 1  # at once: it had rested
+        _, _, end = line.written.get_nowait()  # at once: it had rested
         room.receive(bob, "b")
         await asyncio.sleep(0)
         room.receive(bob, "c")
-        assert len(line.written) == 1
-        await asyncio.wait_for(line.twice.wait(), 10)
-        (_, _, end), (begin, payloads, _) = line.written
+        assert line.written.empty()
+        begin, payloads, _ = await asyncio.wait_for(line.written.get(), 10)
         assert begin - end >= REST * WRITE
         assert [payload[2:] for payload in payloads] == [b"anonymous: b\nanonymous: c"]
 

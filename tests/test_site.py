@@ -23,11 +23,14 @@ from houses import ServedHouse
 from programs import Running, assert_quiet, listening, running
 from services import free_port
 from test_client import Ear, member
+from test_openroom import WRITE, SlowLine
 from wire import TEXT, Wire
 
-from broadcast_server.protocol import Message, Welcome
+from broadcast_server.entry import Entry
+from broadcast_server.protocol import Format, Message, Welcome
 from django_site import log, models, presence
 from django_site.asgi import application
+from django_site.node import REST
 from django_site.nodes import nodes
 
 # -- the consumer --
@@ -99,6 +102,26 @@ def test_stopping_closes_everyone() -> None:
 
 
 # -- the log --
+
+
+def test_a_busy_room_gathers() -> None:
+    """What is said while a turn is written waits for a share of that time, and is one turn."""
+
+    async def part() -> None:
+        node = await nodes().get("busy")
+        line = SlowLine[str]()
+        peer = await node.come(Entry(format=Format.TEXT), None, "busy", line)
+        node.receive(peer, "a")
+        _, _, end = await asyncio.wait_for(line.written.get(), 10)
+        node.receive(peer, "b")
+        await asyncio.sleep(0)
+        node.receive(peer, "c")
+        begin, payloads, _ = await asyncio.wait_for(line.written.get(), 10)
+        assert begin - end >= REST * WRITE
+        assert payloads == ["anonymous: b\nanonymous: c"]
+        node.go(peer, "busy")
+
+    play(part)
 
 
 def test_a_draft_is_logged_once() -> None:
