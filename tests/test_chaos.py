@@ -28,10 +28,11 @@ from houses import INSTALLED
 from broadcast_server.connection import Socket
 from broadcast_server.entry import Entry
 from broadcast_server.history import MESSAGES, Log
+from broadcast_server.memoryroom import MemoryRoom
 from broadcast_server.openroom import Line
 from broadcast_server.protocol import Message, Numbered
 from broadcast_server.room import Peer, Publish, Room
-from broadcast_server.server import MemoryRoom, Server, Settings
+from broadcast_server.server import Server, Settings
 
 # -- the houses --
 

@@ -51,9 +51,10 @@ TABLE = {
     "connection": "entry frames gate protocol proxies quota share web",
     "arrival": "connection exchange web",
     "openroom": "fanout metrics protocol room",
+    "memoryroom": "connection history logfile metrics openroom protocol room",
     "server": (
-        "arrival connection door entry exchange gate history listener logfile metrics openroom"
-        " protocol proxies room signals tls web"
+        "arrival connection door entry exchange gate history listener logfile memoryroom metrics"
+        " openroom protocol proxies room signals tls web"
     ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",

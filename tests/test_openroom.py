@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 
 from broadcast_server.entry import Entry
 from broadcast_server.history import Log
+from broadcast_server.memoryroom import MemoryRoom
 from broadcast_server.openroom import NEWCOMERS, REST
 from broadcast_server.protocol import Format
 from broadcast_server.room import Peer
-from broadcast_server.server import MemoryRoom
 
 WRITE = 0.05
 

@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from broadcast_server.entry import Entry
 from broadcast_server.history import Log
+from broadcast_server.memoryroom import MemoryRoom
 from broadcast_server.metrics import Metrics
 from broadcast_server.names import MAX_NAME, name_key, numbered
 from broadcast_server.openroom import Line
 from broadcast_server.protocol import CloseCode, Cursor, Format
 from broadcast_server.room import Peer
-from broadcast_server.server import MemoryRoom
 
 KEPT, LIMIT = 100, 100
 
