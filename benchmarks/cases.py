@@ -98,7 +98,7 @@ def said(random: Random) -> bytes:
     if kind == 20:
         return noise(random, 40)
     request: object = {
-        "type": random.choice(("say", "say", "say", "members", "ping", "welcome", 1, None)),
+        "type": random.choice(("say", "say", "say", "members", "name", "ping", "welcome", 1, None)),
         "text": random.choice((word(random), word(random), 1, None, ["x"], "\ud800")),
         "id": random.choice(("a", "b", "", "x" * 65, 7, "\udfff", None)),
     }

@@ -32,6 +32,8 @@ from .protocol import (
     Message,
     Ping,
     Pong,
+    Rename,
+    Renamed,
     Request,
     Say,
     Welcome,
@@ -68,6 +70,7 @@ class Conversation:
         self._ping = ""
         self._outbox: dict[str, Say] = {}  # by id, in order
         self._unsent: deque[Request] = deque()
+        self._wish: Rename | None = None  # without its answer
 
     # -- what we say --
 
@@ -77,6 +80,11 @@ class Conversation:
         self._outbox[say.id or ""] = say
         if self.live:
             self._unsent.append(say)
+
+    def rename(self, name: str) -> None:
+        """Ask for another name, now or when that is possible."""
+        self._wish = Rename(name, secrets.token_urlsafe(6))
+        self.ask(self._wish)
 
     def ask(self, request: Request) -> None:
         """Send *request* if the conversation is live; it is not kept for later."""
@@ -159,6 +167,11 @@ class Conversation:
             case Pong(id=self._ping) if not self.live:
                 self._caught_up()
                 return False
+            case Renamed(name=self.name, to=to):
+                self.name = self._asked["name"] = to
+                self._wish = None
+            case Error(id=str() as id) if self._wish is not None and id == self._wish.id:
+                self._wish = None
             case Error(code=code, id=str() as id) if id in self._outbox:
                 del self._outbox[id]
                 if code == "duplicate":  # as good as an echo
@@ -185,6 +198,8 @@ class Conversation:
         self._seen = max(self._seen, self._welcome.seq)
         self._cursor = Cursor(self._welcome.epoch, self._seen)
         self.live = True
+        if self._wish is not None:
+            self._unsent.append(self._wish)
         self._unsent.extend(self._outbox.values())
 
     def _message(self, message: Message) -> bool:

@@ -53,7 +53,7 @@ class MemoryRoom(OpenRoom[bytes]):
             self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
         peer = what.peer
         self._metrics.messages += 1
-        message = self.log.append(peer.name, what.text, self._now, what.id, peer.source)
+        message = self.log.append(what.name, what.text, self._now, what.id, peer.source)
         if self._file is not None:
             self._file.add(self.room.name, self.log, message, peer.source)
         self.deliver(message)

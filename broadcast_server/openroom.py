@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from .fanout import Fanout
 from .metrics import Metrics
 from .protocol import CloseCode, Event, Format, Head, Numbered
-from .room import Action, Close, Enter, Peer, Publish, Room, Send
+from .room import Action, Claim, Close, Enter, Peer, Publish, Room, Send
 
 CHUNK = 64
 """So many messages at once are read from the log for a member that is behind."""
@@ -81,6 +81,9 @@ class OpenRoom(ABC, Generic[Frame]):
     def _publish(self, what: Publish) -> None:
         """Log *what*, and let it come back to `deliver`, now or later."""
 
+    def _claim(self, what: Claim) -> None:
+        """Have *what* decided on, where the room does not keep the names itself."""
+
     def _answer(self, peer: Peer, event: Event) -> None:
         """Send *event* to one member, in its place among what it has caused before."""
         self._fanout.only(peer, event)
@@ -144,6 +147,7 @@ class OpenRoom(ABC, Generic[Frame]):
 
     def head(self) -> None:
         """Show the JSON clients that the room is alive."""
+        self.room.beat()
         if self._lines:
             self._do([Send(None, Head(self.room.log.head))])
 
@@ -159,6 +163,8 @@ class OpenRoom(ABC, Generic[Frame]):
             match action:
                 case Publish():
                     self._publish(action)
+                case Claim():
+                    self._claim(action)
                 case Send(to=None, event=event):
                     self._fanout.everyone(event)
                     if self._fanout.full:

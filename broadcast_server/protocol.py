@@ -129,6 +129,15 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Renamed:
+    """Someone is called *to* from now on, perhaps you. *verified* is true or None."""
+
+    name: str
+    to: str
+    verified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Error:
     """You erred, or are about to be closed. *text* is for people, *code* for programs."""
 
@@ -166,7 +175,7 @@ class Head:
 Numbered = Message | Hidden
 """What stands under a number of the log."""
 
-Event = Welcome | Message | Hidden | Joined | Left | Error | Members | Pong | Head
+Event = Welcome | Message | Hidden | Joined | Left | Renamed | Error | Members | Pong | Head
 
 # -- requests: what a client sends --------------------------------------------
 
@@ -191,7 +200,15 @@ class Ping:
     id: str | None = None
 
 
-Request = Say | Who | Ping
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Ask for another name."""
+
+    name: str
+    id: str | None = None
+
+
+Request = Say | Who | Ping | Rename
 
 # -- writing ------------------------------------------------------------------
 
@@ -201,6 +218,7 @@ _EVENTS: dict[str, type[Event]] = {
     "hidden": Hidden,
     "joined": Joined,
     "left": Left,
+    "renamed": Renamed,
     "error": Error,
     "members": Members,
     "pong": Pong,
@@ -211,6 +229,7 @@ _TYPES: dict[type[Event | Request], str] = {
     Say: "say",
     Who: "members",
     Ping: "ping",
+    Rename: "name",
 }
 
 
@@ -228,6 +247,8 @@ def text_line(event: Event) -> str | None:
             return f"{name} joined the chat"
         case Left(name=name):
             return f"{name} left the chat"
+        case Renamed(name=name, to=to):
+            return f"{name} is now {to}"
         case Error(text=text):
             return f"* {text}"
         case Members(count=count, members=members, verified=verified):
@@ -296,8 +317,14 @@ def _parse_request(line: str, limit: int) -> Request | Error:
             return Who()
         case "ping":
             return Ping(id)
+        case "name":
+            name = value.get("name")
+            if not isinstance(name, str):
+                return Error("bad_name", "name is not a string", id)
+            return Rename(name, id)
         case _:
-            return Error("bad_type", "type is unknown, known are say, members and ping", id)
+            known = "say, members, name and ping"
+            return Error("bad_type", f"type is unknown, known are {known}", id)
 
 
 def _say(text: str, id: str | None, limit: int) -> Say | Error:
@@ -361,7 +388,7 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-# A field is the same in every event that has it, but for one; what is not here is text.
+# A field is the same in every event that has it, but for two; what is not here is text.
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "seq": _is_number,
     "count": _is_number,
@@ -370,5 +397,6 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "members": _are_texts,
     "verified": lambda value: value is None or _are_texts(value),
     "joined.verified": lambda value: value is None or value is True,
+    "renamed.verified": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
 }

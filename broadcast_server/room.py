@@ -13,12 +13,13 @@ framework or `await`.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Protocol
 
 from .entry import Entry
-from .names import name_key, numbered
+from .names import check_name, name_key, numbered
 from .protocol import (
     ROSTER,
     ROSTER_ASKED,
@@ -32,6 +33,8 @@ from .protocol import (
     Numbered,
     Ping,
     Pong,
+    Rename,
+    Renamed,
     Say,
     Welcome,
     Who,
@@ -44,8 +47,12 @@ FAULTS = 10
 
 STOPPING = Error("stopping", "the server is stopping")
 
-PARDONED = frozenset({"too_long", "too_many_lines", "empty"})
+PARDONED = frozenset({"too_long", "too_many_lines", "empty", "bad_name"})
 """Errors that are no fault of the program that sends, but of what it was given."""
+
+RENAMES = 10
+"""So many names a member may ask for between two beats. Unlike messages these are not in the log,
+so they wait in memory for those who read slowly, who are closed if too much does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +66,7 @@ class Peer:
     entry: Entry
     source: str
     name: str = ""
+    seat: int = 0  # among those here
     after: int = 0  # it is sent every message with a higher number
     faults: int = 0
 
@@ -90,6 +98,16 @@ class Publish:
     peer: Peer
     text: str
     id: str | None
+    name: str  # under which it was said
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Have whoever keeps the names decide on *name*, where that is not the room itself."""
+
+    peer: Peer
+    name: str
+    id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +119,7 @@ class Close:
     reason: str
 
 
-Action = Enter | Send | Publish | Close
+Action = Enter | Send | Publish | Claim | Close
 
 
 class Extent(Protocol):
@@ -130,15 +148,18 @@ class Room:
         self.name = name
         self.log = log
         self.max_message_bytes = max_message_bytes
-        self._members: dict[str, Peer] = {}  # by name_key
+        self._members: dict[int, Peer] = {}  # by seat
+        self._names: dict[str, Peer] = {}  # by name_key
         self._sessions: dict[str, Peer] = {}
         self._numbers: dict[str, int] = {}  # by key of a name here, see _free_name
+        self._seats = count(1)
+        self._renames: Counter[Peer] = Counter()  # since the last beat
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __contains__(self, peer: Peer) -> bool:
-        return self._members.get(name_key(peer.name)) is peer
+        return self._members.get(peer.seat) is peer
 
     def holds(self, session: str | None) -> bool:
         """Tell whether someone of *session* is here, whom a newcomer of it would replace."""
@@ -154,11 +175,12 @@ class Room:
         ghost = self._sessions.get(peer.entry.session or "")
         if ghost is None:
             peer.name = self._free_name(peer.entry.name)
+            peer.seat = next(self._seats)
         else:
-            peer.name = ghost.name
+            peer.name, peer.seat = ghost.name, ghost.seat
             error = Error("replaced", "a newer connection of your session took your place")
             actions += [Send(ghost, error), Close(ghost, CloseCode.REPLACED, error.text)]
-        self._members[name_key(peer.name)] = peer
+        self._members[peer.seat] = self._names[name_key(peer.name)] = peer
         if peer.entry.session:
             self._sessions[peer.entry.session] = peer
         if ghost is None:
@@ -174,17 +196,16 @@ class Room:
         for request in parse(frame, self.max_message_bytes):
             match request:
                 case Say(text=text, id=id):
-                    actions.append(Publish(peer, text, id))
+                    actions.append(Publish(peer, text, id, peer.name))
                 case Ping(id=id):
                     actions.append(Send(peer, Pong(id)))
+                case Rename():
+                    actions += self.rename(peer, request)
                 case Who():
                     # Once a frame: 200,000 askings fit into one, and each would
                     # be answered with a hundred times its size.
                     if not told_who:
-                        members = Members(
-                            len(self), self._roster(ROSTER_ASKED), self._verified(ROSTER_ASKED)
-                        )
-                        actions.append(Send(peer, members))
+                        actions.append(Send(peer, self.who()))
                         told_who = True
                 case Error(code=code):
                     actions.append(Send(peer, request))
@@ -196,6 +217,10 @@ class Room:
                     continue
             peer.faults = 0
         return actions
+
+    def who(self) -> Members:
+        """Say who is here."""
+        return Members(len(self), self._roster(ROSTER_ASKED), self._verified(ROSTER_ASKED))
 
     def deliver(self, entry: Numbered) -> list[Action]:
         """Send what the log has numbered to everyone, a message's sender included."""
@@ -212,16 +237,27 @@ class Room:
             return []
         return [Send(peer, Error("duplicate", f"message was said before, as number {seq}", id))]
 
+    def rename(self, peer: Peer, request: Rename) -> list[Action]:
+        """Give *peer* the name that it asks for or the next that is free, or say why not."""
+        try:
+            name = check_name(request.name)
+        except ValueError as error:
+            return [Send(peer, Error("bad_name", str(error), request.id))]
+        self._renames[peer] += 1
+        if self._renames[peer] > RENAMES:
+            text = f"name was changed {RENAMES} times just now, try again in half a minute"
+            return [Send(peer, Error("too_often", text, request.id))]
+        return self._rename(peer, name, request.id)
+
+    def beat(self) -> None:
+        """Note that some time has passed, some twenty seconds or so."""
+        self._renames.clear()
+
     def disconnect(self, peer: Peer) -> list[Action]:
         """Forget *peer*, whose connection is gone, and tell the others."""
         if peer not in self:  # replaced or expelled before
             return []
-        key = name_key(peer.name)
-        del self._members[key]
-        self._numbers.pop(key, None)
-        base, _, digits = key.rpartition("-")
-        if base in self._numbers and digits.isdecimal():
-            self._numbers[base] = max(2, min(self._numbers[base], int(digits)))
+        self._forget(peer)
         if peer.entry.session:
             del self._sessions[peer.entry.session]
         return [Send(None, Left(peer.name, len(self)))]
@@ -236,6 +272,7 @@ class Room:
         """Close everyone because the server stops. Nobody is told who left."""
         closes = [Close(peer, CloseCode.STOPPING, STOPPING.text) for peer in self.members()]
         self._members.clear()
+        self._names.clear()
         self._sessions.clear()
         self._numbers.clear()
         return [Send(None, STOPPING), *closes]
@@ -262,14 +299,37 @@ class Room:
         """Return who of the roster's first is verified; here there are no accounts."""
         return None
 
+    def _rename(self, peer: Peer, name: str, id: str | None) -> list[Action]:
+        if name == peer.name:
+            return [Send(peer, Renamed(name, name))]
+        before = peer.name
+        self._give_back(before)  # so that it may be had in another spelling
+        peer.name = self._free_name(name)
+        self._names[name_key(peer.name)] = peer
+        # With the next free suffix it may be as it was.
+        return [Send(peer if peer.name == before else None, Renamed(before, peer.name))]
+
+    def _forget(self, peer: Peer) -> None:
+        del self._members[peer.seat]
+        self._give_back(peer.name)
+        self._renames.pop(peer, None)
+
+    def _give_back(self, name: str) -> None:
+        key = name_key(name)
+        del self._names[key]
+        self._numbers.pop(key, None)
+        base, _, digits = key.rpartition("-")
+        if base in self._numbers and digits.isdecimal():
+            self._numbers[base] = max(2, min(self._numbers[base], int(digits)))
+
     def _free_name(self, name: str) -> str:
         key = name_key(name)
-        if key not in self._members:
+        if key not in self._names:
             return name
         # Begin where the last search ended: a thousand of one name would else
         # cost half a million look-ups.
         number = self._numbers.get(key, 2)
-        while name_key(numbered(name, number)) in self._members:
+        while name_key(numbered(name, number)) in self._names:
             number += 1
         self._numbers[key] = number + 1
         return numbered(name, number)

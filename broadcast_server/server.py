@@ -229,7 +229,10 @@ class Server:
         if socket in self._seats and self.accepting:
             room, peer = self._seats[socket]
             self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
+            before = peer.name
             room.receive(peer, frame)
+            if peer.name != before and socket in self._seats:
+                self._report(peer, "renamed in", room, f"was {before}")
 
     def next_turn(self, socket: Socket, then: Callable[[], None]) -> None:
         """Do *then* when the turn of *socket*'s room is over."""
@@ -306,7 +309,7 @@ class Server:
         clients = "1 client" if everywhere == 1 else f"{everywhere} clients"
         tail = f", {how}" if how else ""
         fields = {
-            "event": did,
+            "event": did.partition(" ")[0],
             "name": peer.name,
             "room": room.room.name,
             "how": how,

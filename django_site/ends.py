@@ -56,5 +56,10 @@ def banned(ban: models.Ban) -> End:
     return End(CloseCode.REMOVED, "banned", text)
 
 
+def name_banned(name: str, ban: models.Ban) -> str:
+    """Say why, and how long, nobody may be called *name*."""
+    return f"{name} is banned until {ban.until_words}{_why(ban.reason)}"
+
+
 def _why(reason: str) -> str:
     return f": {' '.join(reason.split())}" if reason else ""  # one line, as every error is

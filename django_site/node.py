@@ -17,7 +17,7 @@ import logging
 from bisect import bisect
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
@@ -27,14 +27,23 @@ from django.db import Error as DatabaseError
 from broadcast_server.entry import Entry
 from broadcast_server.metrics import Metrics
 from broadcast_server.openroom import CHUNK, Line, OpenRoom
-from broadcast_server.protocol import CloseCode, Cursor, Error, Event, Hidden, Numbered
-from broadcast_server.room import Action, Close, Peer, Publish, Send
+from broadcast_server.protocol import (
+    CloseCode,
+    Cursor,
+    Error,
+    Event,
+    Hidden,
+    Members,
+    Numbered,
+    Renamed,
+)
+from broadcast_server.room import Action, Claim, Close, Peer, Publish, Send
 
 from . import bell, ends, log, models, outage, presence
 from .accounts.models import Account
 from .ends import End, Refused
 from .log import UNNAMED, Draft, Logged, State
-from .presence import Newcomer, Present
+from .presence import Newcomer, Present, Wish
 from .sharedroom import Reach, SharedRoom
 
 logger = logging.getLogger(__name__)
@@ -68,6 +77,7 @@ class Seen:
     """What one look at the database found."""
 
     logged: list[Logged]
+    renamed: list[Renamed | Error]
     state: State
     messages: list[Numbered]
     hidden: list[Hidden]
@@ -93,8 +103,8 @@ class Node(OpenRoom[str]):
         self._accounts: dict[Peer, int] = {}  # of those who are one's
         self._appetite: dict[Peer, int] = {}  # how many messages each was read at once
         # What members said, and between it what they alone are to get after its echo.
-        self._outbox: list[tuple[Peer, Draft | Event]] = []
-        self._pending: Counter[Peer] = Counter()  # drafts in it
+        self._outbox: list[tuple[Peer, Draft | Claim | Event]] = []
+        self._pending: Counter[Peer] = Counter()  # drafts and claims in it
         self._answers: dict[int, list[tuple[Peer, Event]]] = {}  # by the number they follow
         self._closing: set[Peer] = set()
         self._space = asyncio.Event()
@@ -258,6 +268,11 @@ class Node(OpenRoom[str]):
         self._pending[what.peer] += 1
         self._wake.set()
 
+    def _claim(self, what: Claim) -> None:
+        self._outbox.append((what.peer, what))
+        self._pending[what.peer] += 1
+        self._wake.set()
+
     def _do(self, actions: list[Action]) -> None:
         # Who is closed gets the reason at once, and waits for no echo.
         closing = {action.peer for action in actions if isinstance(action, Close)}
@@ -309,12 +324,16 @@ class Node(OpenRoom[str]):
     async def _once(self) -> None:
         """Log what waits, read what is new, and tell the members."""
         async with self._look:
-            batch = self._outbox[:BATCH]
+            batch = self._batch()
             # Who leaves has said its last words first.
             leaving = self._leaving[:] if len(batch) == len(self._outbox) else []
-            drafts = [each for _, each in batch if isinstance(each, Draft)]
+            # Under the name that each has now: it may have been renamed since it spoke.
+            drafts = [
+                replace(each, name=peer.name) for peer, each in batch if isinstance(each, Draft)
+            ]
+            wishes = self._wishes(batch)
             try:
-                seen = await database_sync_to_async(self._see)(drafts, leaving)
+                seen = await database_sync_to_async(self._see)(drafts, wishes, leaving)
             except BaseException:  # also if we are cancelled, while the thread goes on
                 self._unsure = self._unsure or bool(drafts)
                 raise
@@ -328,11 +347,30 @@ class Node(OpenRoom[str]):
         self._read_all = self._reach.head >= seen.state.head
         if self._outbox or self._leaving or not self._read_all:
             self._wake.set()
-        if drafts or leaving:
+        if drafts or wishes or leaving:
             self._changed.set()
 
-    def _see(self, drafts: list[Draft], leaving: list[str]) -> Seen:
+    def _batch(self) -> list[tuple[Peer, Draft | Claim | Event]]:
+        """Return what is next: what was said, or who wants another name, which others wait for."""
+        batch: list[tuple[Peer, Draft | Claim | Event]] = []
+        asked: set[Peer] = set()  # each is to hear of each of its names
+        for peer, each in self._outbox[:BATCH]:
+            claim = isinstance(each, Claim)
+            if peer in asked or (batch and claim != bool(asked)):
+                break
+            if claim:
+                asked.add(peer)
+            batch.append((peer, each))
+        return batch
+
+    def _wishes(self, batch: list[tuple[Peer, Draft | Claim | Event]]) -> list[Wish]:
+        claims = [each for _, each in batch if isinstance(each, Claim)]
+        tokens = {peer: token for token, peer in self._shared.tokens.items()} if claims else {}
+        return [Wish(tokens.get(each.peer, ""), each.name, each.id) for each in claims]
+
+    def _see(self, drafts: list[Draft], wishes: list[Wish], leaving: list[str]) -> Seen:
         """Do all that blocks, in a thread."""
+        renamed = presence.rename(self.key, wishes) if wishes else []
         appended = log.append(self.key, drafts, unsure=self._unsure) if drafts else None
         if leaving:
             presence.leave(self.key, leaving)
@@ -350,13 +388,13 @@ class Node(OpenRoom[str]):
             present = presence.present(self.key)
             removed = presence.removed(self.key, self._process)
         logged = appended.logged if appended else []
-        return Seen(logged, state, messages, hidden, present, removed)
+        return Seen(logged, renamed, state, messages, hidden, present, removed)
 
-    def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Event]]) -> None:
+    def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Claim | Event]]) -> None:
         """Tell the members: who came, what was said, and who left, in this order."""
         if seen.present is not None:
             self._do(self._shared.arrive(seen.present, seen.removed))
-        self._file(batch, seen.logged)
+        self._file(batch, seen)
         before = self._reach.head
         self._give_answers(before)
         for message in seen.messages:
@@ -371,11 +409,17 @@ class Node(OpenRoom[str]):
             self._do(self._shared.depart(seen.present, seen.removed))
             self._version = seen.state.roster
 
-    def _file(self, batch: list[tuple[Peer, Draft | Event]], logged: list[Logged]) -> None:
+    def _file(self, batch: list[tuple[Peer, Draft | Claim | Event]], seen: Seen) -> None:
         """Put answers to the numbers that they follow."""
-        numbers = iter(logged)
+        numbers, renamed = iter(seen.logged), iter(seen.renamed)
         last: dict[Peer, int] = {}
         for peer, each in batch:
+            if isinstance(each, Claim):
+                self._pending[peer] -= 1
+                answer = next(renamed)
+                if isinstance(answer, Error) or answer.name == answer.to:
+                    self._answers.setdefault(0, []).append((peer, answer))
+                continue
             if not isinstance(each, Draft):
                 self._answers.setdefault(last.get(peer, 0), []).append((peer, each))
                 continue
@@ -394,7 +438,9 @@ class Node(OpenRoom[str]):
         for number in sorted(number for number in self._answers if number <= head):
             for peer, event in self._answers.pop(number):
                 if peer in self._lines:
-                    self._fanout.only(peer, event)
+                    # Who came, left or was renamed meanwhile has been told already.
+                    current = self._shared.who() if isinstance(event, Members) else event
+                    self._fanout.only(peer, current)
                     self._schedule()
 
     # -- those who are behind --

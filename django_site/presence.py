@@ -21,7 +21,7 @@ from django.db.models.functions import Cast, Concat, Now
 
 from broadcast_server.entry import Entry
 from broadcast_server.names import numbered
-from broadcast_server.protocol import CloseCode
+from broadcast_server.protocol import CloseCode, Error, Renamed
 
 from . import bell, ends, models
 from .accounts.models import Account
@@ -54,6 +54,15 @@ class Newcomer:
     account: Account | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Someone who is here wants another name: which connection it is, and which request."""
+
+    token: str
+    name: str
+    id: str | None
+
+
 def enter(room: int, process: str, newcomers: Sequence[Newcomer]) -> list[str | Refused]:
     """Let people in, in one transaction, and return each one's name, or why it cannot.
 
@@ -81,16 +90,18 @@ def _enter(room: models.Room, process: str, who: Newcomer) -> str | Refused:
 def _check(room: models.Room, entry: Entry, account: Account | None) -> None:
     if room.closed is not None:
         raise Refused(ends.closed(room))
-    if account is not None:
-        who = Q(account=account)
-    else:
-        # Who asks for bob may be called bob-2, so a ban of bob is of bob-2 as well.
-        base, _, number = entry.name.rpartition("-")
-        names = [entry.name, base] if number.isdecimal() and base else [entry.name]
-        who = Q(key__in=[stored_key(name) for name in names])
+    who = _named(entry.name) if account is None else Q(account=account)
     ban = _bans(room).filter(who).order_by("-until").first()
     if ban is not None:
         raise Refused(ends.banned(ban))
+
+
+def _named(name: str) -> Q:
+    """Match the bans of who asks for *name*."""
+    # It may come to be called bob-2, so a ban of bob is of bob-2 as well.
+    base, _, number = name.rpartition("-")
+    names = [name, base] if number.isdecimal() and base else [name]
+    return Q(key__in=[stored_key(each) for each in names])
 
 
 def _bans(room: models.Room) -> QuerySet[models.Ban]:
@@ -133,14 +144,7 @@ def _add(room: models.Room, entry: Entry, process: str, token: str, account: Acc
     if account is not None:
         # It was free when they came, and now it is its owner's.
         _remove(here.filter(key=account.key).exclude(account=account), ends.NAME_OWNED)
-    if not _is_free(name, room, account):
-        taken = set(here.values_list("key", flat=True))
-        number = 2
-        while stored_key(numbered(name, number)) in taken or not _is_free(
-            numbered(name, number), room, account
-        ):
-            number += 1
-        name = numbered(name, number)
+    name = _free(name, room, here, account)
     models.Member.objects.create(
         room=room,
         process_id=process,
@@ -153,8 +157,60 @@ def _add(room: models.Room, entry: Entry, process: str, token: str, account: Acc
     return name
 
 
-def _is_free(name: str, room: models.Room, account: Account | None) -> bool:
-    """Tell whether *name* is nobody's in the room, nor an account's who may yet come, nor banned.
+def rename(room: int, wishes: Sequence[Wish]) -> list[Renamed | Error]:
+    """Give those who are here other names, in one transaction, or say why not.
+
+    Whoever got the name that it has had is to be told so: the roster shows nothing of it.
+    """
+    with transaction.atomic():
+        row = models.Room.objects.select_for_update().get(pk=room)
+        found = [_rename(row, each) for each in wishes]
+        if any(isinstance(each, Renamed) and each.name != each.to for each in found):
+            row.roster += 1
+            row.save(update_fields=["roster"])
+    return found
+
+
+def _rename(room: models.Room, wish: Wish) -> Renamed | Error:
+    here = models.Member.objects.filter(room=room)
+    member = here.filter(token=wish.token, end_code=None).first()
+    if member is None:  # it will be closed
+        return Error(ends.LOST_SIGHT.fault, ends.LOST_SIGHT.text, wish.id)
+    before, name = member.name, wish.name
+    if name == before:
+        return Renamed(name, name, True if member.account_id else None)
+    if member.account_id:
+        return Error("name_owned", "your name is that of your account", wish.id)
+    ban = _bans(room).filter(_named(name)).order_by("-until").first()
+    if ban is not None:
+        return Error("banned", ends.name_banned(name, ban), wish.id)
+    if Account.objects.filter(key=stored_key(name)).exists():
+        return Error("name_owned", f"{name} is the name of an account", wish.id)
+    member.name = _free(name, room, here.exclude(pk=member.pk), None)
+    member.key = stored_key(member.name)
+    member.save(update_fields=["name", "key"])
+    return Renamed(before, member.name)
+
+
+def _free(
+    name: str, room: models.Room, here: QuerySet[models.Member], account: Account | None
+) -> str:
+    """Return *name*, or with the next suffix that is free, where those of *here* have theirs."""
+    if _is_free(name, room, here, account):
+        return name
+    taken = set(here.values_list("key", flat=True))
+    number = 2
+    while stored_key(numbered(name, number)) in taken or not _is_free(
+        numbered(name, number), room, here, account
+    ):
+        number += 1
+    return numbered(name, number)
+
+
+def _is_free(
+    name: str, room: models.Room, here: QuerySet[models.Member], account: Account | None
+) -> bool:
+    """Tell whether *name* is nobody's of *here*, nor an account's who may yet come, nor banned.
 
     Else a ban of bob-2 would be over as soon as who asked for bob comes again.
     """
@@ -164,7 +220,7 @@ def _is_free(name: str, room: models.Room, account: Account | None) -> bool:
         owners = owners.exclude(pk=account.pk)
     elif _bans(room).filter(key=key).exists():
         return False
-    return not (models.Member.objects.filter(room=room, key=key).exists() or owners.exists())
+    return not (here.filter(key=key).exists() or owners.exists())
 
 
 def account_changed(account: Account) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from broadcast_server.names import name_key
-from broadcast_server.protocol import Error, Joined, Left
-from broadcast_server.room import Action, Close, Peer, Room, Send
+from broadcast_server.names import name_key, numbered
+from broadcast_server.protocol import Error, Joined, Left, Renamed
+from broadcast_server.room import Action, Claim, Close, Peer, Room, Send
 
 from . import ends
 from .ends import End, Refused
@@ -46,9 +47,10 @@ class SharedRoom(Room):
     def connect(self, peer: Peer) -> list[Action]:
         """Let *peer* in, which has its name already."""
         key = name_key(peer.name)
-        ghost = self._members.get(key)
+        ghost = self._names.get(key)
         actions = [] if ghost is None else self._replaced(ghost)
-        self._members[key] = peer
+        peer.seat = next(self._seats)
+        self._members[peer.seat] = self._names[key] = peer
         return [*actions, self._welcome(peer)]
 
     def check(self, peer: Peer, token: str) -> None:
@@ -63,7 +65,7 @@ class SharedRoom(Room):
     def disconnect(self, peer: Peer) -> list[Action]:
         """Forget *peer*; that it left is told when the roster says so."""
         if peer in self:
-            del self._members[name_key(peer.name)]
+            self._forget(peer)
         return []
 
     def arrive(self, present: Sequence[Present], removed: Mapping[str, End]) -> list[Action]:
@@ -72,9 +74,9 @@ class SharedRoom(Room):
         Some of ours were *removed*, by their tokens.
         """
         # Others would take the second of a name for the first, and so for gone.
-        new = {name_key(each.name) for each in present if each.id not in self._present}
+        new = {name_key(each.name) for each in present if self._is_new(each)}
         gone = [each for each in self._missing(present) if name_key(each.name) in new]
-        actions = self._left(gone, removed)
+        actions = self._left(gone, removed) + self._renamed(present)
         for each in present:
             known = self._present.get(each.id)
             self._present[each.id] = each
@@ -90,6 +92,46 @@ class SharedRoom(Room):
     def depart(self, present: Sequence[Present], removed: Mapping[str, End]) -> list[Action]:
         """Tell who is on the roster no more; some of ours were *removed*, by their tokens."""
         return self._left(self._missing(present), removed)
+
+    def _rename(self, peer: Peer, name: str, id: str | None) -> list[Action]:
+        return [Claim(peer, name, id)]
+
+    def _is_new(self, each: Present) -> bool:
+        """Whether nobody was told of *each* under this name."""
+        known = self._present.get(each.id)
+        return known is None or known.name != each.name
+
+    def _renamed(self, present: Sequence[Present]) -> list[Action]:
+        """Tell who has another name than before, so that no two have one at any time."""
+        waiting = [each for each in present if each.id in self._present and self._is_new(each)]
+        if not waiting:
+            return []
+        actions: list[Action] = []
+        told = {name_key(each.name): each.id for each in self._present.values()}
+        while waiting:
+            ready = [each for each in waiting if told.get(name_key(each.name), each.id) == each.id]
+            if not ready:  # they took each other's: one of them makes way for a moment
+                taken = told.keys() | {name_key(each.name) for each in present}
+                names = (numbered(waiting[0].name, number) for number in itertools.count(2))
+                spare = next(name for name in names if name_key(name) not in taken)
+                ready = [replace(waiting[0], name=spare)]
+            for each in ready:
+                del told[name_key(self._present[each.id].name)]
+                told[name_key(each.name)] = each.id
+                actions.append(self._called(each))
+            waiting = [each for each in waiting if each not in ready]
+        return actions
+
+    def _called(self, each: Present) -> Action:
+        """Take note that someone who is here is called otherwise now."""
+        known = self._present[each.id]
+        self._present[each.id] = replace(known, name=each.name)
+        peer = self.tokens.get(known.token)
+        if peer is not None and peer in self:
+            self._give_back(peer.name)
+            peer.name = each.name
+            self._names[name_key(peer.name)] = peer
+        return Send(None, Renamed(known.name, each.name, True if each.verified else None))
 
     def _missing(self, present: Sequence[Present]) -> list[Present]:
         here = {each.id for each in present}
@@ -111,7 +153,7 @@ class SharedRoom(Room):
 
     def _replaced(self, ghost: Peer) -> list[Action]:
         end = ends.REPLACED
-        del self._members[name_key(ghost.name)]
+        self._forget(ghost)
         return [Send(ghost, Error(end.fault, end.text)), Close(ghost, end.code, end.text)]
 
     def _roster(self, most: int) -> tuple[str, ...]:

@@ -139,14 +139,12 @@ class BareHouse(House):
                     self.visitors[peer].hear(welcome)
                     for message in log.after(after, log.head):
                         self.visitors[peer].hear(message)
-                case Publish(peer=peer, text=text, id=id):
+                case Publish(peer=peer, text=text, id=id, name=who):
                     seq = log.seq_of(peer.source, id)
                     if seq is not None and id is not None:
                         self.do(name, room.repeated(peer, id, seq))
                     else:
-                        message = log.append(
-                            peer.name, text, "2026-11-25T09:00:00.000Z", id, peer.source
-                        )
+                        message = log.append(who, text, "2026-11-25T09:00:00.000Z", id, peer.source)
                         self.do(name, room.deliver(message))
                 case Send(to=None, event=event):
                     for visitor in self.visitors.values():

@@ -28,6 +28,8 @@ from broadcast_server.protocol import (
     Numbered,
     Ping,
     Pong,
+    Rename,
+    Renamed,
     Request,
     Say,
     Welcome,
@@ -158,6 +160,38 @@ def test_the_name_is_the_one_that_the_room_gave() -> None:
 
 
 # -- what it says -------------------------------------------------------------
+
+
+def test_a_new_name_is_asked_for_until_it_is_answered() -> None:
+    """Another name is asked for when that is possible, first of all, and once it has an answer."""
+    conversation = Conversation("alice", "lobby")
+    conversation.rename("alicia")
+    conversation.say("hi")
+    go_live(conversation, welcome(0))
+    assert [*map(type, sent(conversation))] == [Rename, Say]
+    conversation.lost()
+    go_live(conversation, welcome(0))
+    wish, _ = sent(conversation)
+    assert isinstance(wish, Rename)
+    assert hear(conversation, Renamed("bob", "carol"), Renamed("alice", "alicia-2"))
+    assert conversation.name == asked(conversation).name == "alicia-2"
+    conversation.lost()
+    go_live(conversation, welcome(0, name="alicia-2"))
+    assert [*map(type, sent(conversation))] == [Say]
+
+
+def test_a_new_name_that_is_refused_is_not_asked_for_again() -> None:
+    """What the room says against a name is its answer, and is shown."""
+    conversation = live()
+    conversation.rename("a:b")
+    (wish,) = sent(conversation)
+    assert isinstance(wish, Rename)
+    refusal = Error("bad_name", "name contains a colon", wish.id)
+    assert hear(conversation, refusal) == [refusal]
+    conversation.lost()
+    assert asked(conversation).name == "alice"
+    go_live(conversation, welcome(41))
+    assert sent(conversation) == []
 
 
 def test_nothing_is_said_before_the_replay_is_over() -> None:

@@ -763,6 +763,39 @@ def test_a_banned_number_is_given_to_nobody(dana: Account) -> None:
     play(part)
 
 
+def test_a_name_that_is_not_to_be_had(dana: Account) -> None:
+    """A member does not get a banned name, nor an account's, nor an account any but its own."""
+    room, account = new_room(), new_account()
+    _, secret = Token.make(account, "t")
+    ban = imposed(dana, name="bob", room=room, reason="spam")
+    owned = "your name is that of your account"
+
+    async def asks(one: Guest, name: str) -> list[str]:
+        await one.say(json.dumps({"type": "name", "name": name, "id": "n"}))
+        event = await one.event()
+        assert event["type"] == "renamed" or event["id"] == "n"
+        return [*event.values()][1:3]
+
+    async def part() -> None:
+        async with guest(room, "a") as one, guest(room, "x", token=secret) as other:
+            await one.events(2)
+            await other.event()
+            for name in ("Bob", "bob-2"):
+                text = f"{name} is banned until {ban.until:%Y-%m-%d %H:%M} UTC: spam"
+                assert await asks(one, name) == ["banned", text]
+            name = account.username.upper()
+            assert await asks(one, name) == ["name_owned", f"{name} is the name of an account"]
+            assert await asks(one, "bobby") == ["a", "bobby"]
+            assert await other.event() == {"type": "renamed", "name": "a", "to": "bobby"}
+            for name in ("x", account.username.upper()):
+                assert await asks(other, name) == ["name_owned", owned]
+            same = {"type": "renamed", "name": account.username, "to": account.username}
+            await other.say(json.dumps({"type": "name", "name": account.username}))
+            assert await other.event() == {**same, "verified": True}
+
+    play(part)
+
+
 def test_an_account_is_banned(dana: Account) -> None:
     """An account is sent away from all its connections, and guests are not mistaken for it."""
     room, account = new_room(), new_account()

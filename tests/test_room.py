@@ -17,9 +17,11 @@ from broadcast_server.protocol import (
     Joined,
     Left,
     Message,
+    Rename,
+    Renamed,
     Welcome,
 )
-from broadcast_server.room import Action, Close, Enter, Peer, Publish, Room, Send
+from broadcast_server.room import RENAMES, Action, Close, Enter, Peer, Publish, Room, Send
 
 
 def make(log: Log | None = None) -> Room:
@@ -52,7 +54,7 @@ def test_a_message_is_published_not_sent() -> None:
     """What is said goes to the log first, which numbers it; then everyone gets it."""
     room, bob = make(), peer("bob")
     room.connect(bob)
-    assert room.receive(bob, "hi") == [Publish(bob, "hi", None)]
+    assert room.receive(bob, "hi") == [Publish(bob, "hi", None, "bob")]
     message = Message(1, "bob", "hi", "2026-11-25T09:00:00.000Z")
     assert room.deliver(message) == [Send(None, message)]
 
@@ -70,7 +72,7 @@ def test_a_ghost_is_replaced_in_silence() -> None:
     assert newcomer.name == "bob"
     assert ghost not in room and newcomer in room and len(room) == 1
     assert room.disconnect(ghost) == []
-    assert room.receive(newcomer, "hi") == [Publish(newcomer, "hi", None)]
+    assert room.receive(newcomer, "hi") == [Publish(newcomer, "hi", None, "bob")]
 
 
 def test_who_left_is_gone_once() -> None:
@@ -80,6 +82,39 @@ def test_who_left_is_gone_once() -> None:
     assert room.disconnect(bob) == [Send(None, Left("bob", 0))]
     assert room.disconnect(bob) == []
     assert room.expel(bob, CloseCode.TOO_SLOW, "too_slow", "too slow") == []
+
+
+def test_a_new_name() -> None:
+    """Everyone is told a new name, its bearer too; the old one is free, the place is kept."""
+    room, alice, bob = make(), peer("alice"), peer("bob", session="s" * 16)
+    room.connect(alice)
+    room.connect(bob)
+    assert room.rename(alice, Rename("alicia")) == [Send(None, Renamed("alice", "alicia"))]
+    assert room.rename(bob, Rename("ALICIA")) == [Send(None, Renamed("bob", "ALICIA-2"))]
+    assert room.rename(bob, Rename("alicia")) == [Send(None, Renamed("ALICIA-2", "alicia-2"))]
+    assert room.rename(bob, Rename("alicia")) == [Send(bob, Renamed("alicia-2", "alicia-2"))]
+    assert room.rename(bob, Rename("alice")) == [Send(None, Renamed("alicia-2", "alice"))]
+    assert room.rename(bob, Rename("Alice", "i")) == [Send(None, Renamed("alice", "Alice"))]
+    again = peer("bob", session="s" * 16)
+    assert welcome(room.connect(again)).members == ("alicia", "Alice")
+    assert room.disconnect(again) == [Send(None, Left("Alice", 1))]
+
+
+def test_a_name_that_cannot_be_had() -> None:
+    """Who asks for what is no name, or again and again, gets an error, and keeps its name."""
+    room, bob = make(), peer("bob")
+    room.connect(bob)
+    error = Error("bad_name", "name contains a colon", "i")
+    assert room.rename(bob, Rename("a:b", "i")) == [Send(bob, error)]
+    for number in range(RENAMES):
+        room.rename(bob, Rename(f"b{number}"))
+    (refused,) = room.rename(bob, Rename("c", "i"))
+    assert isinstance(refused, Send) and refused.to is bob
+    assert getattr(refused.event, "code", "") == "too_often"
+    assert bob.name == f"b{RENAMES - 1}"
+    room.beat()
+    (renamed,) = room.rename(bob, Rename("c"))
+    assert renamed == Send(None, Renamed(f"b{RENAMES - 1}", "c"))
 
 
 def test_expelling() -> None:

@@ -23,7 +23,7 @@ from broadcast_server.metrics import Metrics
 from broadcast_server.names import MAX_NAME, name_key, numbered
 from broadcast_server.openroom import Line
 from broadcast_server.protocol import CloseCode, Cursor, Format
-from broadcast_server.room import Peer
+from broadcast_server.room import RENAMES, Peer
 
 KEPT, LIMIT = 100, 100
 
@@ -76,6 +76,7 @@ class Member:
     place: int = 0  # the number of the last message that it got before this turn
     wanted: list[Happening] = field(default_factory=list)
     faults: int = 0
+    renames: int = 0  # since the last sign of life
     told: bool = False  # it is owed an answer to /who
     behind: bool = False  # it reads from the log
 
@@ -118,6 +119,8 @@ def in_text(event: Happening) -> list[str]:
             return [f"{event['name']}: {part}" for part in event["text"].split("\n")]
         case "joined" | "left" as what:
             return [f"{event['name']} {what} the chat"]
+        case "renamed":
+            return [f"{event['name']} is now {event['to']}"]
         case "error":
             return [f"* {event['text']}"]
         case "members":
@@ -130,25 +133,30 @@ def in_text(event: Happening) -> list[str]:
 class Ask:
     """One line that a client sends, in either format, and what it means."""
 
-    kind: str  # say, members, ping, or the code of an error
+    kind: str  # say, members, name, ping, or the code of an error
     text: str = ""
     id: str | None = None
 
 
+SHORT = [name for name in NAMES if len(name) < 10]  # which no suffix cuts
 IDS = st.sampled_from((None, "a", "b"))
 ASKS = st.one_of(
     st.builds(Ask, st.just("say"), st.sampled_from(("hi", "hi", "日本", "x" * LIMIT)), IDS),
     st.builds(Ask, st.just("say"), st.just("two\nlines"), IDS),
+    st.builds(Ask, st.just("name"), st.sampled_from(SHORT), IDS),
     st.builds(Ask, st.sampled_from(("members", "ping")), st.just(""), IDS),
     st.builds(
-        Ask, st.sampled_from(("too_long", "empty", "bad_type", "bad_text")), st.just(""), IDS
+        *(Ask, st.sampled_from(("too_long", "empty", "bad_type", "bad_text", "bad_name"))),
+        *(st.just(""), IDS),
     ),
     st.builds(Ask, st.sampled_from(("bad_json", "bad_id"))),
 )
 ERRORS = {
     "too_long": f"message is {LIMIT + 1} bytes, limit is {LIMIT}",
     "empty": "message is empty",
-    "bad_type": "type is unknown, known are say, members and ping",
+    "bad_type": "type is unknown, known are say, members, name and ping",
+    "bad_name": "name begins with *",
+    "too_often": f"name was changed {RENAMES} times just now, try again in half a minute",
     "bad_text": "text is not a string",
     "bad_json": "line is not JSON",
     "bad_id": "id is not a string of 1 to 64 characters",
@@ -157,6 +165,7 @@ LINES: dict[str, Happening] = {
     "too_long": {"type": "say", "text": "x" * (LIMIT + 1)},
     "empty": {"type": "say", "text": ""},
     "bad_type": {"type": "dance"},
+    "bad_name": {"type": "name", "name": "*"},
     "bad_text": {"type": "say", "text": 1},
     "bad_id": {"type": "say", "text": "x", "id": 7},
 }
@@ -166,7 +175,7 @@ def in_json(ask: Ask) -> str:
     """Write a line as a JSON client does."""
     if ask.kind == "bad_json":
         return "{"
-    line = LINES.get(ask.kind) or {"type": ask.kind, "text": ask.text}
+    line = LINES.get(ask.kind) or {"type": ask.kind, "text": ask.text, "name": ask.text}
     return json.dumps(line if ask.id is None else {"id": ask.id, **line})
 
 
@@ -264,8 +273,8 @@ class RoomMachine(RuleBasedStateMachine):
 
     @rule(
         which=WHICH,
-        kinds=st.lists(st.sampled_from((*ERRORS,)), min_size=9, max_size=12)
-        | st.lists(st.sampled_from((*ERRORS, "ping")), min_size=9, max_size=12),
+        kinds=st.lists(st.sampled_from((*LINES,)), min_size=9, max_size=12)
+        | st.lists(st.sampled_from((*LINES, "ping")), min_size=9, max_size=12),
     )
     def err(self, which: int, kinds: list[str]) -> None:
         """Someone's program is broken, or perhaps not."""
@@ -288,6 +297,11 @@ class RoomMachine(RuleBasedStateMachine):
     def ask(self, which: int) -> None:
         """Someone asks who is here."""
         self._for(which, lambda one: self._receive(one, [Ask("members")]))
+
+    @rule(which=WHICH, names=st.lists(st.sampled_from(SHORT), min_size=1, max_size=14))
+    def rename(self, which: int, names: list[str]) -> None:
+        """Someone wants to be called otherwise, again and again."""
+        self._for(which, lambda one: self._receive(one, [Ask("name", name) for name in names]))
 
     @rule(which=WHICH, really=st.integers(0, 2))
     def leave(self, which: int, really: int) -> None:
@@ -326,6 +340,8 @@ class RoomMachine(RuleBasedStateMachine):
         def happen() -> None:
             self.room.head()
             self._all({"type": "head", "seq": len(self.said)})
+            for one in self.here:
+                one.renames = 0
 
         self._later(happen)
 
@@ -453,25 +469,32 @@ class RoomMachine(RuleBasedStateMachine):
         answers: list[Callable[[], None]] = []
         asked = False
         for ask in asks:
-            if ask.kind == "members":
+            kind = ask.kind
+            if kind == "name":
+                one.renames += 1
+                kind = "name" if one.renames <= RENAMES else "too_often"
+            if kind == "members":
                 if not asked:
                     asked = True
                     answers.append(lambda: self._tell_who(one))
-            elif ask.kind == "ping":
+            elif kind == "name":
+                answers.append(lambda ask=ask: self._renamed(one, ask.text))  # type: ignore[misc]
+            elif kind == "ping":
                 pong = {"type": "pong"} if ask.id is None else {"type": "pong", "id": ask.id}
                 answers.append(lambda pong=pong: one.wanted.append(pong))  # type: ignore[misc]
-            elif ask.kind == "say":
+            elif kind == "say":
                 answers.append(lambda ask=ask: self._say(one, ask))  # type: ignore[misc]
             else:
-                error = {"type": "error", "code": ask.kind, "text": ERRORS[ask.kind]}
-                if ask.id is not None and ask.kind != "bad_json":
+                error = {"type": "error", "code": kind, "text": ERRORS[kind]}
+                if ask.id is not None and kind != "bad_json":
                     error["id"] = ask.id
                 answers.append(lambda error=error: one.wanted.append(error))  # type: ignore[misc]
-                if ask.kind not in ("too_long", "empty"):
+                if kind not in ("too_long", "empty", "bad_name", "too_often"):
                     one.faults += 1
                 if one.faults == 10:
                     break
-                continue
+                if kind not in ("bad_name", "too_often"):  # which the room finds, not the wire
+                    continue
             one.faults = 0
         for answer in answers:
             answer()
@@ -483,6 +506,15 @@ class RoomMachine(RuleBasedStateMachine):
             one.told = True
             names = [each.name for each in self.here]
             one.wanted.append({"type": "members", "count": len(names), "members": names})
+
+    def _renamed(self, one: Member, wanted: str) -> None:
+        before, one.name = one.name, ""
+        one.name = before if wanted == before else self._free(wanted, before)
+        event = {"type": "renamed", "name": before, "to": one.name}
+        if one.name == before:
+            one.wanted.append(event)
+        else:
+            self._all(event)
 
     def _say(self, one: Member, ask: Ask) -> None:
         source = one.line.peer.source
@@ -581,6 +613,8 @@ def roster(seen: list[Happening]) -> list[str]:
                 names.append(event["name"])
             case "left":
                 names.remove(event["name"])
+            case "renamed":
+                names[names.index(event["name"])] = event["to"]
         assert event.get("count", len(names)) == len(names)
     return names
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import signal
 import struct
 import sys
@@ -276,6 +277,27 @@ def test_heads() -> None:
         await alice.heard_nothing(2)
 
     play(part, Settings(port=0, head=0.02))
+
+
+def test_new_names_are_logged_and_given_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Each new name is in the log of the server, and with each sign of life there are more."""
+    caplog.set_level(logging.INFO)
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        bob = await house.open("/?name=bob", as_json=True)
+        frame = "\n".join(f'{{"type":"name","name":"b{number}"}}' for number in range(11))
+        await bob.send(frame)
+        while json.loads(await bob.line()).get("code") != "too_often":
+            pass
+        assert "b9 renamed in lobby, was bob (1 here, 1 client)" in caplog.text
+        while json.loads(await bob.line())["type"] != "head":
+            pass
+        await bob.send('{"type":"name","name":"bob"}')
+        while (event := json.loads(await bob.line()))["type"] == "head":
+            pass
+        assert event == {"type": "renamed", "name": "b9", "to": "bob"}
+
+    play(part, Settings(port=0, head=0.2))
 
 
 # -- slow readers ---------------------------------------------------------------
