@@ -23,7 +23,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .protocol import Event, Format, Hidden, Members, Message, Numbered, json_line, text_line
+from .protocol import (
+    Event,
+    Format,
+    Head,
+    Hidden,
+    Members,
+    Message,
+    Numbered,
+    Pong,
+    json_line,
+    text_line,
+)
 from .room import Peer
 
 FRAME = 64 * 2**10
@@ -145,13 +156,20 @@ class Fanout:
         """Take *peer* off the stream, and return what it is still owed, for now or never.
 
         It is not written before somebody asks: 5,000 who are cut in one turn would else
-        have each other's leaving written 5,000 times, for 15 seconds.
+        have each other's leaving written 5,000 times, for 15 seconds. Who is behind is not
+        told by a pong, nor by a head, that it has had what it will not be sent: it would come
+        back after it, and never miss it.
         """
         format = peer.entry.format
         self._told_who.discard(peer)
         behind = self._behind.pop(peer, None)
         if behind is not None:
-            return _pack(_line(event, format) for _, event in behind.waiting)
+            owed = [
+                event
+                for after, event in behind.waiting
+                if after <= behind.seq or type(event) not in (Pong, Head)
+            ]
+            return _pack(_line(event, format) for event in owed)
         return _pack(_owed(self._apart.pop(peer, _Apart(0)), self._events, format))
 
     # -- between turns --

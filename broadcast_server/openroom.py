@@ -99,8 +99,10 @@ class OpenRoom(ABC, Generic[Frame]):
 
     def enter(self, peer: Peer, line: Line[Frame]) -> None:
         """Let *peer* in."""
+        *others, entered = self.room.connect(peer)
+        self._do(others)  # the turn may end with what they are told, and that is not for it
         self._lines[peer] = line
-        self._do(self.room.connect(peer))
+        self._do([entered])
         self._came += 1
         if self._came >= NEWCOMERS:
             self.flush()

@@ -13,6 +13,7 @@ from broadcast_server.entry import Entry
 from broadcast_server.fanout import EVENTS, FRAME, TEXT, WAITING, Fanout
 from broadcast_server.history import Log
 from broadcast_server.protocol import (
+    Error,
     Event,
     Format,
     Head,
@@ -151,6 +152,21 @@ def test_a_stalled_member_costs_nothing() -> None:
     assert not fanout._behind[slow].waiting
     fanout.ready(slow)
     assert fanout.hungry() == [(slow, 0)]
+
+
+def test_who_leaves_behind_is_told_of_nothing_that_it_was_not_sent() -> None:
+    """Who is cut in its replay gets no pong and no head from after it: it would believe them."""
+    fanout = Fanout(9)
+    bob = peer()
+    fanout.enter(bob, 3, WELCOME)
+    fanout.only(bob, Pong("early"))
+    fanout.everyone(Head(9))
+    fanout.everyone(Left("carol", 1))
+    fanout.only(bob, Error("stopping", "the server is stopping"))
+    fanout.turn()
+    fanout.stall(bob)
+    lines = b"\n".join(fanout.leave(bob)).decode().split("\n")
+    assert [json.loads(each)["type"] for each in lines] == ["welcome", "left", "error"]
 
 
 def test_too_much_that_is_not_in_the_log() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from broadcast_server.entry import Entry
+from broadcast_server.fanout import EVENTS
 from broadcast_server.history import Log
 from broadcast_server.memoryroom import MemoryRoom
 from broadcast_server.openroom import NEWCOMERS, REST
@@ -88,5 +89,24 @@ def test_many_who_come_at_once_are_told_of_each_other_in_frames_for_all() -> Non
         told = [len(frame.split(b"\n")) for frame in first.frames]
         assert told == [NEWCOMERS - 1, NEWCOMERS, NEWCOMERS]
         assert first.frames[1] is second.frames[1] and first.frames[2] is second.frames[2]
+
+    asyncio.run(part())
+
+
+def test_who_comes_as_a_turn_is_full_begins_with_its_welcome() -> None:
+    """A turn that ends because someone came is not for who came."""
+
+    async def part() -> None:
+        room = MemoryRoom("lobby", Log(), 4096, lambda *_: None)
+        bob, line = Peer(Entry(format=Format.JSON), ""), PlainLine()
+        room.enter(bob, line)
+        for _ in range(EVENTS - 1 - 1):
+            room.receive(bob, '{"type":"say","text":"x"}')
+        assert not line.frames
+        carol = PlainLine()
+        room.enter(Peer(Entry(format=Format.JSON), ""), carol)
+        assert line.frames  # the turn has ended
+        await asyncio.sleep(0)
+        assert b'"type":"welcome"' in carol.frames[0][:30]
 
     asyncio.run(part())
