@@ -20,13 +20,13 @@ from django.db.models import CharField, F, Q, QuerySet, Value
 from django.db.models.functions import Cast, Concat, Now
 
 from broadcast_server.entry import Entry
-from broadcast_server.names import numbered
 from broadcast_server.protocol import CloseCode, Error, Renamed
 
 from . import bell, ends, models
 from .accounts.models import Account
 from .ends import End, Refused
 from .keys import stored_key
+from .roll import Roll
 
 DEAD: float = settings.BROADCAST_DEAD
 """Seconds without a sign of life after which the members of a process are taken out."""
@@ -69,45 +69,33 @@ def enter(room: int, process: str, newcomers: Sequence[Newcomer]) -> list[str | 
     Who has the session of one who comes is replaced by it. An account comes in under its
     own name. Refused is who is banned, and everyone if the room is closed.
     """
+    names = [
+        each.entry.name if each.account is None else each.account.username for each in newcomers
+    ]
     with transaction.atomic():
         # It may have been taken for dead, and may not have noticed yet.
         models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
         row = models.Room.objects.select_for_update().get(pk=room)
-        found = [_enter(row, process, each) for each in newcomers]
+        sessions = [each.entry.session for each in newcomers]
+        accounts = [each.account.pk for each in newcomers if each.account is not None]
+        roll = Roll(row, names, sessions, accounts)
+        found = [_enter(roll, process, each) for each in newcomers]
+        roll.write()
         models.Room.objects.filter(pk=room).update(roster=F("roster") + 1)
     return found
 
 
-def _enter(room: models.Room, process: str, who: Newcomer) -> str | Refused:
-    try:
-        _check(room, who.entry, who.account)
-    except Refused as refused:
-        return refused
-    name = _replace(room, who.entry, process, who.token, who.account)
-    return name or _add(room, who.entry, process, who.token, who.account)
+def _wanted(who: Newcomer) -> str:
+    return who.entry.name if who.account is None else who.account.username
 
 
-def _check(room: models.Room, entry: Entry, account: Account | None) -> None:
-    if room.closed is not None:
-        raise Refused(ends.closed(room))
-    who = _named(entry.name) if account is None else Q(account=account)
-    ban = _bans(room).filter(who).order_by("-until").first()
+def _enter(roll: Roll, process: str, who: Newcomer) -> str | Refused:
+    if roll.room.closed is not None:
+        return Refused(ends.closed(roll.room))
+    ban = roll.ban(who.entry.name, who.account)
     if ban is not None:
-        raise Refused(ends.banned(ban))
-
-
-def _named(name: str) -> Q:
-    """Match the bans of who asks for *name*."""
-    # It may come to be called bob-2, so a ban of bob is of bob-2 as well.
-    base, _, number = name.rpartition("-")
-    names = [name, base] if number.isdecimal() and base else [name]
-    return Q(key__in=[stored_key(each) for each in names])
-
-
-def _bans(room: models.Room) -> QuerySet[models.Ban]:
-    """Find the bans that are in force in *room*."""
-    bans = models.Ban.objects.filter(Q(room=room) | Q(room=None))
-    return bans.filter(until__gt=Now(), lifted=None)
+        return Refused(ends.banned(ban))
+    return _replace(roll, process, who) or _add(roll, process, who)
 
 
 def banned(ban: models.Ban) -> QuerySet[models.Member]:
@@ -121,40 +109,45 @@ def banned(ban: models.Ban) -> QuerySet[models.Member]:
     return here if ban.room is None else here.filter(room=ban.room)
 
 
-def _replace(
-    room: models.Room, entry: Entry, process: str, token: str, account: Account | None
-) -> str | None:
-    if entry.session is None:
-        return None
-    ghosts = models.Member.objects.filter(room=room, session=entry.session)
-    ghost = ghosts.first()
+def _replace(roll: Roll, process: str, who: Newcomer) -> str | None:
+    ghost = roll.ghost(who.entry.session)
     if ghost is None:
         return None
-    if ghost.account_id != (account and account.pk):  # it has signed in meanwhile, or out
-        _remove(ghosts, ends.REPLACED)
+    if ghost.account_id != (who.account and who.account.pk):
+        _take_off(roll, ghost, ends.REPLACED)  # it has signed in meanwhile, or out
         return None
-    ghost.process_id, ghost.token = process, token
-    ghost.save(update_fields=["process", "token"])
+    roll.move(ghost, process, who.token)
     return ghost.name
 
 
-def _add(room: models.Room, entry: Entry, process: str, token: str, account: Account | None) -> str:
-    name = entry.name if account is None else account.username
-    here = models.Member.objects.filter(room=room)
-    if account is not None:
-        # It was free when they came, and now it is its owner's.
-        _remove(here.filter(key=account.key).exclude(account=account), ends.NAME_OWNED)
-    name = _free(name, room, here, account)
-    models.Member.objects.create(
-        room=room,
-        process_id=process,
-        key=stored_key(name),
-        name=name,
-        session=entry.session,
-        token=token,
-        account=account,
+def _add(roll: Roll, process: str, who: Newcomer) -> str:
+    account = who.account
+    name = _wanted(who)
+    if account is not None and roll.is_taken(name):
+        roll.write()
+        here = models.Member.objects.filter(room=roll.room, key=account.key)
+        guest = here.exclude(account=account).first()
+        if guest is not None:  # the name was free when they came, and now it is its owner's
+            _take_off(roll, guest, ends.NAME_OWNED)
+    name = roll.free(name, account)
+    roll.add(
+        models.Member(
+            room=roll.room,
+            process_id=process,
+            key=stored_key(name),
+            name=name,
+            session=who.entry.session,
+            token=who.token,
+            account=account,
+        )
     )
     return name
+
+
+def _take_off(roll: Roll, member: models.Member, end: End) -> None:
+    roll.write()
+    _remove(models.Member.objects.filter(pk=member.pk), end)
+    roll.drop(member)
 
 
 def rename(room: int, wishes: Sequence[Wish]) -> list[Renamed | Error]:
@@ -164,15 +157,16 @@ def rename(room: int, wishes: Sequence[Wish]) -> list[Renamed | Error]:
     """
     with transaction.atomic():
         row = models.Room.objects.select_for_update().get(pk=room)
-        found = [_rename(row, each) for each in wishes]
+        roll = Roll(row, [each.name for each in wishes])
+        found = [_rename(roll, each) for each in wishes]
         if any(isinstance(each, Renamed) and each.name != each.to for each in found):
             row.roster += 1
             row.save(update_fields=["roster"])
     return found
 
 
-def _rename(room: models.Room, wish: Wish) -> Renamed | Error:
-    here = models.Member.objects.filter(room=room)
+def _rename(roll: Roll, wish: Wish) -> Renamed | Error:
+    here = models.Member.objects.filter(room=roll.room)
     member = here.filter(token=wish.token, end_code=None).first()
     if member is None:  # it will be closed
         return Error(ends.LOST_SIGHT.fault, ends.LOST_SIGHT.text, wish.id)
@@ -181,46 +175,17 @@ def _rename(room: models.Room, wish: Wish) -> Renamed | Error:
         return Renamed(name, name, True if member.account_id else None)
     if member.account_id:
         return Error("name_owned", "your name is that of your account", wish.id)
-    ban = _bans(room).filter(_named(name)).order_by("-until").first()
+    ban = roll.ban(name, None)
     if ban is not None:
         return Error("banned", ends.name_banned(name, ban), wish.id)
-    if Account.objects.filter(key=stored_key(name)).exists():
+    if roll.is_owned(name):
         return Error("name_owned", f"{name} is the name of an account", wish.id)
-    member.name = _free(name, room, here.exclude(pk=member.pk), None)
+    roll.give(member.key)  # its own name in another spelling is free
+    member.name = roll.free(name, None)
     member.key = stored_key(member.name)
     member.save(update_fields=["name", "key"])
+    roll.take(member.key)
     return Renamed(before, member.name)
-
-
-def _free(
-    name: str, room: models.Room, here: QuerySet[models.Member], account: Account | None
-) -> str:
-    """Return *name*, or with the next suffix that is free, where those of *here* have theirs."""
-    if _is_free(name, room, here, account):
-        return name
-    taken = set(here.values_list("key", flat=True))
-    number = 2
-    while stored_key(numbered(name, number)) in taken or not _is_free(
-        numbered(name, number), room, here, account
-    ):
-        number += 1
-    return numbered(name, number)
-
-
-def _is_free(
-    name: str, room: models.Room, here: QuerySet[models.Member], account: Account | None
-) -> bool:
-    """Tell whether *name* is nobody's of *here*, nor an account's who may yet come, nor banned.
-
-    Else a ban of bob-2 would be over as soon as who asked for bob comes again.
-    """
-    key = stored_key(name)
-    owners = Account.objects.filter(key=key)
-    if account is not None:
-        owners = owners.exclude(pk=account.pk)
-    elif _bans(room).filter(key=key).exists():
-        return False
-    return not (here.filter(key=key).exists() or owners.exists())
 
 
 def account_changed(account: Account) -> None:
