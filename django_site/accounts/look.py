@@ -18,10 +18,9 @@ OURS = """
 main { max-width: 34rem; }
 nav { display: flex; flex-wrap: wrap; align-items: baseline; gap: .5rem 1.25rem; margin: 2rem 0 0; }
 nav form { margin: 0; }
-nav button, td button { padding: .3rem .7rem; font-size: .875rem; }
-nav button, td button, nav button:hover, td button:hover {
-	background: none; color: inherit; border-color: var(--edge, currentcolor);
-}
+.errorlist { margin: 0 0 1rem; list-style: none; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: start; padding: .5rem .75rem .5rem 0; border-bottom: 1px solid var(--line); }
 td form { margin: 0; }
 th, td { overflow-wrap: normal; }
 td:first-child { overflow-wrap: anywhere; }
