@@ -144,7 +144,7 @@ def given_token(headers: Mapping[str, str], offered: Iterable[str]) -> str | Non
     *headers* have lower-case names. What cannot be decoded is a token all the same, a wrong one.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
+    if scheme.lower() == "bearer":
         return token.strip()
     for protocol in offered:
         if protocol.startswith(BEARER):

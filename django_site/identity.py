@@ -17,6 +17,8 @@ from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import post_save, pre_delete
 from django.http import parse_cookie
 
+from broadcast_server.gate import given_token
+
 from . import ends, presence
 from .accounts.models import Account, Token
 from .ends import Refused
@@ -29,14 +31,15 @@ async def account_of(scope: Mapping[str, Any]) -> Account | None:
 
     Raises `Refused` if its token is none, or no guests are allowed; or a database's error.
     """
-    headers = dict(scope["headers"])  # of one that is given twice, the last counts
-    scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer":
-        account = await database_sync_to_async(Token.account_of)(secret.strip().decode("latin-1"))
+    # Of a header that is given twice, the last counts.
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    secret = given_token(headers, scope.get("subprotocols", ()))
+    if secret is not None:
+        account = await database_sync_to_async(Token.account_of)(secret)
         if account is None:
             raise Refused(ends.TOKEN)
         return account
-    cookies = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
+    cookies = parse_cookie(headers.get("cookie", ""))
     key = cookies.get(settings.SESSION_COOKIE_NAME)
     if key is not None:
         # Channels' own, which also sees whether the password has changed since.

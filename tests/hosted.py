@@ -30,10 +30,14 @@ from django_site.nodes import nodes  # noqa: E402  # the same
 
 @asynccontextmanager
 async def visitor(
-    target: str, *, as_json: bool = False, headers: tuple[tuple[bytes, bytes], ...] = ()
+    target: str,
+    *,
+    as_json: bool = False,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    offers: tuple[str, ...] = (),
 ) -> AsyncIterator[WebsocketCommunicator]:
-    """Let someone in."""
-    subprotocols = ["broadcast.v1.json"] if as_json else []
+    """Let someone in, who offers these subprotocols besides ours."""
+    subprotocols = [*offers, *(["broadcast.v1.json"] if as_json else [])]
     one = WebsocketCommunicator(application, target, list(headers), subprotocols)
     connected, subprotocol = await one.connect(timeout=10)
     assert (connected, subprotocol) == (True, "broadcast.v1.json" if as_json else None)

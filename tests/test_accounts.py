@@ -456,9 +456,14 @@ async def welcome(one: WebsocketCommunicator) -> dict[str, Any]:
     return event
 
 
+def offered(secret: str) -> tuple[str, ...]:
+    """Return what the socket of a page with a token offers."""
+    return (f"bearer.{base64.urlsafe_b64encode(secret.encode()).decode().rstrip('=')}",)
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_an_account_comes_in_under_its_name(required: bool, room: str) -> None:
-    """By session or token, an account has its name and is verified, whatever it asks for."""
+    """By session or token, however that is sent, an account has its name and is verified."""
     whose = account()
     _, secret = Token.make(whose, "laptop")
     name = whose.username
@@ -473,6 +478,9 @@ def test_an_account_comes_in_under_its_name(required: bool, room: str) -> None:
                 assert (seen["name"], seen["verified"]) == (f"{name}-2", [name, f"{name}-2"])
                 joined = json.loads(await one.receive_from(timeout=10))
                 assert (joined["name"], joined["verified"]) == (f"{name}-2", True)
+            async with visitor(f"/?room={room}", as_json=True, offers=offered(secret)) as page:
+                seen = await welcome(page)
+                assert (seen["name"], seen["verified"]) == (f"{name}-2", [name, f"{name}-2"])
 
     with override_settings(BROADCAST_LOGIN="required" if required else "optional"):
         play(part)

@@ -100,7 +100,7 @@ def test_joins_are_limited() -> None:
         ({"authorization": "Bearer s3cret"}, [], "s3cret"),
         ({"authorization": "bearer  s3cret "}, [], "s3cret"),
         ({"authorization": "Basic s3cret"}, [], None),
-        ({"authorization": "Bearer"}, [], None),
+        ({"authorization": "Bearer"}, [], ""),
         ({}, ["broadcast.v1.json"], None),
         ({}, ["broadcast.v1.json", "bearer.czNjcmV0"], "s3cret"),
         ({"authorization": "Bearer header"}, ["bearer.czNjcmV0"], "header"),
