@@ -30,7 +30,7 @@ td:last-child { text-align: end; padding-inline-end: 0; }
 code { overflow-wrap: anywhere; }
 .once, .told {
 	margin: 0 0 1rem; padding: .6rem .8rem; border-radius: .5rem;
-	background: var(--own, transparent); overflow-wrap: anywhere;
+	background: var(--panel); overflow-wrap: anywhere;
 }
 .once code { user-select: all; font-size: 1.05rem; }
 .once .secret { word-break: break-all; }
