@@ -158,6 +158,21 @@ def test_a_room_for_accounts_shows_the_way(play: Player) -> None:
     assert link == "accounts/login/?next=" + quote(f"{back.path}?{back.query}", safe="")
 
 
+def test_an_attempt_of_its_own_may_have_replaced_it(play: Player) -> None:
+    """Who is replaced comes back once for each attempt whose welcome it did not see."""
+    until(lambda: play.tab.js("1") and play.sockets, "a socket")
+    play.sockets[-1].close(code=4013)
+    play.welcome(1, message(1), sockets=2)
+    session = play.query()["session"]
+    play.sockets[-1].close(code=4504)
+    play.welcome(1, sockets=3)
+    assert (play.query()["session"], play.query()["since"]) == (session, "e.1")
+    play.sockets[-1].close(code=4504)
+    play.tab.until("document.querySelector('#again').textContent === 'Join again'")
+    assert play.tab.texts("#state") == ["You are here in another tab."]
+    assert len(play.sockets) == 3
+
+
 @pytest.mark.parametrize("code", [4503, 4504, 1009, 4999])
 def test_some_ends_are_final(play: Player, code: int) -> None:
     """After a code that means it the page does not come back, unless one wants it to."""
