@@ -196,6 +196,52 @@ def test_a_name_that_is_refused_is_asked_for_again(here: str, tab: Open) -> None
     assert "name" not in parse_qs(urlsplit(alice.page.url).query)
 
 
+def test_another_name(url: str, tab: Open) -> None:
+    """Who takes another name has it in the roster, in what it says, and after a reload."""
+    alice, bob = tab(f"{url}&name=alice"), tab(f"{url}&name=bob")
+    alice.live(2)
+    alice.type("before", "/name a:b", "/name alicia")
+    bob.until("document.querySelector('#members bdi').textContent === 'alicia'")
+    alice.type("after")
+    for each in (alice, bob):
+        each.heard("before", "after")
+        assert each.texts("#log .head b") == ["alice", "alicia"]
+        assert each.texts("#members bdi") == ["alicia", "bob"]
+        assert each.notes()[-1].endswith("alice is now alicia")
+    assert "* name contains a colon" in alice.notes()
+    assert alice.texts("#members li:has(small) bdi") == ["alicia"]
+    assert len(alice.texts("#log .own")) == 2
+    alice.page.reload()
+    alice.heard("before", "after")
+    assert alice.texts("#members bdi") == ["alicia", "bob"]
+
+
+def test_commands(here: str, tab: Open) -> None:
+    """/me is an action with the name in it, // says a /, and what is no command is not said."""
+    alice, bob = tab(f"{here}&name=alice"), tab(f"{here}&name=bob")
+    alice.live(2)
+    alice.type("hi", "/me waves", "yes", "//etc")
+    alice.page.keyboard.insert_text("/etc/hosts\n/etc/passwd")
+    alice.type("", "/leave now")
+    assert alice.js("document.querySelector('#text').value") == "/leave now"
+    assert alice.notes()[-1].startswith("* /leave is no command")
+    alice.js("document.querySelector('#text').value = ''")
+    alice.page.keyboard.insert_text("/me smiles\n• bob: agrees")
+    alice.type("")
+    for each in (alice, bob):
+        wanted = [
+            "hi",
+            "• alice: waves ",
+            "yes",
+            "/etc",
+            "/etc/hosts\n/etc/passwd",
+            "/me smiles\n• bob: agrees",
+        ]
+        each.heard(*wanted)
+        assert each.texts("#log p b") == ["alice"]
+    assert bob.texts("#log b") == ["alice"] * 3  # no head is taken over from above an action
+
+
 def test_an_invitation_names_the_room_only(here: str, tab: Open) -> None:
     """The link that is copied holds the room, and not who copied it."""
     alice = tab(f"{here}&name=alice", permissions=["clipboard-read", "clipboard-write"])

@@ -142,7 +142,7 @@ def test_accounts_are_marked(play: Player) -> None:
     play.welcome(0, **names)
     play.send({"type": "joined", "name": "dora", "count": 4, "verified": True})
     play.tab.live(4)
-    assert play.tab.texts("#members li:has([role=img][aria-label^=signed]) bdi") == ["bob", "dora"]
+    assert play.tab.texts("#members li:has([role=img][title^=signed]) bdi") == ["bob", "dora"]
 
 
 def test_a_room_for_accounts_shows_the_way(play: Player) -> None:
@@ -249,8 +249,8 @@ def test_the_conversation_is_the_same_in_both_languages(browser: Any) -> None:
                 }} catch {{ talk.lost(); found = ["gap"]; }}
                 const sent = talk.outgoing().split("\\n").filter(Boolean)
                     .map((line) => JSON.parse(line)).map((each) => each.text ?? each.type);
-                const {{ since = "" }} = Object.fromEntries(talk.query());
-                return [found, sent, since, talk.live, talk.outbox.size];
+                const {{ since = "", name }} = Object.fromEntries(talk.query());
+                return [found, sent, since, name, talk.live, talk.outbox.size];
             }});
         }}));
     }}"""
@@ -274,7 +274,7 @@ def step(monkey: random.Random) -> list[Any]:
 def event(monkey: random.Random) -> dict[str, Any]:
     """Make up an event, which need not make sense."""
     seq = monkey.randrange(8)
-    match monkey.randrange(10):
+    match monkey.randrange(11):
         case 0 | 1 | 2:
             missed = monkey.choice([0, 0, 0, 2, None])
             fields = {"room": "ops", "name": "alice", "epoch": monkey.choice("eeeef"), "seq": seq}
@@ -294,6 +294,9 @@ def event(monkey: random.Random) -> dict[str, Any]:
             return {"type": "error", "code": code, "text": "no", "id": monkey.randrange(3)}
         case 7:
             return message(seq, id=monkey.randrange(3))
+        case 8:
+            names = "alice", "bob", "alicia"
+            return {"type": "renamed", "name": monkey.choice(names), "to": monkey.choice(names)}
         case _:
             return message(seq)
 
@@ -320,7 +323,7 @@ def retold(play: list[list[Any]]) -> list[list[Any]]:
         sent = [getattr(each, "text", "ping") for each in talk._unsent]
         talk._unsent.clear()
         since = "" if talk._cursor is None else str(talk._cursor)
-        traces.append([found, sent, since, talk.live, len(talk)])
+        traces.append([found, sent, since, talk._asked["name"], talk.live, len(talk)])
     return traces
 
 
