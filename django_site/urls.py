@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from urllib.parse import urlencode
+
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse
-from django.urls import include, path, re_path
+from django.urls import include, path, re_path, reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.html import format_html
 from django.views.generic import RedirectView
 
 from broadcast_server.web import answer
 
 from .accounts.views import Logout
 from .nodes import of_process
+
+ACCOUNTS = b"<!-- accounts -->"
+"""Where the chat page has room for a paragraph about accounts."""
+
+PARAGRAPH = '<p class="soft">{}</p>'
 
 
 class Here:
@@ -41,10 +50,24 @@ def page(request: HttpRequest) -> HttpResponse:
         return response
     headers = {name.lower(): value for name, value in request.headers.items()}
     found = answer(Here(), request.method or "", request.get_full_path(), headers)
-    response = HttpResponse(b"".join(found.body), status=found.status, content_type=found.type)
+    body = b"".join(found.body)
+    if found.type.startswith("text/html"):
+        with suppress(DatabaseError):  # the page comes even so, and says what it meets
+            body = body.replace(ACCOUNTS, _account(request).encode())
+    response = HttpResponse(body, status=found.status, content_type=found.type)
     for name, value in found.headers:
         response[name] = value
     return response
+
+
+def _account(request: HttpRequest) -> str:
+    """Say who is signed in, or where one can: the chat page knows nothing of accounts."""
+    if request.user.is_authenticated:
+        words = 'Signed in as {}, which is your name in every room. <a href="{}">Account</a>'
+        return format_html(PARAGRAPH, format_html(words, request.user, reverse("tokens")))
+    login = f"{reverse('login')}?{urlencode({'next': request.get_full_path()})}"
+    words = 'Or <a href="{}">sign in</a>, to be here under the name of your account.'
+    return format_html(PARAGRAPH, format_html(words, login))
 
 
 def _looks(request: HttpRequest) -> bool:

@@ -36,6 +36,7 @@ from django.urls import NoReverseMatch, reverse
 from hosted import play, visitor
 from programs import PATIENCE, Finished, listening, running, shell, until
 
+from broadcast_server.web import page as chat_page
 from django_site import models
 from django_site.accounts import brake
 from django_site.accounts.models import MOST_TOKENS, Account, Attempt, Token
@@ -421,6 +422,19 @@ def test_the_page_wants_a_login_where_it_is_required() -> None:
         assert browser(account()).get("/?room=ops", **html).status_code == 200
         assert browser().get("/?room=ops", **curl).status_code == 200
         assert browser().get("/broadcast-server.pyz", **html).status_code == 404  # not 302
+
+
+def test_the_page_says_where_to_sign_in() -> None:
+    """A guest finds the way to the login and back, an account who it is, and neither a script."""
+    html: Any = {"headers": {"Accept": "text/html"}}
+    page = text(browser().get("/?room=a%26b", **html))
+    assert '<a href="/accounts/login/?next=%2F%3Froom%3Da%2526b">sign in</a>' in page
+    whose = account()
+    response = browser(whose).get("/?room=ops", **html)
+    assert f"Signed in as {whose.username}" in text(response)
+    assert '<a href="/accounts/tokens/">' in text(response)
+    assert "Cookie" in response.headers["Vary"]
+    assert response.headers["Content-Security-Policy"] == chat_page().policy
 
 
 # -- the socket --
