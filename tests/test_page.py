@@ -145,7 +145,8 @@ def test_a_restart_loses_and_doubles_nothing(kind: str, tab: Open) -> None:
             audit(alice)
         house.start()
         for each in (alice, bob):
-            each.js("document.querySelector('#again').click()")
+            each.js("document.querySelector('#again').click()")  # or they wait for each other
+        for each in (alice, bob):
             each.until("document.querySelector('#banner').hidden")
             each.live(2)
             each.heard("before", "while", "away")
