@@ -158,6 +158,22 @@ def test_a_room_for_accounts_shows_the_way(play: Player) -> None:
     assert link == "accounts/login/?next=" + quote(f"{back.path}?{back.query}", safe="")
 
 
+def test_a_name_is_asked_for_while_connected(play: Player) -> None:
+    """Another name is asked for once, and who is not connected is told so and keeps the text."""
+    play.welcome(0)
+    play.tab.type("/name alicia")
+    until(lambda: play.tab.js("1") and play.frames[-1], "a request")
+    assert [each["type"] for each in play.frames[-1]] == ["name"]
+    play.sockets[-1].close(code=4503)
+    play.tab.until("document.querySelector('#again').textContent === 'Join again'")
+    play.tab.type("/name alison")
+    assert play.tab.notes() == ["* not renamed: there is no connection"]
+    assert play.tab.js("document.querySelector('#text').value") == "/name alison"
+    play.tab.page.click("#again")
+    play.welcome(0, sockets=2)
+    assert (play.query()["name"], play.frames[-1]) == ("alice", [])
+
+
 def test_an_attempt_of_its_own_may_have_replaced_it(play: Player) -> None:
     """Who is replaced comes back once for each attempt whose welcome it did not see."""
     until(lambda: play.tab.js("1") and play.sockets, "a socket")
