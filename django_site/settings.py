@@ -8,6 +8,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from .address import trusted_of
+
 env = environ.Env()
 
 DEBUG = env.bool("DEBUG", default=True)
@@ -103,7 +105,7 @@ SECURE_HSTS_SECONDS = 3600 if TLS else 0
 SESSION_COOKIE_SECURE = TLS
 CSRF_COOKIE_SECURE = TLS
 X_FRAME_OPTIONS = "DENY"
-BROADCAST_TRUSTED_PROXY = env.bool("BROADCAST_TRUSTED_PROXY", default=False)
+BROADCAST_TRUSTED_PROXY = trusted_of(env.str("BROADCAST_TRUSTED_PROXY", default="no"))
 if BROADCAST_TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Of subdomains, and of a browser's list for all times, the owner of the domain decides.

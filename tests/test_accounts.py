@@ -40,6 +40,7 @@ from broadcast_server.web import page as chat_page
 from django_site import models
 from django_site.accounts import brake
 from django_site.accounts.models import MOST_TOKENS, Account, Attempt, Token
+from django_site.address import trusted_of
 from django_site.nodes import nodes
 
 PASSWORD = "correct horse battery"
@@ -309,18 +310,26 @@ def guess(name: str) -> int:
         ("2001:db8:1:2:3:4:5:6", None, False, "2001:db8:1:2::/64"),
         ("::ffff:192.0.2.7", None, False, "192.0.2.7"),
         ("", None, False, ""),
-        ("", "x" * 99, True, "x" * 64),
+        ("", "x" * 99, True, ""),
+        ("192.0.2.7", "x" * 99, True, "192.0.2.7"),
+        ("127.0.0.1", None, False, "127.0.0.1"),
+        ("192.0.2.7", "198.51.100.1, 203.0.113.1:80", True, "203.0.113.1"),
+        ("192.0.2.7", "203.0.113.1, 192.0.2.8", "192.0.2.0/24", "203.0.113.1"),
+        ("192.0.3.7", "203.0.113.1", "192.0.2.0/24", "192.0.3.7"),
+        ("", "203.0.113.1", "unix", "203.0.113.1"),
+        ("", "203.0.113.1", "192.0.2.0/24", ""),
     ],
 )
 def test_whose_attempt_it_is(
-    remote: str, forwarded: str | None, trusted: bool, address: str
+    remote: str, forwarded: str | None, trusted: bool | str, address: str
 ) -> None:
     """An address is the last that a trusted proxy names, and a network in IPv6."""
     request = HttpRequest()
     request.META["REMOTE_ADDR"] = remote
     if forwarded is not None:
         request.META["HTTP_X_FORWARDED_FOR"] = forwarded
-    with override_settings(BROADCAST_TRUSTED_PROXY=trusted):
+    whom = trusted if isinstance(trusted, bool) else trusted_of(trusted)
+    with override_settings(BROADCAST_TRUSTED_PROXY=whom):
         assert brake.address_of(request) == address
 
 

@@ -377,6 +377,14 @@ def test_without_debug_a_secret_is_needed() -> None:
     assert "SECRET_KEY" in done.stderr
 
 
+def test_a_proxy_that_is_none_is_told() -> None:
+    """Who is to be believed has an address, or the site does not start."""
+    done = manage("check", BROADCAST_TRUSTED_PROXY="127.0.0.1, nginx")
+    assert done.returncode != 0
+    why = "BROADCAST_TRUSTED_PROXY: 'nginx' is no address or network, nor unix, nor yes or no"
+    assert why in done.stderr
+
+
 def test_production_settings_are_clean(tmp_path: Path) -> None:
     """With DEBUG off, a secret and hosts, Django has nothing against the settings."""
     done = manage(

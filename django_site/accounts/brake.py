@@ -9,15 +9,15 @@ and is called in a thread.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import math
 from datetime import timedelta
 
-from django.conf import settings
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
+from broadcast_server.proxies import one
+from django_site.address import client_of
 from django_site.keys import stored_key
 
 from .models import Attempt
@@ -45,18 +45,10 @@ class Held(Exception):
 
 def address_of(request: HttpRequest) -> str:
     """Return where a request is from, as far as one household or machine has addresses."""
-    text: str = request.META.get("REMOTE_ADDR", "")
-    if settings.BROADCAST_TRUSTED_PROXY:  # it adds to the end what it has seen itself
-        text = request.headers.get("X-Forwarded-For", text).rpartition(",")[2].strip()
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:  # a Unix socket has none
-        return text[:64]
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    named = request.headers.get("X-Forwarded-For")
+    peer = request.META.get("REMOTE_ADDR") or None  # a Unix socket has none
+    address = client_of(peer, [] if named is None else [named])
+    return one(address) or address or ""  # this machine counts here
 
 
 def attempt(at: str, name: str, address: str) -> None:
