@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -164,3 +165,11 @@ def allow_files() -> int | None:
             return soft
         return wanted
     return soft
+
+
+def most_clients(files: int | None) -> int:
+    """Return how many clients there can be with so many open *files*.
+
+    Some are left for those who do not come in, so that they can be told why.
+    """
+    return sys.maxsize if files is None else max(1, files - max(16, min(64, files // 4)))

@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import logging
 import secrets
-import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from .door import NoPlace
 from .entry import Entry
 from .gate import Gate, Limits, Refusal
 from .history import BYTES, MESSAGES, Log, LogFileError
-from .listener import Listener, allow_files
+from .listener import Listener, allow_files, most_clients
 from .memoryroom import MemoryRoom
 from .metrics import Metrics, Now, exposition
 from .openroom import Line
@@ -337,7 +336,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises OSError or `NoPlace` for where it is to listen, `LogFileError` for the file.
     """
-    most = _most_clients(allow_files())
+    most = most_clients(allow_files())
     fitting = min(settings.limits.clients, most)
     warning = f"at most {most} clients fit, as few files may be open (raise ulimit -n)"
     if fitting < settings.limits.clients:
@@ -365,14 +364,6 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     finally:
         if file is not None:
             file.close()
-
-
-def _most_clients(files: int | None) -> int:
-    """Return how many clients there can be with so many open *files*.
-
-    Some are left for those who do not come in, so that they can be told why.
-    """
-    return sys.maxsize if files is None else max(1, files - max(16, min(64, files // 4)))
 
 
 async def _serve(

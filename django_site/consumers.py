@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
@@ -23,11 +23,13 @@ from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
 from . import ends, outage
+from .address import client_of
 from .drain import Drain
 from .ends import End, Refused
 from .identity import account_of
 from .node import Node
 from .nodes import nodes
+from .threshold import Seat
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -57,6 +59,7 @@ class RoomConsumer(AsyncConsumer):
         self._closed = False
         self._sending: asyncio.Task[None] | None = None
         self._drain: Drain | None = None
+        self._seat: Seat | None = None
         self._bucket: Bucket | None = None
         self._goodbye: asyncio.TimerHandle | None = None
 
@@ -113,8 +116,13 @@ class RoomConsumer(AsyncConsumer):
             self._sending = asyncio.ensure_future(self._send_all(self._drain))
 
     async def _come(self, entry: Entry) -> None:
+        threshold, address = nodes().threshold, _whence(self.scope)
         try:
+            threshold.come(address, asyncio.get_running_loop().time())
             account = await account_of(self.scope)
+            seat = Seat(address, entry.room, entry.session)
+            threshold.enter(seat)
+            self._seat = seat
             node = await nodes().get(entry.room)
             self._peer = await node.come(entry, account, self._token, self)
             self._node = node
@@ -168,6 +176,9 @@ class RoomConsumer(AsyncConsumer):
         if self._node is not None and self._peer is not None and not self._closed:
             self._node.go(self._peer, self._token)
         self._closed = True
+        if self._seat is not None:
+            nodes().threshold.leave(self._seat)
+            self._seat = None
 
     async def _tell(self, message: dict[str, Any]) -> None:
         await cast(Tell, self.base_send)(message)
@@ -215,6 +226,15 @@ class RoomConsumer(AsyncConsumer):
             self.paused = paused
             if self._node is not None and self._peer is not None:
                 self._node.flow(self._peer)
+
+
+def _whence(scope: Mapping[str, Any]) -> str | None:
+    """Return the client's address as far as we can tell, None for a socket file."""
+    forwarded = [
+        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
+    ]
+    client = scope.get("client")
+    return client_of(client[0] if client else None, forwarded)
 
 
 def _portions(text: str | None) -> Iterator[str | None]:

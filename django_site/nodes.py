@@ -11,17 +11,20 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from broadcast_server.listener import allow_files
 from broadcast_server.metrics import Metrics, Now, exposition
 
 from . import ends, log, outage, presence
 from .ends import Refused
 from .node import Node
+from .threshold import Threshold, limits
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,11 @@ class Nodes:
                 most = settings.BROADCAST_MAX_MESSAGE_BYTES
                 self._nodes[name] = Node(row, self.process, most, self.metrics)
             return self._nodes[name]
+
+    @cached_property
+    def threshold(self) -> Threshold:
+        """Who may come to the rooms of this process."""
+        return Threshold(limits(allow_files()))
 
     @property
     def accepting(self) -> bool:

@@ -8,9 +8,12 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from broadcast_server.gate import Limits
+
 from .address import trusted_of
 
 env = environ.Env()
+LIMITS = Limits()
 
 DEBUG = env.bool("DEBUG", default=True)
 DATA = Path(env.str("BROADCAST_DATA", default=".")).resolve()
@@ -27,6 +30,14 @@ BROADCAST_ALLOW_ORIGIN = frozenset(
 
 # Messages a second that one client may say, ten times as many at once; 0 is no limit.
 BROADCAST_RATE = env.int("BROADCAST_RATE", default=100)
+
+# What one process allows; the reasons are in docs/limits.md.
+BROADCAST_MAX_CLIENTS = env.int("BROADCAST_MAX_CLIENTS", default=LIMITS.clients)
+BROADCAST_MAX_CLIENTS_PER_ADDRESS = env.int(
+    "BROADCAST_MAX_CLIENTS_PER_ADDRESS", default=LIMITS.clients_per_address
+)
+BROADCAST_MAX_ROOMS = env.int("BROADCAST_MAX_ROOMS", default=LIMITS.rooms)
+BROADCAST_MAX_JOINS = env.int("BROADCAST_MAX_JOINS", default=LIMITS.joins)
 
 # Seconds without a sign of life after which the members of a process are taken out.
 BROADCAST_DEAD = env.float("BROADCAST_DEAD", default=40.0)

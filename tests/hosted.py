@@ -34,11 +34,13 @@ async def visitor(
     *,
     as_json: bool = False,
     headers: tuple[tuple[bytes, bytes], ...] = (),
-    offers: tuple[str, ...] = (),
+    address: str | None = None,
+    offered: tuple[str, ...] = (),
 ) -> AsyncIterator[WebsocketCommunicator]:
-    """Let someone in, who offers these subprotocols besides ours."""
-    subprotocols = [*offers, *(["broadcast.v1.json"] if as_json else [])]
+    """Let someone in, from *address* as far as the server knows; it offers more subprotocols."""
+    subprotocols = [*offered, *(["broadcast.v1.json"] if as_json else [])]
     one = WebsocketCommunicator(application, target, list(headers), subprotocols)
+    one.scope["client"] = None if address is None else (address, 12345)
     connected, subprotocol = await one.connect(timeout=10)
     assert (connected, subprotocol) == (True, "broadcast.v1.json" if as_json else None)
     try:

@@ -501,7 +501,7 @@ def test_an_account_comes_in_under_its_name(required: bool, room: str) -> None:
                 assert (seen["name"], seen["verified"]) == (f"{name}-2", [name, f"{name}-2"])
                 joined = json.loads(await one.receive_from(timeout=10))
                 assert (joined["name"], joined["verified"]) == (f"{name}-2", True)
-            async with visitor(f"/?room={room}", as_json=True, offers=offered(secret)) as page:
+            async with visitor(f"/?room={room}", as_json=True, offered=offered(secret)) as page:
                 seen = await welcome(page)
                 assert (seen["name"], seen["verified"]) == (f"{name}-2", [name, f"{name}-2"])
 

@@ -145,7 +145,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 def test_every_setting_of_the_hosted_house_is_told() -> None:
     """The table of settings has what the settings read from the environment, and no more."""
     source = text("django_site/settings.py")
-    read = set(re.findall(r'env\.\w+\("(\w+)"', source))
+    read = set(re.findall(r'env\.\w+\(\s*"(\w+)"', source))
     read |= set(re.findall(r'"(\w+)" (?:not )?in env\.ENVIRON', source))
     (table,) = re.findall(r"## Settings\n(.*?)\n## ", text("docs/hosted.md"), re.DOTALL)
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == read
