@@ -18,6 +18,7 @@ django.setup(set_prefix=False)
 
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402  # Django has to be set up first
 
+from . import files  # noqa: E402  # the same
 from .consumers import RoomConsumer  # noqa: E402  # the same
 from .database import prepare  # noqa: E402  # the same
 from .nodes import nodes  # noqa: E402  # the same
@@ -36,6 +37,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             await _http(scope, receive, send)
         case "lifespan":
             await receive()
+            files.watch(asyncio.get_running_loop())
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await nodes().stop()
