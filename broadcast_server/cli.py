@@ -11,7 +11,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .options import ENVIRONMENT, TOKEN, parse, parser
@@ -19,8 +18,6 @@ from .streams import no_output, note, reason, settle
 
 if TYPE_CHECKING:
     from .server import Settings
-
-LONGEST_TOKEN = 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -228,24 +225,13 @@ def _token(options: argparse.Namespace) -> str | None:
     Raises ValueError.
     """
     path, said = options.token_file, os.environ.get(TOKEN)
-    if not path or (said and "token_file" not in options.typed):
-        return _checked(said, TOKEN) if said else None
-    try:
-        with Path(path).open("rb") as file:  # it may be a pipe
-            data = file.read(LONGEST_TOKEN + 1)
-    except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else "no path"
-        raise ValueError(f"token file {path}: {why}") from None
-    return _checked(data.decode("latin-1").strip(), f"token file {path}")
+    if not path and not said:
+        return None
+    from .secret import checked, read  # for those only who have one
 
-
-def _checked(token: str, source: str) -> str:
-    if not 1 <= len(token) <= LONGEST_TOKEN:
-        found = "empty" if not token else "too long"
-        raise ValueError(f"{source}: it is {found}, a token is 1 to {LONGEST_TOKEN} characters")
-    if not all("!" <= char <= "~" for char in token):
-        raise ValueError(f"{source}: a token is one line of visible ASCII characters")
-    return token
+    if said and (not path or "token_file" not in options.typed):
+        return checked(said, TOKEN)
+    return read(path)
 
 
 def _is_secret_on_the_way_to(url: str) -> bool:

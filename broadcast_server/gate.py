@@ -56,6 +56,10 @@ NO_TOKEN = Refusal(
 WRONG_TOKEN = Refusal(
     CloseCode.SIGN_IN, Error("token", "token is wrong: ask who runs the server for the right one")
 )
+GUESSED = Refusal(
+    CloseCode.FULL,
+    Error("full", "too many wrong tokens came from your address, come back later"),
+)
 
 
 class Gate:
@@ -89,9 +93,7 @@ class Gate:
         where, (wanted, brake) = place or "", self._guard
         wait = brake.wait(where, now)
         if wait is None:
-            return Answer(
-                0.0, _later("too many wrong tokens came from your address, come back later")
-            )
+            return Answer(0.0, GUESSED)
         right = compare_digest(wanted, token.encode(errors="replace"))
         if not right:
             brake.failed(where, now)

@@ -23,13 +23,14 @@ from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
 from . import ends, outage
+from .accounts.models import Account
 from .address import client_of
 from .drain import Drain
 from .ends import End, Refused
-from .identity import account_of
+from .identity import account_of, is_no_token, token_of
 from .node import Node
 from .nodes import nodes
-from .threshold import Seat
+from .threshold import Seat, Threshold
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -108,18 +109,24 @@ class RoomConsumer(AsyncConsumer):
             await self._come(entry)
         else:
             self._refuse(End(CloseCode.REFUSED, entry.code, entry.text), format)
+        await self._accept()
+
+    async def _accept(self) -> None:
+        """Answer the handshake, if that was not done yet."""
+        if self._sending is not None or self._drain is None:
+            return
+        as_json = SUBPROTOCOL in self.scope["subprotocols"]
         await self._tell(
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if as_json else None}
         )
-        if self._drain is not None:
-            self._drain.watch()
-            self._sending = asyncio.ensure_future(self._send_all(self._drain))
+        self._drain.watch()
+        self._sending = asyncio.ensure_future(self._send_all(self._drain))
 
     async def _come(self, entry: Entry) -> None:
         threshold, address = nodes().threshold, _whence(self.scope)
         try:
             threshold.come(address, asyncio.get_running_loop().time())
-            account = await account_of(self.scope)
+            account = await self._account(threshold, address)
             seat = Seat(address, entry.room, entry.session)
             threshold.enter(seat)
             self._seat = seat
@@ -139,6 +146,26 @@ class RoomConsumer(AsyncConsumer):
         except DatabaseError as error:
             outage.database.met(error)
             self._refuse(ends.NO_LOG, entry.format)
+
+    async def _account(self, threshold: Threshold, address: str | None) -> Account | None:
+        """Find whose account it is. Who brings a token from where others were wrong waits."""
+        token, clock = token_of(self.scope), asyncio.get_running_loop().time
+        wrong = token is not None and is_no_token(token)
+        wait = 0.0 if token is None else threshold.guess(address, clock(), wrong=wrong)
+        if wait and self._drain is not None:
+            try:
+                await self._accept()  # Daphne has little patience for an answer
+                self._drain.hold()
+                await asyncio.sleep(wait)
+            finally:
+                threshold.waited(address)
+                self._drain.go_on()
+        try:
+            return await account_of(self.scope)
+        except Refused:
+            if token is not None and not wrong:
+                threshold.failed(address, clock())
+            raise
 
     async def _wait_to_say(self, text: str) -> None:
         """Wait while the log is behind, or this client is over its rate; it is not read then."""

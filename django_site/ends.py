@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broadcast_server import gate
 from broadcast_server.protocol import CloseCode
 
 from . import models
@@ -43,6 +44,10 @@ LOGIN = End(
     " /accounts/tokens/ and set BROADCAST_TOKEN",
 )
 TOKEN = End(CloseCode.SIGN_IN, "token", "token is not valid: make another one at /accounts/tokens/")
+WRONG_TOKEN, NO_TOKEN = (
+    End(refusal.code, refusal.error.code, refusal.error.text)
+    for refusal in (gate.WRONG_TOKEN, gate.NO_TOKEN)
+)
 
 
 def closed(room: models.Room) -> End:

@@ -7,6 +7,7 @@ anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hmac import compare_digest
 from importlib import import_module
 from typing import Any, cast
 
@@ -20,26 +21,45 @@ from django.http import parse_cookie
 from broadcast_server.gate import given_token
 
 from . import ends, presence
-from .accounts.models import Account, Token
+from .accounts.models import PREFIX, Account, Token
 from .ends import Refused
 
 _sessions = import_module(settings.SESSION_ENGINE)
 
 
+def token_of(scope: Mapping[str, Any]) -> str | None:
+    """Return the token that a connection brings, by a header or, a page's, by a subprotocol."""
+    return given_token(_headers(scope), scope.get("subprotocols", ()))
+
+
+def is_no_token(token: str) -> bool:
+    """Tell whether *token* is wrong at a first look: it is not that of guests, nor an account's."""
+    return not (_is_shared(token) or token.startswith(PREFIX))
+
+
+def _is_shared(token: str) -> bool:
+    wanted: str | None = settings.BROADCAST_TOKEN
+    given = token.encode(errors="replace")
+    return wanted is not None and compare_digest(wanted.encode(), given)
+
+
 async def account_of(scope: Mapping[str, Any]) -> Account | None:
     """Return whose account a connection is, None if it is a guest's.
 
-    Raises `Refused` if its token is none, or no guests are allowed; or a database's error.
+    Raises `Refused` if its token is none, or it is a guest that may not come in; or a
+    database's error.
     """
-    # Of a header that is given twice, the last counts.
-    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-    secret = given_token(headers, scope.get("subprotocols", ()))
-    if secret is not None:
-        account = await database_sync_to_async(Token.account_of)(secret)
+    token = token_of(scope)
+    if token is not None:
+        if _is_shared(token):
+            return None
+        account = None
+        if not is_no_token(token):
+            account = await database_sync_to_async(Token.account_of)(token)
         if account is None:
-            raise Refused(ends.TOKEN)
+            raise Refused(ends.TOKEN if settings.BROADCAST_TOKEN is None else ends.WRONG_TOKEN)
         return account
-    cookies = parse_cookie(headers.get("cookie", ""))
+    cookies = parse_cookie(_headers(scope).get("cookie", ""))
     key = cookies.get(settings.SESSION_COOKIE_NAME)
     if key is not None:
         # Channels' own, which also sees whether the password has changed since.
@@ -48,7 +68,14 @@ async def account_of(scope: Mapping[str, Any]) -> Account | None:
             return cast(Account, user)
     if settings.BROADCAST_LOGIN == "required":
         raise Refused(ends.LOGIN)
+    if settings.BROADCAST_TOKEN is not None:
+        raise Refused(ends.NO_TOKEN)
     return None
+
+
+def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Return a connection's headers; of one that is given twice, the last counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def watch() -> None:

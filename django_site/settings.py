@@ -9,6 +9,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from broadcast_server.gate import Limits
+from broadcast_server.secret import token_of
 
 from .address import trusted_of
 
@@ -46,6 +47,16 @@ BROADCAST_LOGIN = env.str("BROADCAST_LOGIN", default="optional")
 if BROADCAST_LOGIN not in ("optional", "required"):
     raise ImproperlyConfigured(
         f"BROADCAST_LOGIN is {BROADCAST_LOGIN!r}, allowed are optional and required"
+    )
+
+# What guests have to know; accounts have what is their own.
+try:
+    BROADCAST_TOKEN = token_of(env.str("BROADCAST_TOKEN", ""), env.str("BROADCAST_TOKEN_FILE", ""))
+except ValueError as error:
+    raise ImproperlyConfigured(str(error)) from None
+if BROADCAST_TOKEN is not None and BROADCAST_LOGIN == "required":
+    raise ImproperlyConfigured(
+        "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required lets none in: unset either"
     )
 
 INSTALLED_APPS = [

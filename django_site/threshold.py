@@ -1,7 +1,8 @@
 """The threshold: who may come to the rooms of this process, and how many are here already.
 
-It is the gate of the single file, filled in from the settings. What it counts is this
-process's own: others count for themselves.
+It is the gate of the single file, filled in from the settings, but for the token: whether
+one is right the database says. What it counts is this process's own: others count for
+themselves.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import NamedTuple, TypeVar
 
 from django.conf import settings
 
-from broadcast_server.gate import Gate, Limits, Refusal
+from broadcast_server.brake import Brake
+from broadcast_server.gate import GUESSED, Gate, Limits, Refusal
 from broadcast_server.listener import most_clients
+from broadcast_server.proxies import one
 
 from .ends import End, Refused
 
@@ -33,12 +36,36 @@ class Threshold:
 
     def __init__(self, limits: Limits) -> None:
         self._gate = Gate(None, limits)
+        self._brake = Brake()
         self._rooms: Counter[str] = Counter()
         self._sessions: Counter[tuple[str, str]] = Counter()
 
     def come(self, address: str | None, now: float) -> None:
         """Note that someone comes. Raises `Refused` if too many do."""
         _heed(self._gate.knock(address, None, now).refusal)
+
+    def guess(self, address: str | None, now: float, *, wrong: bool) -> float:
+        """Return how long who brings a token has to wait, to be `waited` for in the end.
+
+        Raises `Refused` if too many wait already. It may be *wrong* at a first look.
+        """
+        where = one(address) or ""
+        wait = self._brake.wait(where, now)
+        if wait is None:
+            raise _refused(GUESSED)
+        if wrong:
+            self._brake.failed(where, now)
+        if wait:
+            self._brake.begin(where)
+        return wait
+
+    def waited(self, address: str | None) -> None:
+        """Note that someone from *address* waits no more."""
+        self._brake.end(one(address) or "")
+
+    def failed(self, address: str | None, now: float) -> None:
+        """Note that a token that looked like one was wrong after all."""
+        self._brake.failed(one(address) or "", now)
 
     def enter(self, seat: Seat) -> None:
         """Let someone take a *seat*, given back by `leave`. Raises `Refused` if it is full."""
@@ -76,7 +103,11 @@ def limits(files: int | None) -> Limits:
 
 def _heed(refusal: Refusal | None) -> None:
     if refusal is not None:
-        raise Refused(End(refusal.code, refusal.error.code, refusal.error.text))
+        raise _refused(refusal)
+
+
+def _refused(refusal: Refusal) -> Refused:
+    return Refused(End(refusal.code, refusal.error.code, refusal.error.text))
 
 
 _Key = TypeVar("_Key")

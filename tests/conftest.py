@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
 HOUSES = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 SERVED = ("server", "installed", "zipapp")
-FIXTURES = ("player", "anywhere", "dialled")
+FIXTURES = ("player", "anywhere", "dialled", "onsite")
 
 Play = Callable[[House], Awaitable[None]]
 Visit = Callable[[ServedHouse], Awaitable[None]]
@@ -47,7 +47,13 @@ def variables(options: tuple[str, ...]) -> dict[str, Any]:
         "BROADCAST_" + flag.strip("-").replace("-", "_").upper(): value
         for flag, value in zip(options[::2], options[1::2], strict=True)
     }
-    return {"BROADCAST_RATE": "0", **given}  # tests say much at once
+    usual = {
+        "BROADCAST_RATE": "0",  # tests say much at once
+        # For those who say that they come through a proxy; the others are of this machine.
+        "BROADCAST_TRUSTED_PROXY": "127.0.0.1",
+        "BROADCAST_MAX_CLIENTS_PER_ADDRESS": "1",
+    }
+    return usual | given
 
 
 def migrate(**environment: str) -> None:
@@ -240,4 +246,10 @@ def installed(request: pytest.FixtureRequest, processes: Processes) -> Player:
 @pytest.fixture(params=SERVED)
 def dialled(request: pytest.FixtureRequest, processes: Processes) -> Player:
     """Every house whose sockets are our own, in turn."""
+    return Player(request.param, processes, request)
+
+
+@pytest.fixture(params=("daphne", "uvicorn"))
+def onsite(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """The hosted house under each of its servers, in one process."""
     return Player(request.param, processes, request)

@@ -467,6 +467,20 @@ def test_full_of_one_address(dialled: Player) -> None:
     dialled.visit(part, proxied)
 
 
+def test_full_of_one_address_on_a_site(onsite: Player) -> None:
+    """Behind a proxy that is trusted the last address counts there too, of several headers."""
+
+    async def part(house: ServedHouse) -> None:
+        spoofed = "X-Forwarded-For: 192.0.2.3", "X-Forwarded-For: 192.0.2.1, 192.0.2.2"
+        await Wire.open(house.url, "/?name=alice", *spoofed)
+        text = await turned_away(house, "/?name=eve", "X-Forwarded-For: 192.0.2.2")
+        assert text == "your address is full with 1 of 1 clients, come back later"
+        for name in ("192.0.2.1", "192.0.2.3"):
+            await Wire.open(house.url, "/?name=bob", f"X-Forwarded-For: {name}")
+
+    onsite.visit(part)
+
+
 def test_a_flood_delays_its_sender_alone(dialled: Player) -> None:
     """What others say comes in the middle of a flood, of which nothing is lost."""
 

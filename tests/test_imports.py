@@ -43,6 +43,7 @@ TABLE = {
     "gate": "brake protocol proxies quota",
     "streams": "safe",
     "tls": "streams",
+    "secret": "streams",
     "door": "",
     "opened": "door",
     "listener": "door opened proxies tls",
@@ -62,7 +63,8 @@ TABLE = {
     "terminal": "client conversation names protocol safe screen signals streams",
     "options": "entry logline names protocol proxies",
     "cli": (
-        "client conversation door gate history logline options pipe server streams terminal tls"
+        "client conversation door gate history logline options pipe secret server streams terminal"
+        " tls"
     ),
     "__main__": "cli",
 }

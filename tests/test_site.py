@@ -377,11 +377,23 @@ def test_without_debug_a_secret_is_needed() -> None:
     assert "SECRET_KEY" in done.stderr
 
 
-def test_a_proxy_that_is_none_is_told() -> None:
-    """Who is to be believed has an address, or the site does not start."""
-    done = manage("check", BROADCAST_TRUSTED_PROXY="127.0.0.1, nginx")
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        (
+            {"BROADCAST_TRUSTED_PROXY": "127.0.0.1, nginx"},
+            "BROADCAST_TRUSTED_PROXY: 'nginx' is no address or network, nor unix, nor yes or no",
+        ),
+        (
+            {"BROADCAST_TOKEN": "s3cret", "BROADCAST_LOGIN": "required"},
+            "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required lets none in",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told(variables: dict[str, str], why: str) -> None:
+    """A site that is told what makes no sense says so and does not start."""
+    done = manage("check", **variables)
     assert done.returncode != 0
-    why = "BROADCAST_TRUSTED_PROXY: 'nginx' is no address or network, nor unix, nor yes or no"
     assert why in done.stderr
 
 

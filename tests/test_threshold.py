@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
 from django.test import override_settings
 from hosted import play, visitor
-from test_accounts import ends
+from test_accounts import account, browser, ends, session_of, welcome
 
+from broadcast_server.brake import FREE, WAITING
 from broadcast_server.gate import Limits
 from django_site import threshold
+from django_site.accounts.models import Token
 from django_site.address import trusted_of
 from django_site.ends import Refused
 from django_site.nodes import nodes
@@ -98,20 +103,109 @@ def test_an_address_is_full(room: str) -> None:
 
 
 def test_who_comes_too_often(room: str) -> None:
-    """Of one address only so many come in a second, also of those who do not get in."""
+    """Of one address only so many come in a second, with ten seconds' worth at once."""
+    target = f"/?room={room}"
 
     async def part() -> None:
-        for _ in range(10):
-            async with visitor(f"/?room={room}", address=HERE):
-                pass
-        text = await refused(f"/?room={room}", HERE)
-        assert text == "* more than 1 a second come from your address, come back later"
-        async with visitor(f"/?room={room}", address=THERE) as one:
-            await one.send_to("hi")
-            assert await one.receive_from() == "anonymous: hi"
+        await nodes().stop()  # a reason to be refused that is looked at later
+
+        async def visit(address: str) -> str:
+            async with visitor(target, address=address, as_json=True) as one:
+                return (await ends(one))[0]
+
+        found = await asyncio.gather(*map(visit, 11 * [HERE]))
+        assert sorted(found) == ["full"] + 10 * ["stopping"]
+        assert await visit(THERE) == "stopping"
 
     with override_settings(BROADCAST_MAX_JOINS=1):
         play(part)
+
+
+# -- tokens --
+
+
+def bearer(token: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what the socket of a program with a token sends."""
+    return ((b"authorization", f"Bearer {token}".encode()),)
+
+
+@pytest.mark.parametrize("guess", ["guess", "bst_guess"])
+def test_a_guesser_waits(guess: str, room: str) -> None:
+    """After wrong tokens an address waits, also with the right one; what it says meanwhile too."""
+    target = f"/?name=bob&room={room}"
+
+    async def part() -> None:
+        clock = asyncio.get_running_loop().time
+        for _ in range(3):
+            async with visitor(target, address=HERE, headers=bearer(guess), as_json=True) as one:
+                assert await ends(one) == ("token", 4501)
+        async with visitor(target, address=HERE, headers=bearer("s3cret")) as one:
+            accepted = clock()  # first, as Daphne has no patience for a handshake
+            await one.send_to("hi")
+            assert await one.receive_from(timeout=10) == "bob: hi"
+            assert clock() - accepted > 0.45
+
+    with override_settings(BROADCAST_TOKEN="s3cret"):
+        play(part)
+
+
+def test_guesses_side_by_side_are_turned_away() -> None:
+    """When too many of an address wait a further one comes back later, right or wrong."""
+    one = Threshold(Limits())
+    for _ in range(WAITING + FREE + 1):
+        one.guess(HERE, 0.0, wrong=True)
+    with pytest.raises(Refused) as refused:
+        one.guess(HERE, 0.0, wrong=False)
+    assert refused.value.end.code == 4013
+    one.waited(HERE)
+    assert one.guess(HERE, 0.0, wrong=False) == 8.0
+    assert one.guess(THERE, 0.0, wrong=False) == 0.0
+
+
+def test_guests_bring_the_token(room: str) -> None:
+    """With a token for guests who has it comes in, by a header or as a page does."""
+    target = f"/?name=bob&room={room}"
+
+    async def part() -> None:
+        async with visitor(target, headers=bearer("s3cret")) as one:
+            await one.send_to("hi")
+            assert await one.receive_from() == "bob: hi"
+        async with visitor(target, as_json=True, offered=("bearer.czNjcmV0",)) as one:
+            assert json.loads(await one.receive_from())["type"] == "welcome"
+        for headers, words in (
+            ((), "this server wants a token: ask who runs it for one"),
+            (bearer("s3cre"), "token is wrong: ask who runs the server for the right one"),
+            (bearer(""), "token is wrong: ask who runs the server for the right one"),
+        ):
+            async with visitor(target, headers=headers) as one:
+                assert await one.receive_from() == f"* {words}"
+                assert (await one.receive_output())["code"] == 4501
+
+    with override_settings(BROADCAST_TOKEN="s3cret"):
+        play(part)
+
+
+def test_accounts_need_no_token_of_guests(room: str) -> None:
+    """An account comes in by what is its own, a program's token by either way, a session."""
+    whose = account()
+    _, secret = Token.make(whose, "laptop")
+    session = session_of(browser(whose))
+    coded = urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+
+    async def part() -> None:
+        for more in (
+            {"headers": bearer(secret)},
+            {"offered": (f"bearer.{coded}",)},
+            {"headers": session},
+        ):
+            async with visitor(f"/?room={room}", as_json=True, **more) as one:
+                assert (await welcome(one))["name"] == whose.username
+
+    with override_settings(BROADCAST_TOKEN="s3cret"):
+        play(part)
+
+
+# -- the threshold alone --
 
 
 def test_nothing_is_kept_of_those_who_left() -> None:

@@ -23,6 +23,9 @@ from django_site.keys import KEY, stored_key
 MOST_TOKENS = 20
 """So many tokens may an account have: nobody oversees more."""
 
+PREFIX = "bst_"
+"""How each begins, so that nobody looks for what is none, and scanners find what was published."""
+
 USED = timedelta(minutes=10)
 """So coarse is the time at which a token was last used: not every use is a write."""
 
@@ -104,7 +107,7 @@ class Token(models.Model):
 
         Raises ValidationError if the account has too many.
         """
-        secret = f"bst_{secrets.token_urlsafe(32)}"
+        secret = PREFIX + secrets.token_urlsafe(32)
         with transaction.atomic():
             locked = Account.objects.select_for_update().get(pk=account.pk)
             count = locked.tokens.count()
