@@ -227,6 +227,11 @@ class Socket(asyncio.Protocol):
         return self._address or NOBODY
 
     @property
+    def file(self) -> int:
+        """The number of its open file, -1 if it is closed."""
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    @property
     def code(self) -> int:
         """The code that it ended with: that of who began to close, 1006 if nobody did."""
         protocol = self._protocol

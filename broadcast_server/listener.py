@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .door import Door
+from .door import Door, Guests
 from .proxies import parse_address
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Listener:
     """All sockets by which connections come to one server.
 
     It listens on *host* and *port*, on the socket file *unix* instead if there is one. A TLS
-    handshake is to be over within *patience* seconds.
+    handshake is to be over within *patience* seconds. *guests* are to be all connections.
     """
 
     def __init__(
@@ -39,12 +39,14 @@ class Listener:
         unix: Path | None,
         certificate: Certificate | None,
         patience: float,
+        guests: Guests | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._unix = unix
         self._patience = patience
         self._certificate = certificate
+        self._guests = guests
         self._doors: list[Door] = []
         self._servers: list[asyncio.Server] = []
         self._file: tuple[Path, int] | None = None  # and its inode: it may be another's by now
@@ -63,6 +65,7 @@ class Listener:
             context = self._certificate.context if self._certificate else None
             loop = asyncio.get_running_loop()
             for door in self._doors:
+                door.guests = self._guests
                 create = loop.create_server if _is_inet(door) else loop.create_unix_server
                 server = await create(
                     factory,

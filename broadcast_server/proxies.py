@@ -43,6 +43,11 @@ class Trusted(NamedTuple):
         """Tell whether *address* is one of a trusted proxy."""
         return any(address in network for network in self.networks)
 
+    def has_peer(self, peer: str | None) -> bool:
+        """Tell whether what a *peer* says counts, None for one of a socket file."""
+        here = None if peer is None else parse_address(peer)
+        return self.has(here) if here is not None else peer is None and self.unix
+
     def client(self, peer: str | None, forwarded: Iterable[str]) -> str | None:
         """Return the client's address, of a connection from *peer*, None for a socket file.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from .arrival import Arrival
 from .connection import Connection, Socket, Times
-from .door import NoPlace
+from .door import Guests, NoPlace
 from .entry import Entry
 from .gate import Gate, Limits, Refusal
 from .history import BYTES, MESSAGES, Log, LogFileError
@@ -24,6 +24,7 @@ from .listener import Listener, allow_files, most_clients
 from .memoryroom import MemoryRoom
 from .metrics import Metrics, Now, exposition
 from .openroom import Line
+from .porch import Porch
 from .protocol import MAX_MESSAGE_BYTES, CloseCode, Error
 from .proxies import Trusted
 from .room import STOPPING, Peer
@@ -77,6 +78,7 @@ class Server:
         program: bytes | None = None,
         file: LogFile | None = None,
         certificate: Certificate | None = None,
+        files: int | None = None,
     ) -> None:
         self.settings = settings
         self.program = program
@@ -94,8 +96,12 @@ class Server:
         self._idle: dict[str, MemoryRoom] = {}  # those that nobody is in, longest empty first
         self._seats: dict[Socket, tuple[MemoryRoom, Peer]] = {}
         self._open: set[Connection] = set()
+        limits = settings.limits
+        porch = Porch(limits.clients, limits.clients_per_address, files)
+        self._guests = Guests(porch, settings.trusted)
         self.listener = Listener(
-            settings.host, settings.port, settings.unix, certificate, settings.times.handshake
+            *(settings.host, settings.port, settings.unix, certificate),
+            *(settings.times.handshake, self._guests),
         )
         self._beat: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -217,6 +223,7 @@ class Server:
         self._rooms[entry.room] = room
         peer = Peer(entry, entry.session or "#" + secrets.token_hex(8))
         self._seats[socket] = room, peer
+        self._guests.enter(socket.file)
         self._metrics.joins += 1
         room.enter(peer, socket)
         if self._file is not None and not self._file.recording:
@@ -336,7 +343,8 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises OSError or `NoPlace` for where it is to listen, `LogFileError` for the file.
     """
-    most = most_clients(allow_files())
+    files = allow_files()
+    most = most_clients(files)
     fitting = min(settings.limits.clients, most)
     warning = f"at most {most} clients fit, as few files may be open (raise ulimit -n)"
     if fitting < settings.limits.clients:
@@ -359,7 +367,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             raise LogFileError("this Python has no SQLite, which --log needs") from None
         file = LogFile(settings.log, sync=settings.log_sync)
     try:
-        server = Server(settings, program_file(), file, certificate)
+        server = Server(settings, program_file(), file, certificate, files)
         await _serve(server, announce, certificate, warning)
     finally:
         if file is not None:

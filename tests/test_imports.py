@@ -44,7 +44,8 @@ TABLE = {
     "streams": "safe",
     "tls": "streams",
     "secret": "streams",
-    "door": "",
+    "porch": "",
+    "door": "porch proxies",
     "opened": "door",
     "listener": "door opened proxies tls",
     "flow": "thread",
@@ -55,7 +56,7 @@ TABLE = {
     "memoryroom": "connection history logfile metrics openroom protocol room",
     "server": (
         "arrival connection door entry exchange gate history listener logfile memoryroom metrics"
-        " openroom protocol proxies room signals tls web"
+        " openroom porch protocol proxies room signals tls web"
     ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
@@ -71,7 +72,7 @@ TABLE = {
 
 PURE = (
     "brake", "conversation", "entry", "fanout", "frames", "gate", "history", "metrics", "names",
-    "options", "protocol", "proxies", "quota", "room", "safe", "screen", "share", "web",
+    "options", "porch", "protocol", "proxies", "quota", "room", "safe", "screen", "share", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 

@@ -21,7 +21,10 @@ from programs import Finished, Running, running, shell, until
 from wire import TEXT, Wire
 
 from broadcast_server.connection import Times
+from broadcast_server.door import Door, Guests
 from broadcast_server.opened import inherited
+from broadcast_server.porch import Porch
+from broadcast_server.proxies import parse_trusted
 from broadcast_server.safe import safe_text
 from broadcast_server.server import Server, Settings
 from broadcast_server.tls import Certificate
@@ -239,33 +242,86 @@ def test_sockets_for_somebody_else() -> None:
 # -- no more files --
 
 
-def test_running_out_of_files() -> None:
-    """Who comes when no file is left is turned away, which is told once; then all is well."""
+def test_strangers_cannot_use_up_the_files() -> None:
+    """While a hundred connections that say nothing hold all files, who wants to come in can."""
     limited = 'ulimit -n 40 && exec "$@"'
     with running("bash", "-c", limited, "bash", *INSTALLED, "start", "--port", "0") as server:
 
         async def part() -> None:
             first = await Wire.open(server.url, "/?name=first")
             silent = [await Wire.dial(server.url) for _ in range(100)]
-            assert await silent[-1].ended() == b""
+            assert await silent[0].ended() == b""
             first.frame(TEXT, b"hi")
             assert await first.got() == (TEXT, b"first: hi")
+            for name in ("second", "third"):
+                await Wire.open(server.url, f"/?name={name}")
+                assert await first.got() == (TEXT, f"{name} joined the chat".encode())
             for wire in silent:
                 wire.cut()
-            await asyncio.sleep(0)
             house = ServedHouse(server.url)
-            second = await house.open("/?name=second", as_json=False)
-            await second.heard_nothing(2)
+            last = await house.open("/?name=last", as_json=False)
+            await last.heard_nothing(4)
             await house.close()
             await Wire.cut_all()
 
         asyncio.run(part())
         assert server.signal(signal.SIGTERM) == 0
-        lines = [line for line in server.errors.splitlines() if "files" in line]
-        assert [line[9:] for line in lines] == [
-            "at most 24 clients fit, as few files may be open (raise ulimit -n)",
-            "too many files are open, who comes now is turned away (raise ulimit -n)",
-        ]
+        lines = [line[9:] for line in server.errors.splitlines()]
+        few, many = (line for line in lines if "files" in line or "nothing" in line)
+        assert few == "at most 24 clients fit, as few files may be open (raise ulimit -n)"
+        cut = r"\d+ connections ask for nothing, so the oldest are cut for who comes now"
+        assert re.fullmatch(cut, many)
+
+
+def test_running_out_of_files(caplog: pytest.LogCaptureFixture) -> None:
+    """Who comes when no file is left is turned away, which is told once; then all is well."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Door(socket.AF_INET, socket.SOCK_STREAM) as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        door.setblocking(False)
+        dialled = [socket.create_connection(door.getsockname()) for _ in range(3)]
+        free = os.dup(door.fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # for the one in reserve
+        try:
+            for one in dialled[:2]:
+                with pytest.raises(BlockingIOError):
+                    door.accept()
+                assert one.recv(1) == b""
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        door.accept()[0].close()
+        for one in dialled:
+            one.close()
+    assert caplog.messages == [
+        "too many files are open, who comes now is turned away (raise ulimit -n)"
+    ]
+
+
+def test_one_address_cannot_take_the_porch() -> None:
+    """Of one address the oldest that is not in has to go, not another's, and nobody who is in."""
+    guests = Guests(Porch(10, 2, None), parse_trusted("192.0.2.9"))
+    pairs = [socket.socketpair() for _ in range(7)]
+    addresses = (*4 * ["192.0.2.1"], "192.0.2.2", *2 * ["192.0.2.9"])
+    came = []
+    for (ours, theirs), address in zip(pairs, addresses, strict=True):
+        theirs.setblocking(False)
+        came.append(guests.come(ours, (address, 1)))
+        if len(came) == 1:
+            guests.enter(came[0].fileno())
+    cut = []
+    for _, theirs in pairs:
+        try:
+            cut.append(theirs.recv(1) == b"")
+        except BlockingIOError:
+            cut.append(False)
+    assert cut == [False, True, False, False, False, False, False]
+    for guest, (_, theirs) in zip(came, pairs, strict=True):
+        guest.close()
+        theirs.close()
+    assert not guests._by
 
 
 # -- what is worth a word --
