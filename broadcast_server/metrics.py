@@ -12,10 +12,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .protocol import CloseCode
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 TURNS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Bounds of the histogram of turns, in seconds."""
+
+STANDARD = range(1000, 1016)
+CODES = frozenset(map(int, CloseCode))
+OTHER = 0
 
 
 @dataclass(slots=True)
@@ -33,11 +39,15 @@ class Metrics:
     joins: int = 0
     """Clients that came into a room."""
     closes: Counter[int] = field(default_factory=Counter)
-    """Ends of clients, by the code that they ended with."""
+    """Ends of clients, by the code that they ended with, `OTHER` for what is nobody's."""
     seconds: float = 0.0
     """Time that turns took."""
     turns: list[int] = field(default_factory=lambda: [0] * (len(TURNS) + 1))
     """How many turns took so long, by `TURNS`, the last without a bound."""
+
+    def closed(self, code: int) -> None:
+        """Count the end of a client. It may have chosen the code: there are three thousand."""
+        self.closes[code if code in STANDARD or code in CODES else OTHER] += 1
 
     def turn(self, seconds: float) -> None:
         """Count a turn: the time in which what happened was encoded and written."""
@@ -88,7 +98,7 @@ def _one(name: str, type: str, help: str, value: int) -> Iterator[str]:
 def _many(name: str, type: str, help: str, label: str, values: Mapping[int, int]) -> Iterator[str]:
     yield from _head(name, type, help)
     for key, value in sorted(values.items()):
-        yield f'broadcast_{name}{{{label}="{key}"}} {value}'
+        yield f'broadcast_{name}{{{label}="{key or "other"}"}} {value}'
 
 
 def _histogram(metrics: Metrics) -> Iterator[str]:

@@ -175,7 +175,7 @@ class Server:
         """Forget a connection."""
         self._open.discard(connection)
         if isinstance(connection, Socket):
-            self._metrics.closes[connection.code] += 1
+            self._metrics.closed(connection.code)
         if not self._open:
             self._emptied.set()
 

@@ -89,7 +89,7 @@ class RoomConsumer(AsyncConsumer):
                     self._receive(part)
             case "websocket.disconnect":
                 if not self._closed:
-                    nodes().metrics.closes[message.get("code") or 1006] += 1
+                    nodes().metrics.closed(message.get("code") or 1006)
                 raise StopConsumer
 
     async def _connect(self) -> None:
@@ -229,7 +229,7 @@ class RoomConsumer(AsyncConsumer):
             self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
             self._more.set()
             self._gone()
-            nodes().metrics.closes[int(code)] += 1
+            nodes().metrics.closed(int(code))
             if self._drain is not None:
                 loop = asyncio.get_running_loop()
                 self._goodbye = loop.call_later(GOODBYE, self._drain.resumeProducing)

@@ -27,7 +27,7 @@ TABLE = {
     "safe": "",
     "signals": "",
     "thread": "",
-    "metrics": "",
+    "metrics": "protocol",
     "logline": "",
     "web": "metrics",
     "proxies": "",

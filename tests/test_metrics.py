@@ -17,7 +17,7 @@ def samples(text: str) -> dict[str, float]:
 def test_everything_is_described_once() -> None:
     """Each name has a help and a type before its samples, and begins with ours."""
     metrics = Metrics()
-    metrics.closes[4001] += 2
+    metrics.closed(4001)
     described: list[str] = []
     for line in exposition(metrics, Now(1, 2, 3)).splitlines():
         assert line == line.strip()
@@ -45,12 +45,15 @@ def test_turns_are_a_histogram() -> None:
 
 
 def test_closes_are_told_by_code() -> None:
-    """Each code by which a client ended is a sample of its own."""
+    """Each code by which a client ended is a sample of its own, if it means anything."""
     metrics = Metrics()
-    metrics.closes.update([1000, 4001, 4001])
+    for code in (1000, 4001, 4001, *range(3000, 4000)):
+        metrics.closed(code)
     found = samples(exposition(metrics, Now(0, 0, 0)))
     assert found['broadcast_closes_total{code="1000"}'] == 1
     assert found['broadcast_closes_total{code="4001"}'] == 2
+    assert found['broadcast_closes_total{code="other"}'] == 1000
+    assert sum("closes" in name for name in found) == 3
 
 
 def test_every_metric_is_told() -> None:
