@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import datetime, timezone
 
 FORMATS = ("text", "json")
@@ -14,6 +15,14 @@ def formatter(format: str) -> logging.Formatter:
     if format == "json":
         return _JSON()
     return logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+
+
+def word(name: str) -> str:
+    """Return *name* as one word of a line of text: in quotes if it would be more.
+
+    Else someone called `eve joined ops, from 192.0.2.1` had the log say that.
+    """
+    return json.dumps(name, ensure_ascii=False) if re.search(r'[\s"]', name) else name
 
 
 class _JSON(logging.Formatter):

@@ -21,6 +21,7 @@ from .entry import Entry
 from .gate import Gate, Limits, Refusal
 from .history import BYTES, MESSAGES, Log, LogFileError
 from .listener import Listener, allow_files, most_clients
+from .logline import word
 from .memoryroom import MemoryRoom
 from .metrics import Metrics, Now, exposition
 from .openroom import Line
@@ -238,7 +239,7 @@ class Server:
             before = peer.name
             room.receive(peer, frame)
             if peer.name != before and socket in self._seats:
-                self._report(peer, "renamed in", room, f"was {before}")
+                self._report(peer, "renamed in", room, f"was {word(before)}")
 
     def next_turn(self, socket: Socket, then: Callable[[], None]) -> None:
         """Do *then* when the turn of *socket*'s room is over."""
@@ -323,7 +324,8 @@ class Server:
             "clients": everywhere,
         }
         log.info(
-            *("%s %s %s%s (%d here, %s)", peer.name, did, room.room.name, tail, here, clients),
+            *("%s %s %s%s (%d here, %s)", word(peer.name), did),
+            *(room.room.name, tail, here, clients),
             extra={"fields": fields},
         )
 

@@ -55,7 +55,8 @@ TABLE = {
     "openroom": "fanout metrics protocol room",
     "memoryroom": "connection history logfile metrics openroom protocol room",
     "server": (
-        "arrival connection door entry exchange gate history listener logfile memoryroom metrics"
+        "arrival connection door entry exchange gate history listener logfile logline memoryroom"
+        " metrics openroom porch protocol proxies room signals tls web"
         " openroom porch protocol proxies room signals tls web"
     ),
     "client": "conversation protocol thread",

@@ -7,15 +7,32 @@ import logging
 import re
 import signal
 
+import pytest
 from programs import running, until
 
-from broadcast_server.logline import formatter
+from broadcast_server.logline import formatter, word
 
 
 def test_a_line_of_text() -> None:
     """People get the time and what happened."""
     record = logging.LogRecord("x", logging.INFO, "", 0, "%s joined", ("bob",), None)
     assert re.fullmatch(r"\d\d:\d\d:\d\d bob joined", formatter("text").format(record))
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("bob", "bob"),
+        ("o'neill", "o'neill"),
+        ("eve joined ops, from 192.0.2.1", '"eve joined ops, from 192.0.2.1"'),
+        ('eve" joined ops', '"eve\\" joined ops"'),
+        ("eve\u3000joined", '"eve\u3000joined"'),
+        ('"', '"\\""'),
+    ],
+)
+def test_a_name_is_one_word(name: str, written: str) -> None:
+    """A name that looks like more of a line is in quotes, so that nobody writes another's."""
+    assert word(name) == written
 
 
 def test_a_server_that_logs_json(program: list[str]) -> None:
@@ -32,7 +49,7 @@ def test_a_server_that_logs_json(program: list[str]) -> None:
     assert [each["event"] for each in lines if "event" in each] == ["listening", "joined", "left"]
     joined = lines[1]
     assert (joined["name"], joined["room"], joined["here"]) == ('b"ob', "lobby", 1)
-    assert joined["text"].startswith('b"ob joined lobby, from 127.0.0.1:')
+    assert joined["text"].startswith('"b\\"ob" joined lobby, from 127.0.0.1:')
     assert joined["level"] == "info"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", joined["at"])
     assert lines[-1]["text"] == "stopping"
