@@ -27,6 +27,7 @@ from websockets.typing import Subprotocol
 
 from broadcast_server.protocol import SUBPROTOCOL
 
+from . import inputs
 from .answers import understood
 from .besieged import HOUSES, besieged
 from .cases import Case, case
@@ -260,6 +261,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--house", choices=HOUSES, default="server")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", default=str(time.time_ns()))
+    parser.add_argument("--save", action="store_true", help="keep what came of it for the docs")
     parser.add_argument("--case", type=int, help="send only this one, and show it")
     return parser.parse_args()
 
@@ -286,6 +288,8 @@ def main() -> int:
             return 0
         besieging = besiege(given.house, given.seed, given.minutes * 60, Path(folder))
         found, memory = asyncio.run(besieging)
+    if given.save:
+        inputs.save(given.house, found.cases, given.minutes, found.outcomes)
     print(f"{given.house}, seed {given.seed}: {found.cases} cases in {given.minutes:g} minutes")
     print(f"{found.echoes} echoes beside them, the longest wait {found.longest:.3f} s; {memory}")
     for kind, outcomes in sorted(found.outcomes.items()):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import document
+from benchmarks import cases, document, inputs
 from benchmarks.catalogue import SERVERS, no_compiler
 from benchmarks.hosted import DAPHNE, MEMORY, site, tutorial
 from benchmarks.load import Load, faults
@@ -88,3 +89,17 @@ async def main():
         await server.serve_forever()
 asyncio.run(main())
 """
+
+
+def test_every_bad_input_is_told() -> None:
+    """The document has a row for each kind of case that there is, and what was kept of it."""
+    text = inputs.PAGE.read_text("utf-8")
+    assert inputs.page(text) == text
+    kinds = {*cases.HEADS, *cases.FRAMES, "garbled"}
+    assert {"what is sent", *kinds} == set(re.findall(r"^\| (.+?) \| ", text, re.MULTILINE))
+
+
+def test_what_is_rare_is_not_told() -> None:
+    """What came of cases is told by how many, the most frequent first, and without the rest."""
+    outcomes = {"400": 30, "101, closed with 4500": 68, "nothing": 2}
+    assert inputs.words(outcomes) == "closed with 4500 (68%), HTTP 400 (30%)"
