@@ -40,6 +40,9 @@ BUFFER = 64 * 2**10
 GOODBYE = 10.0
 """Seconds after which a client that takes nothing is closed without what it was owed."""
 
+LATE = 1.0
+"""Seconds within which it is said that a connection has ended, if it is said at all."""
+
 REASON = 123
 """So many bytes of a reason fit into a close frame."""
 
@@ -68,7 +71,7 @@ class RoomConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve the connection to its end, however that comes: servers cancel, too."""
-        self._drain = Drain(send)
+        self._drain = Drain(send, self._lose)
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -85,6 +88,8 @@ class RoomConsumer(AsyncConsumer):
                 await self._connect()
             case "websocket.receive":
                 for part in _portions(message.get("text")):
+                    if self._closed:
+                        break
                     await self._wait_to_say(part or "")
                     self._receive(part)
             case "websocket.disconnect":
@@ -198,6 +203,15 @@ class RoomConsumer(AsyncConsumer):
         else:
             nodes().metrics.received += len(text) if text.isascii() else len(text.encode())
             self._node.receive(self._peer, text)
+
+    def _lose(self) -> None:
+        """Be gone soon, also if Daphne never says that the client is: now and then it does not."""
+        asyncio.get_running_loop().call_later(LATE, self._lost)
+
+    def _lost(self) -> None:
+        if not self._closed:
+            nodes().metrics.closed(1006)
+            self._gone()
 
     def _gone(self) -> None:
         if self._node is not None and self._peer is not None and not self._closed:

@@ -10,14 +10,16 @@ producer when it is full, and stops to read when it is told to: so we do both.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 
 class Drain:
-    """One connection's. Where nothing can be learned, it is always free."""
+    """One connection's. Where nothing can be learned, it is always free, and never *lost*."""
 
-    def __init__(self, send: object) -> None:
+    def __init__(self, send: object, lost: Callable[[], None]) -> None:
+        self._lost = lost
         self._free = asyncio.Event()
         self._free.set()
         self._transport = _transport(send)
@@ -53,7 +55,10 @@ class Drain:
         """Note that the transport takes more."""
         self._free.set()
 
-    stopProducing = resumeProducing  # noqa: N815  # Twisted's name; nobody is to wait any more
+    def stopProducing(self) -> None:  # noqa: N802  # Twisted's name
+        """Note that the connection is lost: nobody is to wait for it any more."""
+        self._free.set()
+        self._lost()
 
 
 def _transport(send: object) -> Any:

@@ -11,7 +11,10 @@ import sys
 import time
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -30,6 +33,7 @@ from broadcast_server.entry import Entry
 from broadcast_server.protocol import Format, Message, Welcome
 from django_site import log, models, presence
 from django_site.asgi import application
+from django_site.drain import Drain
 from django_site.node import REST
 from django_site.nodes import nodes
 
@@ -66,6 +70,38 @@ def test_binary_is_a_fault() -> None:
                 "code": 4502,
                 "reason": "binary frames are not understood",
             }
+
+    play(part)
+
+
+class Transport:
+    """A transport of Twisted's, as far as a connection's producer knows it."""
+
+    def registerProducer(self, producer: Drain, streaming: bool) -> None:  # noqa: N802  # Twisted's
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:  # noqa: N802  # Twisted's name
+        pass
+
+
+def test_who_is_lost_and_never_said_to_be() -> None:
+    """Who Daphne has lost leaves the room also if it does not tell the application so."""
+    protocol = SimpleNamespace(transport=Transport())
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        async def reply(protocol: object, message: dict[str, Any]) -> None:
+            await send(message)
+
+        await application(scope, receive, partial(reply, protocol))
+
+    async def part() -> None:
+        async with visitor("/?name=alice&room=lost") as alice:
+            bob = WebsocketCommunicator(served, "/?name=bob&room=lost")
+            assert (await bob.connect(timeout=10))[0]
+            assert await alice.receive_from() == "bob joined the chat"
+            protocol.transport.producer.stopProducing()
+            assert await alice.receive_from(timeout=10) == "bob left the chat"
+            await bob.disconnect()
 
     play(part)
 
