@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from houses import (
 from programs import Running, listening, running
 from services import postgresql, redis_server
 from wire import Wire
+from xdist.scheduler import LoadScopeScheduling
 
 from broadcast_server.cli import settings_of
 from broadcast_server.options import parse
@@ -35,7 +37,25 @@ ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
 HOUSES = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 SERVED = ("server", "installed", "zipapp")
-FIXTURES = ("player", "anywhere", "dialled", "onsite")
+LONGEST = (
+    "test_site_faults",
+    "test_chaos",
+    "test_page",
+    "test_zipapp",
+    "test_site",
+    "cluster",
+    "test_moderation",
+    "zipapp",
+    "test_listener",
+    "test_cli",
+    "test_terminal",
+    "test_pipe",
+    "test_accounts",
+    "installed",
+    "server",
+    "test_server",
+)
+"""Groups of tests that take longer than any other, the longest first."""
 
 Play = Callable[[House], Awaitable[None]]
 Visit = Callable[[ServedHouse], Awaitable[None]]
@@ -62,16 +82,37 @@ def migrate(**environment: str) -> None:
     subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=60)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have all tests of a house, and all others of a file, run in one process of xdist.
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Have at least three processes: a third of the suite's time is spent waiting."""
+    return max(3, os.cpu_count() or 1)
+
+
+def group_of(test: str) -> str:
+    """Return which tests a test runs in one process with: those of its house, or of its file.
 
     So each house is started once, however its tests are shared out.
     """
-    for item in items:
-        params = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
-        kinds = [params[name] for name in FIXTURES if name in params] if params else []
-        group = kinds[0] if kinds else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+    path, _, name = test.partition("::")
+    house = re.search(rf"\[({'|'.join(HOUSES)})[-\]]", name)
+    return house[1] if house else Path(path).stem
+
+
+class ByHouse(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Shares tests out by their groups; xdist's own groups do not count since pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByHouse:
+    """Have xdist share tests out in this way."""
+    return ByHouse(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest groups first, so that at the end nobody waits for one of them."""
+    places = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(group_of(item.nodeid), len(LONGEST)))
 
 
 class Processes:
@@ -169,6 +210,12 @@ def zipapp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return path
+
+
+@pytest.fixture(params=["cluster"])  # the name has its tests run where that house is
+def cluster(processes: Processes) -> list[str]:
+    """The addresses of two sites on one Redis and one PostgreSQL."""
+    return processes.cluster_urls(())
 
 
 class Player:

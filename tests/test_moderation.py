@@ -902,12 +902,12 @@ async def third(variables: dict[str, str], room: str, script: str) -> int:
     return await asyncio.wait_for(process.wait(), PATIENCE * 2)
 
 
-def test_moderated_from_a_third_process(processes: Processes) -> None:
+def test_moderated_from_a_third_process(processes: Processes, cluster: list[str]) -> None:
     """Without a bell all is seen by the poll, and who is killed did all of an act or nothing."""
     name = f"cluster-{next(_numbers)}"
 
     async def part() -> None:
-        one, two = processes.cluster_urls(())
+        one, two = cluster
         services = processes.services
         who = come(one, "a", name), come(two, "b", name), come(two, "bob", name)
         async with members(*who) as here:
