@@ -57,6 +57,8 @@ LONGEST = (
 )
 """Groups of tests that take longer than any other, the longest first."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same
+
 Play = Callable[[House], Awaitable[None]]
 Visit = Callable[[ServedHouse], Awaitable[None]]
 
