@@ -7,10 +7,11 @@ import itertools
 import json
 import secrets
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,46 +48,67 @@ def new_room() -> str:
 # -- what runs --
 
 
-@dataclass
 class Site:
     """Two processes on one Redis and one PostgreSQL."""
 
-    redis: Redis
-    postgresql: PostgreSQL
-    processes: list[Running]
-    urls: list[str]
+    def __init__(
+        self, redis: Redis, postgresql: PostgreSQL, dead: float, starting: ExitStack
+    ) -> None:
+        self.redis = redis
+        self.postgresql = postgresql
+        self.processes: list[Running] = []
+        self.urls: list[str] = []
+        self._read: list[int] = []
+        self._starting = starting
+        self._variables: dict[str, Any] = {
+            "REDIS_URL": redis.url,
+            "DATABASE_URL": postgresql.url,
+            "BROADCAST_DEAD": str(dead),
+            "BROADCAST_RATE": "0",
+        }
+
+    def start(self) -> None:
+        """Start anew what does not run, and read from here on what they complain of."""
+        here = [each for each in self.processes if each.process.poll() is None]
+        new = [
+            self._starting.enter_context(running(*DAPHNE, **self._variables))
+            for _ in range(2 - len(here))
+        ]
+        self.processes = here + new
+        self.urls = [listening(each) for each in self.processes]
+        self._read = [len(each.errors) for each in self.processes]
+
+    def assert_quiet(self) -> None:
+        """They have not complained since, nor said the same thing for ever."""
+        for process, read in zip(self.processes, self._read, strict=True):
+            said = process.errors[read:]
+            assert_quiet(said)
+            assert said.count("does not answer") <= 6, said
 
     def end(self) -> None:
-        """Stop what still runs; it has not complained, nor said the same thing for ever."""
+        """Stop what still runs."""
+        self.assert_quiet()
         for process in self.processes:
             if process.process.poll() is None:
                 assert process.signal(signal.SIGTERM) == 0
-            assert_quiet(process.errors)
-            assert process.errors.count("does not answer") <= 6, process.errors
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Redis, PostgreSQL]]:
+def services() -> Iterator[tuple[Redis, PostgreSQL]]:
     """A Redis and a PostgreSQL with tables, which each test leaves running."""
-    folder = tmp_path_factory.mktemp("faults")
-    with redis_server() as redis, postgresql_server(folder / "postgresql") as database:
-        migrate(DATABASE_URL=database.url)
-        yield redis, database
+    # Not in pytest's folder: what begins as root beside us takes that away from PostgreSQL's user.
+    with tempfile.TemporaryDirectory() as folder, redis_server() as redis:
+        with postgresql_server(Path(folder, "postgresql")) as database:
+            migrate(DATABASE_URL=database.url)
+            yield redis, database
 
 
 @contextmanager
 def running_site(services: tuple[Redis, PostgreSQL], dead: float) -> Iterator[Site]:
     """Run two processes."""
-    redis, database = services
-    variables: dict[str, Any] = {
-        "REDIS_URL": redis.url,
-        "DATABASE_URL": database.url,
-        "BROADCAST_DEAD": str(dead),
-        "BROADCAST_RATE": "0",
-    }
-    with ExitStack() as stack:
-        both = [stack.enter_context(running(*DAPHNE, **variables)) for _ in range(2)]
-        site = Site(redis, database, both, [listening(each) for each in both])
+    with ExitStack() as starting:
+        site = Site(*services, dead, starting)
+        site.start()
         yield site
         site.end()
 
@@ -98,11 +120,19 @@ def site(services: tuple[Redis, PostgreSQL]) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
-def hasty(services: tuple[Redis, PostgreSQL]) -> Iterator[Site]:
-    """Two processes that are soon taken for dead."""
+@pytest.fixture(scope="module")
+def mortal(services: tuple[Redis, PostgreSQL]) -> Iterator[Site]:
+    """Two processes that are soon taken for dead, and which a test may end."""
     with running_site(services, DEAD) as site:
         yield site
+
+
+@pytest.fixture
+def hasty(mortal: Site) -> Iterator[Site]:
+    """Those two, of which both run."""
+    mortal.start()
+    yield mortal
+    mortal.assert_quiet()
 
 
 # -- who is there --
@@ -381,147 +411,7 @@ def test_redis_that_hangs_holds_nobody_up(site: Site) -> None:
     asyncio.run(part())
 
 
-def test_rooms_end_and_begin_without_redis(hasty: Site) -> None:
-    """Without Redis rooms empty and fill again, and a process that is told to stop does so."""
-
-    async def part() -> None:
-        room, url = new_room(), hasty.urls[0]
-        async with members(come(url, "a", room)):
-            pass
-        hasty.redis.stop()
-        try:
-            # The room's node ends within two polls, and nobody has to wait for that.
-            end = time.monotonic() + 3
-            while time.monotonic() < end:
-                begin = time.monotonic()
-                async with members(come(url, "b", new_room())):
-                    assert time.monotonic() - begin < 2
-                await asyncio.sleep(0.2)
-            async with members(come(url, "a", room)) as here:
-                begin = time.monotonic()
-                assert await asyncio.to_thread(hasty.processes[0].signal, signal.SIGTERM) == 0
-                assert time.monotonic() - begin < 5
-                await until(lambda: here[0].code, "a close")
-                assert here[0].code == 4001
-        finally:
-            hasty.redis.start()
-
-    asyncio.run(part())
-
-
-# -- a process --
-
-
-def test_a_process_killed_under_load(hasty: Site) -> None:
-    """After kill -9 clients go on elsewhere, all hear all once, and the ghost left once."""
-
-    async def part() -> None:
-        room, (one, two) = new_room(), hasty.urls
-        forwarder = Forwarder(one)
-        door = await forwarder.listen()
-        pace = Pace(first=0.2, longest=0.5)
-        clients = [Client(door, {}, Conversation(f"c{n}", room), pace) for n in range(6)]
-        ears = [Ears() for _ in clients]
-        async with members(come(two, "watch", room), come(one, "ghost", room)) as (watch, _):
-            running = [
-                asyncio.ensure_future(client.run(ear))
-                for client, ear in zip(clients, ears, strict=True)
-            ]
-            await until(lambda: all(client.been_live for client in clients), "all in")
-            said: set[str] = set()
-            killed = 0.0
-            for number in range(200):
-                for n, client in enumerate(clients):
-                    client.say(f"c{n} {number}")
-                    said.add(f"c{n} {number}")
-                if number == 80:
-                    forwarder.target = two
-                    hasty.processes[0].process.kill()
-                    killed = time.monotonic()
-                await asyncio.sleep(0.01)
-            for client in clients:
-                await asyncio.wait_for(client.all_heard(), PATIENCE)
-            await until(lambda: len(watch.heard) >= len(said), "all")
-            assert_one_order(said, watch)
-            for ear in ears:
-                await until(lambda: len(ear.heard) >= len(said), "all")  # noqa: B023
-                # Each came in before anything was said.
-                assert ear.heard == watch.heard
-                assert len(ear.notes) >= 1, "it had to come back"
-            await until(lambda: watch.told("left"), "a ghost that leaves")
-            took = time.monotonic() - killed
-            assert took < DEAD * 1.5 + 1.5
-            assert [each["name"] for each in watch.told("left")] == ["ghost"]
-            assert len(watch.told("joined")) == 1 + len(clients), "who came back was replaced"
-            await until_here(watch, "watch", *(f"c{n}" for n in range(6)))
-            for client in clients:
-                client.leave()
-            await asyncio.gather(*running)
-        forwarder.close()
-
-    asyncio.run(part())
-
-
-def test_a_process_that_stood_still(hasty: Site) -> None:
-    """Who was taken for dead is closed with 4001 when its process goes on, and may come back."""
-
-    async def part() -> None:
-        room, (one, two) = new_room(), hasty.urls
-        async with members(come(two, "watch", room), come(one, "bob", room)) as (watch, bob):
-            await until(lambda: watch.told("joined"), "bob")
-            hasty.processes[0].process.send_signal(signal.SIGSTOP)
-            await until(lambda: watch.told("left"), "bob is taken for dead")
-            await watch.say("meanwhile")
-            hasty.processes[0].process.send_signal(signal.SIGCONT)
-            await until(lambda: bob.code, "bob is closed")
-            assert bob.code == 4001
-            assert bob.told("error")[-1]["code"] == "lost_sight"
-            async with members(come(one, "bob", room, "&history=9")) as (again,):
-                assert again.told("welcome")[0]["members"] == ["watch", "bob"]
-                await until(lambda: again.heard, "what was said meanwhile")
-                await until(lambda: len(watch.told("joined")) == 2, "bob again")
-                await again.say("back")
-                await until(lambda: watch.when("back"), "bob's message")
-                assert [each["name"] for each in watch.told("left")] == ["bob"]
-                assert watch.told("joined")[-1] == {"type": "joined", "name": "bob", "count": 2}
-
-    asyncio.run(part())
-
-
-# -- PostgreSQL --
-
-
-def test_postgresql_killed_and_started_again(hasty: Site) -> None:
-    """No echo is false, nothing is doubled, and the stream goes on; newcomers are told to wait."""
-
-    async def part() -> None:
-        room, (one, two) = new_room(), hasty.urls
-        async with members(come(one, "a", room), come(two, "b", room)) as here:
-            stream = Stream(here)
-            # The first for longer than a process may be silent: none is taken for dead for that.
-            for seconds in (DEAD * 1.25, 0.5):
-                await stream.goes_on(0.5)
-                await asyncio.to_thread(hasty.postgresql.kill)
-                gone = time.monotonic()
-                while time.monotonic() < gone + seconds:
-                    async with members(come(one, "c", room), come(two, "d", new_room())) as late:
-                        for each in late:
-                            await until(lambda: each.code, "a close")  # noqa: B023
-                            assert each.code == 4001
-                            assert [event["code"] for event in each.events] == ["no_log"]
-                    await asyncio.sleep(0.2)
-                await asyncio.to_thread(hasty.postgresql.start)
-            await stream.goes_on(0.7)
-            await stream.end()
-            await stream.all_heard(*here)
-            assert_one_order(set(stream.said), *here)
-            assert [each.code for each in here] == [None, None]
-            assert not here[0].told("left") and not here[0].told("error")
-            async with members(come(two, "e", room, "&history=100000")) as (late_one,):
-                await until(lambda: len(late_one.heard) >= len(stream.said), "the log")
-                assert late_one.heard == here[0].heard, "each echo is in the log"
-
-    asyncio.run(part())
+# -- the database --
 
 
 def test_what_a_database_could_not_hold(site: Site) -> None:
@@ -724,3 +614,143 @@ async def _flood(member: Member) -> None:
     for first in range(0, 2000, 100):
         await member.say(*(f"{member.name} {number}" for number in range(first, first + 100)))
         await until(lambda: member.when(f"{member.name} {first}"), "an echo")  # noqa: B023
+
+
+# -- processes that are soon taken for dead: last, since they take those of `site` for it too --
+
+
+def test_rooms_end_and_begin_without_redis(hasty: Site) -> None:
+    """Without Redis rooms empty and fill again, and a process that is told to stop does so."""
+
+    async def part() -> None:
+        room, url = new_room(), hasty.urls[0]
+        async with members(come(url, "a", room)):
+            pass
+        hasty.redis.stop()
+        try:
+            # The room's node ends within two polls, and nobody has to wait for that.
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                begin = time.monotonic()
+                async with members(come(url, "b", new_room())):
+                    assert time.monotonic() - begin < 2
+                await asyncio.sleep(0.2)
+            async with members(come(url, "a", room)) as here:
+                begin = time.monotonic()
+                assert await asyncio.to_thread(hasty.processes[0].signal, signal.SIGTERM) == 0
+                assert time.monotonic() - begin < 5
+                await until(lambda: here[0].code, "a close")
+                assert here[0].code == 4001
+        finally:
+            hasty.redis.start()
+
+    asyncio.run(part())
+
+
+def test_a_process_killed_under_load(hasty: Site) -> None:
+    """After kill -9 clients go on elsewhere, all hear all once, and the ghost left once."""
+
+    async def part() -> None:
+        room, (one, two) = new_room(), hasty.urls
+        forwarder = Forwarder(one)
+        door = await forwarder.listen()
+        pace = Pace(first=0.2, longest=0.5)
+        clients = [Client(door, {}, Conversation(f"c{n}", room), pace) for n in range(6)]
+        ears = [Ears() for _ in clients]
+        async with members(come(two, "watch", room), come(one, "ghost", room)) as (watch, _):
+            running = [
+                asyncio.ensure_future(client.run(ear))
+                for client, ear in zip(clients, ears, strict=True)
+            ]
+            await until(lambda: all(client.been_live for client in clients), "all in")
+            said: set[str] = set()
+            killed = 0.0
+            for number in range(200):
+                for n, client in enumerate(clients):
+                    client.say(f"c{n} {number}")
+                    said.add(f"c{n} {number}")
+                if number == 80:
+                    forwarder.target = two
+                    hasty.processes[0].process.kill()
+                    killed = time.monotonic()
+                await asyncio.sleep(0.01)
+            for client in clients:
+                await asyncio.wait_for(client.all_heard(), PATIENCE)
+            await until(lambda: len(watch.heard) >= len(said), "all")
+            assert_one_order(said, watch)
+            for ear in ears:
+                await until(lambda: len(ear.heard) >= len(said), "all")  # noqa: B023
+                # Each came in before anything was said.
+                assert ear.heard == watch.heard
+                assert len(ear.notes) >= 1, "it had to come back"
+            await until(lambda: watch.told("left"), "a ghost that leaves")
+            took = time.monotonic() - killed
+            assert took < DEAD * 1.5 + 1.5
+            assert [each["name"] for each in watch.told("left")] == ["ghost"]
+            assert len(watch.told("joined")) == 1 + len(clients), "who came back was replaced"
+            await until_here(watch, "watch", *(f"c{n}" for n in range(6)))
+            for client in clients:
+                client.leave()
+            await asyncio.gather(*running)
+        forwarder.close()
+
+    asyncio.run(part())
+
+
+def test_a_process_that_stood_still(hasty: Site) -> None:
+    """Who was taken for dead is closed with 4001 when its process goes on, and may come back."""
+
+    async def part() -> None:
+        room, (one, two) = new_room(), hasty.urls
+        async with members(come(two, "watch", room), come(one, "bob", room)) as (watch, bob):
+            await until(lambda: watch.told("joined"), "bob")
+            hasty.processes[0].process.send_signal(signal.SIGSTOP)
+            await until(lambda: watch.told("left"), "bob is taken for dead")
+            await watch.say("meanwhile")
+            hasty.processes[0].process.send_signal(signal.SIGCONT)
+            await until(lambda: bob.code, "bob is closed")
+            assert bob.code == 4001
+            assert bob.told("error")[-1]["code"] == "lost_sight"
+            async with members(come(one, "bob", room, "&history=9")) as (again,):
+                assert again.told("welcome")[0]["members"] == ["watch", "bob"]
+                await until(lambda: again.heard, "what was said meanwhile")
+                await until(lambda: len(watch.told("joined")) == 2, "bob again")
+                await again.say("back")
+                await until(lambda: watch.when("back"), "bob's message")
+                assert [each["name"] for each in watch.told("left")] == ["bob"]
+                assert watch.told("joined")[-1] == {"type": "joined", "name": "bob", "count": 2}
+
+    asyncio.run(part())
+
+
+def test_postgresql_killed_and_started_again(hasty: Site) -> None:
+    """No echo is false, nothing is doubled, and the stream goes on; newcomers are told to wait."""
+
+    async def part() -> None:
+        room, (one, two) = new_room(), hasty.urls
+        async with members(come(one, "a", room), come(two, "b", room)) as here:
+            stream = Stream(here)
+            # The first for longer than a process may be silent: none is taken for dead for that.
+            for seconds in (DEAD * 1.25, 0.5):
+                await stream.goes_on(0.5)
+                await asyncio.to_thread(hasty.postgresql.kill)
+                gone = time.monotonic()
+                while time.monotonic() < gone + seconds:
+                    async with members(come(one, "c", room), come(two, "d", new_room())) as late:
+                        for each in late:
+                            await until(lambda: each.code, "a close")  # noqa: B023
+                            assert each.code == 4001
+                            assert [event["code"] for event in each.events] == ["no_log"]
+                    await asyncio.sleep(0.2)
+                await asyncio.to_thread(hasty.postgresql.start)
+            await stream.goes_on(0.7)
+            await stream.end()
+            await stream.all_heard(*here)
+            assert_one_order(set(stream.said), *here)
+            assert [each.code for each in here] == [None, None]
+            assert not here[0].told("left") and not here[0].told("error")
+            async with members(come(two, "e", room, "&history=100000")) as (late_one,):
+                await until(lambda: len(late_one.heard) >= len(stream.said), "the log")
+                assert late_one.heard == here[0].heard, "each echo is in the log"
+
+    asyncio.run(part())
