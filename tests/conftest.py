@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
 HOUSES = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 SERVED = ("server", "installed", "zipapp")
+HOSTED = ("daphne", "uvicorn", "cluster")
 LONGEST = (
     "test_site_faults",
     "test_chaos",

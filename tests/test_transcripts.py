@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Player
+from conftest import HOSTED, Player
 from houses import House
 from transcripts import FOLDER, Stage, Transcript
-
-HOSTED = ("daphne", "uvicorn", "cluster")
 
 
 async def play(transcript: Transcript, house: House) -> None:
