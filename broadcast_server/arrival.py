@@ -10,13 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from .connection import House, Socket
 from .web import HEAD_BYTES
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
+    from .exchange import Exchange, Keeper
+    from .tap import Tap
+
+    class Server(House, Keeper, Protocol):
+        """What all that may come of an arrival need of the server."""
+
+        def leave(self, seat: Socket | Tap) -> None:
+            """Take *seat* out of its room."""
+
+        def flow(self, seat: Socket | Tap) -> None:
+            """Note that *seat* was paused or resumed."""
+
 
 TLS = b"\x16\x03"
 """How a client begins that takes us for a wss:// server."""
@@ -32,7 +43,9 @@ class Arrival(asyncio.Protocol):
 
     __slots__ = ("_head", "_house", "_timer", "_transport")
 
-    def __init__(self, house: House) -> None:
+    code = None  # nobody's yet
+
+    def __init__(self, house: Server) -> None:
         self._house = house
         self._head = b""
 

@@ -73,6 +73,10 @@ class Times:
 class Connection(Protocol):
     """What a server can do with any of its connections, whatever it speaks."""
 
+    @property
+    def code(self) -> int | None:
+        """The code that a client's connection ended with, None if it was none's."""
+
     def shut(self) -> None:
         """End it well, since the server stops."""
 
@@ -94,8 +98,13 @@ class House(Site, Protocol):
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
 
-    def knock(self, socket: Socket, entry: Entry, token: str | None) -> None:
-        """Let *socket* into the room that it asked for, now or later, or refuse it."""
+    def knock(
+        self, visitor: Visitor, entry: Entry, token: str | None, come: Callable[[], None]
+    ) -> None:
+        """Let *visitor* `come`, now or later, or refuse it."""
+
+    def enter(self, socket: Socket, entry: Entry) -> None:
+        """Let *socket* into the room that it asked for."""
 
     def receive(self, socket: Socket, frame: str) -> None:
         """Take what *socket* sent."""
@@ -111,6 +120,44 @@ class House(Site, Protocol):
 
     def expel(self, socket: Socket, code: CloseCode, fault: str, text: str) -> None:
         """Close *socket* for a fault of its own."""
+
+
+class Visitor(Protocol):
+    """Who wants to come in, or to be heard."""
+
+    @property
+    def client(self) -> str | None:
+        """The client's address as far as we can tell, None for a socket file."""
+
+    def hold(self, delay: float, then: Callable[[], None]) -> None:
+        """Do *then* after *delay*, unless it is lost before."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tell it why it is not let in."""
+
+
+def bound(transport: asyncio.Transport) -> None:
+    """See that little waits in *transport*, and in the system, for who does not read."""
+    transport.set_write_buffer_limits(BUFFER)
+    connection = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+
+
+def client_of(
+    transport: asyncio.Transport, trusted: Trusted, forwarded: Sequence[str]
+) -> str | None:
+    """Return a client's address as far as we can tell, None for a socket file."""
+    name = transport.get_extra_info("peername")
+    return trusted.client(name[0] if isinstance(name, tuple) else None, forwarded)
+
+
+def client_name(transport: asyncio.Transport, client: str | None) -> str:
+    """Return the same, for the log."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple) and name[0] == client:
+        return f"{name[0]}:{name[1]}"
+    return client or NOBODY
 
 
 def frame_of(payload: bytes) -> bytes:
@@ -137,6 +184,8 @@ class Socket(asyncio.Protocol):
         "paused",
     )
 
+    encode = staticmethod(frame_of)
+
     def __init__(self, house: House) -> None:
         self._house = house
         self._protocol = ServerProtocol(
@@ -161,10 +210,7 @@ class Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over from its arrival."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(BUFFER)
-        connection = transport.get_extra_info("socket")
-        if hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        bound(self._transport)
         self._wait(self._house.times.ping, self._beat)
 
     def data_received(self, data: bytes) -> None:
@@ -221,10 +267,7 @@ class Socket(asyncio.Protocol):
     @property
     def address(self) -> str:
         """The same, for the log."""
-        name = self._transport.get_extra_info("peername")
-        if isinstance(name, tuple) and name[0] == self._address:
-            return f"{name[0]}:{name[1]}"
-        return self._address or NOBODY
+        return client_name(self._transport, self._address)
 
     @property
     def file(self) -> int:
@@ -340,19 +383,17 @@ class Socket(asyncio.Protocol):
         if response.status_code != 101:
             return
         self._flush()
-        self._address = self._whence(request.headers.get_all("X-Forwarded-For"))
+        forwarded = request.headers.get_all("X-Forwarded-For")
+        self._address = client_of(self._transport, self._house.trusted, forwarded)
         if self._house.rate:
             now = asyncio.get_running_loop().time()
             self._bucket = Bucket(self._house.rate, self._house.rate, now)
         entry = parse_entry(query, Format.JSON if protocol.subprotocol else Format.TEXT)
         if isinstance(entry, Entry):
-            self._house.knock(self, entry, given_token(headers, _offered(request)))
+            token = given_token(headers, _offered(request))
+            self._house.knock(self, entry, token, lambda: self._house.enter(self, entry))
         else:
             self.refuse(Refusal(CloseCode.REFUSED, entry))
-
-    def _whence(self, forwarded: Sequence[str]) -> str | None:
-        name = self._transport.get_extra_info("peername")
-        return self._house.trusted.client(name[0] if isinstance(name, tuple) else None, forwarded)
 
     def _say(self, error: Error) -> None:
         line = json_line(error) if self._protocol.subprotocol else text_line(error)

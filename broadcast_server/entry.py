@@ -7,6 +7,7 @@ this module knows of none of them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -31,13 +32,37 @@ class Entry:
     format: Format = Format.TEXT
 
 
-def parse_entry(query: str, format: Format) -> Entry | Error:
+def parse_query(query: str) -> dict[str, str] | Error:
     """Read a request's query string; of a parameter given twice the first counts."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=64)
     except ValueError:
         return Error("bad_query", "query is not percent-encoded UTF-8 of at most 64 parameters")
-    given = dict(reversed(pairs))
+    return dict(reversed(pairs))
+
+
+def parse_entry(query: str, format: Format) -> Entry | Error:
+    """Read from a request's query string what a newcomer asks for."""
+    given = parse_query(query)
+    return given if isinstance(given, Error) else entry_of(given, format)
+
+
+def parse_count(given: Mapping[str, str], name: str) -> int | Error:
+    """Read a parameter that is a number, 0 if it is not there."""
+    count = given.get(name, "0")
+    if not _COUNT.fullmatch(count):
+        return Error(f"bad_{name}", f"{name} is not a number of 1 to 18 digits")
+    return int(count)
+
+
+def parse_cursor(text: str) -> Cursor | None:
+    """Read a cursor, None if it is none."""
+    found = _CURSOR.fullmatch(text)
+    return Cursor(found[1], int(found[2])) if found else None
+
+
+def entry_of(given: Mapping[str, str], format: Format) -> Entry | Error:
+    """Read from a request's parameters what a newcomer asks for."""
     try:
         name = check_name(given.get("name", "anonymous"))
     except ValueError as error:
@@ -45,11 +70,11 @@ def parse_entry(query: str, format: Format) -> Entry | Error:
     room = given.get("room", "lobby")
     if not _ROOM.fullmatch(room):
         return Error("bad_room", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9")
-    history = given.get("history", "0")
-    if not _COUNT.fullmatch(history):
-        return Error("bad_history", "history is not a number of 1 to 18 digits")
+    history = parse_count(given, "history")
+    if isinstance(history, Error):
+        return history
     since = given.get("since")
-    cursor = None if since is None else _CURSOR.fullmatch(since)
+    cursor = None if since is None else parse_cursor(since)
     if since is not None and cursor is None:
         return Error("bad_cursor", "since is not a cursor EPOCH.SEQ")
     session = given.get("session")
@@ -58,8 +83,8 @@ def parse_entry(query: str, format: Format) -> Entry | Error:
     return Entry(
         name=name,
         room=room,
-        history=int(history),
-        since=Cursor(cursor[1], int(cursor[2])) if cursor else None,
+        history=history,
+        since=cursor,
         session=session,
         format=format,
     )

@@ -20,8 +20,9 @@ between turns, right after `turn`, the rest. No sockets here, no clock, no await
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from .protocol import (
     Event,
@@ -33,9 +34,12 @@ from .protocol import (
     Numbered,
     Pong,
     json_line,
+    sse_line,
     text_line,
 )
 from .room import Peer
+
+Write = Callable[[Event], str | None]
 
 FRAME = 64 * 2**10
 """A frame takes no further line when it has so many characters: a turn may need more frames."""
@@ -64,12 +68,13 @@ class _Behind:
 class Turn:
     """What one turn owes: the same frames to most, others to a few."""
 
-    def __init__(self, events: list[Event]) -> None:
+    def __init__(self, events: list[Event], writers: dict[Format, Write]) -> None:
         self.own: dict[Peer, list[bytes]] = {}
         """The payloads of those who do not get the common ones, perhaps none."""
         self.messages = _messages(events)
         """How many messages are in the common ones."""
         self._events = events
+        self._writers = writers
         self._lines: dict[Format, list[str | None]] = {}
         self._common: dict[Format, list[bytes]] = {}
 
@@ -86,14 +91,19 @@ class Turn:
     def lines(self, format: Format) -> list[str | None]:
         """Return the turn's events as lines."""
         if format not in self._lines:
-            self._lines[format] = [_line(event, format) for event in self._events]
+            self._lines[format] = list(map(self._writers[format], self._events))
         return self._lines[format]
 
 
 class Fanout:
-    """Who of one room's members is owed what. *head* is the log's last number."""
+    """Who of one room's members is owed what. *head* is the last number of the log *epoch*."""
 
-    def __init__(self, head: int = 0) -> None:
+    def __init__(self, head: int = 0, epoch: str = "") -> None:
+        self._writers: dict[Format, Write] = {
+            Format.TEXT: text_line,
+            Format.JSON: json_line,
+            Format.SSE: partial(sse_line, epoch=epoch),
+        }
         self._head = head  # of the messages handed in
         self._sent = head  # of those that turns have dealt with
         self.delivered = 0
@@ -169,19 +179,20 @@ class Fanout:
                 for after, event in behind.waiting
                 if after <= behind.seq or type(event) not in (Pong, Head)
             ]
-            return _pack(_line(event, format) for event in owed)
-        return _pack(_owed(self._apart.pop(peer, _Apart(0)), self._events, format))
+            return _pack(map(self._writers[format], owed))
+        return _pack(self._owed(self._apart.pop(peer, _Apart(0)), format))
 
     # -- between turns --
 
     def turn(self) -> Turn:
         """End the turn."""
-        turn = Turn(self._events)
+        turn = Turn(self._events, self._writers)
         for peer in self._behind:
             turn.own[peer] = []
         for peer, apart in self._apart.items():
             format = peer.entry.format
-            turn.own[peer] = list(_pack(_merge(apart, turn.lines(format), format)))
+            own = _merge(apart, turn.lines(format), self._writers[format])
+            turn.own[peer] = list(_pack(own))
             self.delivered += turn.messages - _messages(self._events[: apart.start])
         self._events, self._text, self._apart, self._sent = [], 0, {}, self._head
         self._told_who &= self._behind.keys()
@@ -237,7 +248,7 @@ class Fanout:
             # with the same few cursors.
             key = entry.seq, format
             if key not in self._replayed:
-                self._replayed[key] = _line(entry, format)
+                self._replayed[key] = self._writers[format](entry)
             yield self._replayed[key]
         seq = entries[-1].seq if entries else self._sent
         while waiting and waiting[0][0] <= seq:
@@ -247,29 +258,26 @@ class Fanout:
         """Write what waited, once a turn for all: many come back in one, and it is who came."""
         key = id(event), format
         if key not in self._late:
-            self._late[key] = event, _line(event, format)  # the event too, to keep its id
+            # The event too, to keep its id.
+            self._late[key] = event, self._writers[format](event)
         return self._late[key][1]
+
+    def _owed(self, apart: _Apart, format: Format) -> Iterator[str | None]:
+        write = self._writers[format]
+        yield from _merge(apart, [write(event) for event in self._events], write)
 
 
 def _messages(events: Iterable[Event]) -> int:
     return sum(type(event) is Message for event in events)
 
 
-def _line(event: Event, format: Format) -> str | None:
-    return json_line(event) if format is Format.JSON else text_line(event)
-
-
-def _merge(apart: _Apart, lines: list[str | None], format: Format) -> Iterator[str | None]:
+def _merge(apart: _Apart, lines: list[str | None], write: Write) -> Iterator[str | None]:
     place = apart.start
     for before, event in apart.own:
         yield from lines[place:before]
-        yield _line(event, format)
+        yield write(event)
         place = before
     yield from lines[place:]
-
-
-def _owed(apart: _Apart, events: list[Event], format: Format) -> Iterator[str | None]:
-    yield from _merge(apart, [_line(event, format) for event in events], format)
 
 
 def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:

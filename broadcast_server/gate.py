@@ -36,10 +36,14 @@ class Limits(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why someone is not let in: the code of the close, and the error before it."""
+    """Why someone is not let in: the code of the close, and the error before it.
+
+    *after* so many seconds it may come again, if it came too often; 0 if that is not why.
+    """
 
     code: CloseCode
     error: Error
+    after: float = 0.0
 
 
 class Answer(NamedTuple):
@@ -59,6 +63,7 @@ WRONG_TOKEN = Refusal(
 GUESSED = Refusal(
     CloseCode.FULL,
     Error("full", "too many wrong tokens came from your address, come back later"),
+    after=8.0,
 )
 
 
@@ -73,6 +78,7 @@ class Gate:
             self._guard = token.encode(), Brake()
         self._limits = limits
         self._joins = Joins(limits.joins)
+        self._says = Joins(limits.rate)
         self._here = Tally()
 
     def knock(self, address: str | None, token: str | None, now: float) -> Answer:
@@ -84,7 +90,8 @@ class Gate:
         if not self._joins.take(place, now):
             most = self._limits.joins
             return Answer(
-                0.0, _later(f"more than {most} a second come from your address, come back later")
+                0.0,
+                _later(f"more than {most} a second come from your address, come back later", 1.0),
             )
         if self._guard is None:
             return WELCOME
@@ -127,6 +134,14 @@ class Gate:
         self._here.add(place)
         return None
 
+    def say(self, address: str | None, now: float) -> Refusal | None:
+        """Let someone say one thing without being in, unless so much comes from there already."""
+        rate = self._limits.rate
+        if not rate or self._says.take(one(address), now):
+            return None
+        text = f"more than {rate} messages a second come from your address, say it again later"
+        return _later(text, 1.0)
+
     def leave(self, address: str | None) -> None:
         """Count someone out who was let in."""
         self._here.drop(one(address))
@@ -136,8 +151,8 @@ def _full(what: str, most: int, of: str) -> Refusal:
     return _later(f"{what} is full with {most} of {most} {of}")
 
 
-def _later(text: str) -> Refusal:
-    return Refusal(CloseCode.FULL, Error("full", text))
+def _later(text: str, after: float = 0.0) -> Refusal:
+    return Refusal(CloseCode.FULL, Error("full", text), after)
 
 
 def given_token(headers: Mapping[str, str], offered: Iterable[str]) -> str | None:

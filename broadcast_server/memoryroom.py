@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from .connection import frame_of
 from .history import Log
 from .metrics import Metrics
 from .openroom import CHUNK, PORTION, Line, OpenRoom
@@ -18,9 +17,10 @@ from .room import Peer, Publish, Room
 
 if TYPE_CHECKING:
     from .logfile import LogFile
+    from .post import Post, Said, TooFew
 
 
-class MemoryRoom(OpenRoom[bytes]):
+class MemoryRoom(OpenRoom):
     """An open room whose log is in memory: what is published is numbered and back at once.
 
     With a *file* it is written there as well, before anyone is told; *keep* writes.
@@ -31,13 +31,13 @@ class MemoryRoom(OpenRoom[bytes]):
         name: str,
         log: Log,
         max_message_bytes: int,
-        closed: Callable[[Line[bytes], CloseCode], None],
+        closed: Callable[[Line, CloseCode], None],
         metrics: Metrics | None = None,
         file: LogFile | None = None,
         keep: Callable[[], None] | None = None,
     ) -> None:
         room = Room(name, log, max_message_bytes)
-        super().__init__(room, frame_of, closed, metrics or Metrics())
+        super().__init__(room, closed, metrics or Metrics())
         self.log = log
         self._file = file
         self._keep_all = keep
@@ -47,16 +47,33 @@ class MemoryRoom(OpenRoom[bytes]):
         seq = self.log.seq_of(what.peer.source, what.id)
         if seq is not None and what.id is not None:
             self._do(self.room.repeated(what.peer, what.id, seq))
-            return
+        else:
+            self._append(what.name, what.text, what.id, what.peer.source)
+
+    def say(self, post: Post, source: str) -> Said | TooFew:
+        """Say what someone posts who does not come in, if it was not said and enough are here."""
+        from .post import Said, TooFew
+
+        count = self.clients
+        seq = self.log.seq_of(source, post.id)
+        if seq is not None:
+            (before,) = self.log.after(seq - 1, 1)
+            return Said(seq, before.name, count, repeated=True)
+        if count < post.require:
+            return TooFew(count)
+        name = self.room.name_of(post.entry)
+        return Said(self._append(name, post.text, post.id, source), name, count)
+
+    def _append(self, name: str, text: str, id: str | None, source: str) -> int:
         if not self._now:
             now = datetime.now(timezone.utc)
             self._now = now.isoformat(timespec="milliseconds")[:-6] + "Z"
-        peer = what.peer
         self._metrics.messages += 1
-        message = self.log.append(what.name, what.text, self._now, what.id, peer.source)
+        message = self.log.append(name, text, self._now, id, source)
         if self._file is not None:
-            self._file.add(self.room.name, self.log, message, peer.source)
+            self._file.add(self.room.name, self.log, message, source)
         self.deliver(message)
+        return message.seq
 
     def _keep(self) -> None:
         if self._keep_all is not None:

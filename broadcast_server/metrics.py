@@ -38,6 +38,8 @@ class Metrics:
     """Bytes of text that went to clients."""
     joins: int = 0
     """Clients that came into a room."""
+    posts: int = 0
+    """Messages that were said over HTTP."""
     closes: Counter[int] = field(default_factory=Counter)
     """Ends of clients, by the code that they ended with, `OTHER` for what is nobody's."""
     seconds: float = 0.0
@@ -63,6 +65,8 @@ class Now:
     rooms: int
     behind: int
     """Clients that do not read as fast as is said, or are being told the past."""
+    streams: int
+    """Clients that only listen, over HTTP."""
 
 
 def exposition(metrics: Metrics, now: Now) -> str:
@@ -72,10 +76,12 @@ def exposition(metrics: Metrics, now: Now) -> str:
 
 def _lines(metrics: Metrics, now: Now) -> Iterator[str]:
     yield from _one("clients", "gauge", "Clients that are in a room.", now.clients)
+    yield from _one("streams", "gauge", "Clients that only listen, over HTTP.", now.streams)
     yield from _one("rooms", "gauge", "Rooms that someone is in.", now.rooms)
     yield from _one("behind", "gauge", "Clients that read the log to catch up.", now.behind)
     yield from _one("joins_total", "counter", "Clients that came into a room.", metrics.joins)
     yield from _one("messages_total", "counter", "Messages that were said.", metrics.messages)
+    yield from _one("posts_total", "counter", "Messages said over HTTP.", metrics.posts)
     yield from _one("deliveries_total", "counter", "Messages times receivers.", metrics.deliveries)
     yield from _one(
         "received_bytes_total", "counter", "Bytes of text from clients.", metrics.received

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from .fanout import Fanout
 from .metrics import Metrics
-from .protocol import CloseCode, Event, Format, Head, Numbered
+from .protocol import CloseCode, Cursor, Event, Format, Head, Numbered
 from .room import Action, Claim, Close, Enter, Peer, Publish, Room, Send
 
 CHUNK = 64
@@ -35,41 +35,50 @@ REST = 0.25
 CLOCK = 0.001
 """The selector's clock, in seconds: for less the loop would wait too long."""
 
-Frame = TypeVar("Frame")
-Taken_contra = TypeVar("Taken_contra", contravariant=True)
+DONE = 1000
+"""The code of an end that was asked for."""
+
+Encode = Callable[[bytes], Any]
 
 
-class Line(Protocol[Taken_contra]):
-    """The connection of one member."""
+class Line(Protocol):
+    """The connection of one member, or of one who listens."""
 
     @property
     def paused(self) -> bool:
         """Whether it takes no more for now."""
 
-    def write(self, frames: Iterable[Taken_contra]) -> None:
+    @property
+    def encode(self) -> Encode:
+        """What makes a frame of a payload: the same of all its kind, to be called once for all."""
+
+    def write(self, frames: Iterable[Any]) -> None:
         """Write frames, at once."""
 
     def close(self, code: int, reason: str) -> None:
         """Close it, after what was written."""
 
 
-class OpenRoom(ABC, Generic[Frame]):
-    """One room and the connections of its members, with payloads encoded by *encode*."""
+class Stream(Line, Protocol):
+    """The connection of one who listens."""
+
+    def begin(self, at: Cursor) -> None:
+        """Begin to answer, with what comes after *at*."""
+
+
+class OpenRoom(ABC):
+    """One room and the connections of its members, and of those who listen."""
 
     def __init__(
-        self,
-        room: Room,
-        encode: Callable[[bytes], Frame],
-        closed: Callable[[Line[Frame], CloseCode], None],
-        metrics: Metrics,
+        self, room: Room, closed: Callable[[Line, CloseCode], None], metrics: Metrics
     ) -> None:
         self.room = room
         self._metrics = metrics
-        self._encode = encode
         self._closed = closed
-        self._fanout = Fanout(room.log.head)
-        self._lines: dict[Peer, Line[Frame]] = {}
-        self._flowing: dict[Peer, Line[Frame]] = {}  # paused or resumed since the last turn
+        self._fanout = Fanout(room.log.head, room.log.epoch)
+        self._lines: dict[Peer, Line] = {}
+        self._polls: set[Peer] = set()  # who leaves when it has heard what there is
+        self._flowing: dict[Peer, Line] = {}  # paused or resumed since the last turn
         self._due = False
         self._came = 0  # so many in this turn
         self._held: list[Callable[[], None]] = []  # what is to be done in the next turn
@@ -81,14 +90,14 @@ class OpenRoom(ABC, Generic[Frame]):
     def _publish(self, what: Publish) -> None:
         """Log *what*, and let it come back to `deliver`, now or later."""
 
-    def _claim(self, what: Claim) -> None:
+    def _claim(self, what: Claim) -> None:  # noqa: B027  # else there is nothing to decide
         """Have *what* decided on, where the room does not keep the names itself."""
 
     def _answer(self, peer: Peer, event: Event) -> None:
         """Send *event* to one member, in its place among what it has caused before."""
         self._fanout.only(peer, event)
 
-    def _keep(self) -> None:
+    def _keep(self) -> None:  # noqa: B027  # where the log is elsewhere there is nothing to do
         """See that what is about to be told is kept, if it is to outlive the process."""
 
     @abstractmethod
@@ -97,12 +106,25 @@ class OpenRoom(ABC, Generic[Frame]):
 
     # -- what happens --
 
-    def enter(self, peer: Peer, line: Line[Frame]) -> None:
+    def enter(self, peer: Peer, line: Line) -> None:
         """Let *peer* in."""
         *others, entered = self.room.connect(peer)
         self._do(others)  # the turn may end with what they are told, and that is not for it
         self._lines[peer] = line
         self._do([entered])
+        self._newcomer()
+
+    def listen(self, peer: Peer, line: Stream, *, poll: bool = False) -> None:
+        """Let *peer* hear what happens, or with *poll* what has happened."""
+        self._lines[peer] = line
+        if poll:
+            self._polls.add(peer)
+        actions = self.room.listen(peer)
+        line.begin(Cursor(self.room.log.epoch, peer.after))
+        self._do(actions)
+        self._newcomer()
+
+    def _newcomer(self) -> None:
         self._came += 1
         if self._came >= NEWCOMERS:
             self.flush()
@@ -118,6 +140,7 @@ class OpenRoom(ABC, Generic[Frame]):
     def leave(self, peer: Peer) -> None:
         """Take *peer* out, whose connection is gone."""
         if self._lines.pop(peer, None) is not None:
+            self._polls.discard(peer)
             self._fanout.leave(peer)
             self._do(self.room.disconnect(peer))
 
@@ -180,7 +203,8 @@ class OpenRoom(ABC, Generic[Frame]):
                 case Close(peer=peer, code=code, reason=reason):
                     self._keep()
                     line = self._lines.pop(peer)
-                    line.write(map(self._encode, self._fanout.leave(peer)))
+                    self._polls.discard(peer)
+                    line.write(map(line.encode, self._fanout.leave(peer)))
                     line.close(code, reason)
                     self._closed(line, code)
         if actions:
@@ -204,7 +228,7 @@ class OpenRoom(ABC, Generic[Frame]):
 
     @property
     def clients(self) -> int:
-        """How many members are connected here."""
+        """How many are connected here, members and who listens."""
         return len(self._lines)
 
     @property
@@ -223,6 +247,9 @@ class OpenRoom(ABC, Generic[Frame]):
         self._settle_flow()
         for peer in slow:
             self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
+        for peer in [peer for peer in self._polls if self._fanout.place(peer) is None]:
+            self._polls.discard(peer)
+            self._lines[peer].close(DONE, "")  # and then it leaves
         held, self._held = self._held, []
         for then in held:
             loop.call_soon(then)
@@ -237,18 +264,24 @@ class OpenRoom(ABC, Generic[Frame]):
         self._keep()
         turn = self._fanout.turn()
         if turn:
-            frames: dict[Format, list[Frame]] = {}
-            sizes: dict[Format, int] = {}
+            common: dict[tuple[Format, Encode], tuple[list[Any], int]] = {}
+            format: Format | None = None
+            encode: Encode | None = None
+            frames: list[Any] = []
+            size = 0
             for peer, line in self._lines.items():
                 if peer in turn.own:
                     continue
-                format = peer.entry.format
-                if format not in frames:
-                    frames[format] = list(map(self._encode, turn.common(format)))
-                    sizes[format] = sum(map(len, turn.common(format)))
-                line.write(frames[format])
+                if line.encode is not encode or peer.entry.format is not format:
+                    format, encode = peer.entry.format, line.encode
+                    if (format, encode) not in common:
+                        payloads = turn.common(format)
+                        found = list(map(encode, payloads)), sum(map(len, payloads))
+                        common[format, encode] = found
+                    frames, size = common[format, encode]
+                line.write(frames)
                 self._metrics.deliveries += turn.messages
-                self._metrics.sent += sizes[format]
+                self._metrics.sent += size
         for peer, payloads in turn.own.items():
             self._give(peer, payloads)
         self._settle_flow()
@@ -264,4 +297,5 @@ class OpenRoom(ABC, Generic[Frame]):
         """Write payloads to one member."""
         given = list(payloads)
         self._metrics.sent += sum(map(len, given))
-        self._lines[peer].write(map(self._encode, given))
+        line = self._lines[peer]
+        line.write(map(line.encode, given))

@@ -20,7 +20,7 @@ from typing import Any
 
 SUBPROTOCOL = "broadcast.v1.json"  # by which a client asks for JSON lines
 MAX_MESSAGE_BYTES = 4096  # default limit of one message, in UTF-8
-BYTES_A_LINE = 16  # of that limit there are for each line of a message: see _say
+BYTES_A_LINE = 16  # of that limit there are for each line of a message: see say_of
 MAX_FRAME_BYTES = 2**20  # the WebSocket library ends a connection with 1009 for more
 MAX_ID = 64  # characters
 ROSTER = 100  # names in a welcome
@@ -32,6 +32,7 @@ class Format(enum.Enum):
 
     TEXT = "text"
     JSON = "json"
+    SSE = "sse"  # server-sent events, over HTTP
 
 
 class CloseCode(enum.IntEnum):
@@ -177,6 +178,8 @@ Numbered = Message | Hidden
 
 Event = Welcome | Message | Hidden | Joined | Left | Renamed | Error | Members | Pong | Head
 
+BAD_ID = Error("bad_id", f"id is not a string of 1 to {MAX_ID} characters")
+
 # -- requests: what a client sends --------------------------------------------
 
 
@@ -277,6 +280,16 @@ def json_line(event: Event | Request) -> str:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
+def sse_line(event: Event, epoch: str) -> str:
+    """Write *event* as a server-sent event, but for the line break that follows every line.
+
+    A browser comes back with the last id that it saw, so only what moves a cursor on has
+    one: a `Hidden` may be about the past.
+    """
+    id = f"id: {epoch}.{event.seq}\n" if type(event) is Message else ""
+    return f"{id}data: {json_line(event)}\n"
+
+
 # -- reading, for a server ----------------------------------------------------
 
 
@@ -287,7 +300,7 @@ def parse_text(frame: str, limit: int) -> Iterator[Request | Error]:
         if line == "/who":
             yield Who()
         elif line:
-            yield _say(line, None, limit)
+            yield say_of(line, None, limit)
 
 
 def parse_json(frame: str, limit: int) -> Iterator[Request | Error]:
@@ -305,14 +318,14 @@ def _parse_request(line: str, limit: int) -> Request | Error:
     if not isinstance(value, dict):
         return Error("bad_json", "line is not a JSON object")
     id = value.get("id")
-    if id is not None and not (isinstance(id, str) and 1 <= len(id) <= MAX_ID and _bytes(id)):
-        return Error("bad_id", f"id is not a string of 1 to {MAX_ID} characters")
+    if id is not None and not (isinstance(id, str) and is_id(id)):
+        return BAD_ID
     match value.get("type"):
         case "say":
             text = value.get("text")
             if not isinstance(text, str):
                 return Error("bad_text", "text is not a string", id)
-            return _say(text, id, limit)
+            return say_of(text, id, limit)
         case "members":
             return Who()
         case "ping":
@@ -327,7 +340,13 @@ def _parse_request(line: str, limit: int) -> Request | Error:
             return Error("bad_type", f"type is unknown, known are {known}", id)
 
 
-def _say(text: str, id: str | None, limit: int) -> Say | Error:
+def is_id(id: str) -> bool:
+    """Tell whether a message can have *id*."""
+    return 1 <= len(id) <= MAX_ID and bool(_bytes(id))
+
+
+def say_of(text: str, id: str | None, limit: int) -> Say | Error:
+    """Return what *text* is as a message of at most *limit* bytes."""
     size = _bytes(text)
     if size is None:
         return Error("bad_text", "text holds half a surrogate pair", id)

@@ -154,12 +154,18 @@ class Room:
         self._numbers: dict[str, int] = {}  # by key of a name here, see _free_name
         self._seats = count(1)
         self._renames: Counter[Peer] = Counter()  # since the last beat
+        self._listeners: set[Peer] = set()
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __contains__(self, peer: Peer) -> bool:
         return self._members.get(peer.seat) is peer
+
+    @property
+    def listeners(self) -> int:
+        """How many listen and are not here."""
+        return len(self._listeners)
 
     def holds(self, session: str | None) -> bool:
         """Tell whether someone of *session* is here, whom a newcomer of it would replace."""
@@ -187,6 +193,16 @@ class Room:
             actions.append(Send(None, Joined(peer.name, len(self))))
         # Everyone first, then the newcomer: it does not hear of its own coming.
         return [*actions, self._welcome(peer)]
+
+    def listen(self, peer: Peer) -> list[Action]:
+        """Let *peer* hear what happens without being here: it has no name, and nobody is told."""
+        self._listeners.add(peer)
+        return [self._welcome(peer)]
+
+    def name_of(self, entry: Entry) -> str:
+        """Return the name under which someone speaks who does not come in for it."""
+        member = self._sessions.get(entry.session or "")
+        return self._next_name(entry.name)[0] if member is None else member.name
 
     def receive(self, peer: Peer, frame: str) -> list[Action]:
         """Do what a frame of *peer* asks for, line by line."""
@@ -255,6 +271,7 @@ class Room:
 
     def disconnect(self, peer: Peer) -> list[Action]:
         """Forget *peer*, whose connection is gone, and tell the others."""
+        self._listeners.discard(peer)
         if peer not in self:  # replaced or expelled before
             return []
         self._forget(peer)
@@ -264,15 +281,17 @@ class Room:
 
     def expel(self, peer: Peer, code: CloseCode, fault: str, text: str) -> list[Action]:
         """Close *peer* for the reason *text*, and tell the others that it left."""
-        if peer not in self:
+        if peer not in self and peer not in self._listeners:
             return []
         return [Send(peer, Error(fault, text)), Close(peer, code, text), *self.disconnect(peer)]
 
     def stop(self) -> list[Action]:
         """Close everyone because the server stops. Nobody is told who left."""
-        closes = [Close(peer, CloseCode.STOPPING, STOPPING.text) for peer in self.members()]
+        here = *self.members(), *self._listeners
+        closes = [Close(peer, CloseCode.STOPPING, STOPPING.text) for peer in here]
         self._members.clear()
         self._names.clear()
+        self._listeners.clear()
         self._sessions.clear()
         self._numbers.clear()
         return [Send(None, STOPPING), *closes]
@@ -323,16 +342,22 @@ class Room:
             self._numbers[base] = max(2, min(self._numbers[base], int(digits)))
 
     def _free_name(self, name: str) -> str:
+        free, number = self._next_name(name)
+        if number:
+            self._numbers[name_key(name)] = number + 1
+        return free
+
+    def _next_name(self, name: str) -> tuple[str, int]:
+        """Return *name*, or that with the next number that is free, and the number or 0."""
         key = name_key(name)
         if key not in self._names:
-            return name
+            return name, 0
         # Begin where the last search ended: a thousand of one name would else
         # cost half a million look-ups.
         number = self._numbers.get(key, 2)
         while name_key(numbered(name, number)) in self._names:
             number += 1
-        self._numbers[key] = number + 1
-        return numbered(name, number)
+        return numbered(name, number), number
 
     def _resume(self, entry: Entry) -> tuple[int, bool, int | None]:
         """Find the number to begin after, and what is missing before it."""

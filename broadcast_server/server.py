@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .arrival import Arrival
-from .connection import Connection, Socket, Times
+from .connection import Connection, Socket, Times, Visitor
 from .door import Guests, NoPlace
 from .entry import Entry
 from .gate import Gate, Limits, Refusal
@@ -33,13 +33,20 @@ from .signals import on_signals
 from .web import page
 
 if TYPE_CHECKING:
+    from .eventstream import Listen  # which comes with h11, see _serve
     from .logfile import LogFile  # which loads SQLite: only who asks for it waits for that
+    from .post import Post, Said, TooFew
+    from .tap import Tap
     from .tls import Certificate
+
+    Seat = Socket | Tap
 
 log = logging.getLogger("broadcast_server")
 
 NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
 RECORDING = Error("recording", "what is said is recorded again")
+
+LISTENER = "a listener"
 
 EMPTY_ROOMS = 256
 EMPTY_BYTES = 2**26
@@ -92,10 +99,11 @@ class Server:
         self.trusted = settings.trusted
         self.rate = settings.limits.rate
         self._gate = Gate(settings.token, settings.limits)
-        self._waiting: set[Socket] = set()  # for the gate
+        self.max_message_bytes = settings.max_message_bytes
+        self._waiting: set[Visitor] = set()  # for the gate
         self._rooms: dict[str, MemoryRoom] = {}
         self._idle: dict[str, MemoryRoom] = {}  # those that nobody is in, longest empty first
-        self._seats: dict[Socket, tuple[MemoryRoom, Peer]] = {}
+        self._seats: dict[Seat, tuple[MemoryRoom, Peer]] = {}
         self._open: set[Connection] = set()
         limits = settings.limits
         porch = Porch(limits.clients, limits.clients_per_address, files)
@@ -123,7 +131,8 @@ class Server:
     def figures(self) -> str:
         """Write what was counted, for Prometheus."""
         behind = sum(room.behind for room in self._rooms.values())
-        return exposition(self._metrics, Now(len(self._seats), len(self._rooms), behind))
+        streams = sum(not isinstance(each, Socket) for each in self._seats)
+        return exposition(self._metrics, Now(len(self._seats), len(self._rooms), behind, streams))
 
     async def stop(self) -> None:
         """Finish the turn, bring up to date who is behind, tell everyone, and close.
@@ -175,61 +184,100 @@ class Server:
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self._open.discard(connection)
-        if isinstance(connection, Socket):
+        if connection.code is not None:
             self._metrics.closed(connection.code)
         if not self._open:
             self._emptied.set()
 
-    def knock(self, socket: Socket, entry: Entry, token: str | None) -> None:
-        """Let *socket* in or refuse it, now or when it has waited as the gate wants."""
-        answer = self._gate.knock(socket.client, token, asyncio.get_running_loop().time())
+    def knock(
+        self, visitor: Visitor, entry: Entry, token: str | None, come: Callable[[], None]
+    ) -> None:
+        """Let *visitor* `come` or refuse it, now or when it has waited as the gate wants."""
+        answer = self._gate.knock(visitor.client, token, asyncio.get_running_loop().time())
         if answer.wait:
-            self._waiting.add(socket)
-            socket.hold(answer.wait, lambda: self._answer(socket, entry, answer.refusal))
+            self._waiting.add(visitor)
+            visitor.hold(answer.wait, lambda: self._answer(visitor, entry, answer.refusal, come))
         else:
-            self._answer(socket, entry, answer.refusal)
+            self._answer(visitor, entry, answer.refusal, come)
 
-    def _answer(self, socket: Socket, entry: Entry, refusal: Refusal | None) -> None:
-        self._waits_no_more(socket)
+    def _answer(
+        self, visitor: Visitor, entry: Entry, refusal: Refusal | None, come: Callable[[], None]
+    ) -> None:
+        self.waits_no_more(visitor)
         if not self.accepting:
             refusal = Refusal(CloseCode.STOPPING, STOPPING)
         if refusal is None:
             room = self._rooms.get(entry.room)
             again = room is not None and room.room.holds(entry.session)
             refusal = self._gate.enter(
-                socket.client, len(self._rooms), new=room is None, again=again
+                visitor.client, len(self._rooms), new=room is None, again=again
             )
         if refusal is None:
-            self.enter(socket, entry)
+            come()
         else:
-            socket.refuse(refusal)
+            visitor.refuse(refusal)
 
-    def _waits_no_more(self, socket: Socket) -> None:
-        if socket in self._waiting:
-            self._waiting.discard(socket)
-            self._gate.waited(socket.client)
+    def waits_no_more(self, visitor: Visitor) -> None:
+        """Note that *visitor* does not wait, or is gone."""
+        if visitor in self._waiting:
+            self._waiting.discard(visitor)
+            self._gate.waited(visitor.client)
+
+    def passed(self, visitor: Visitor) -> None:
+        """Note that *visitor*, who was let in, does not stay."""
+        self._gate.leave(visitor.client)
 
     def enter(self, socket: Socket, entry: Entry) -> None:
-        """Let *socket* into the room that it asked for, which is made for it if need be."""
-        room = self._rooms.get(entry.room) or self._idle.pop(entry.room, None)
-        if room is None:
-            settings = self.settings
-            log = Log(settings.log_messages, settings.log_bytes, self._epoch(entry.room))
-            if self._file is not None:
-                self._file.fill(entry.room, log)
-            room = MemoryRoom(
-                *(entry.room, log, settings.max_message_bytes, self._closed),
-                *(self._metrics, self._file, self._keep),
-            )
-        self._rooms[entry.room] = room
-        peer = Peer(entry, entry.session or "#" + secrets.token_hex(8))
-        self._seats[socket] = room, peer
-        self._guests.enter(socket.file)
-        self._metrics.joins += 1
+        """Let *socket* into the room that it asked for."""
+        room, peer = self._seated(socket, entry)
         room.enter(peer, socket)
+        self._arrived(socket, peer, room)
+
+    def hear(self, tap: Tap, what: Listen) -> None:
+        """Put *tap* on the stream of the room that it asked for."""
+        room, peer = self._seated(tap, what.entry)
+        room.listen(peer, tap, poll=what.poll)
+        self._arrived(tap, peer, room)
+
+    def _seated(self, seat: Seat, entry: Entry) -> tuple[MemoryRoom, Peer]:
+        room = self._room(entry.room)
+        peer = Peer(entry, entry.session or _source())
+        self._seats[seat] = room, peer
+        self._guests.enter(seat.file)
+        self._metrics.joins += 1
+        return room, peer
+
+    def _arrived(self, seat: Seat, peer: Peer, room: MemoryRoom) -> None:
         if self._file is not None and not self._file.recording:
             room.tell(peer, NOT_RECORDING)
-        self._report(peer, "joined", room, f"from {socket.address}")
+        self._report(peer, "joined", room, f"from {seat.address}")
+
+    def _room(self, name: str) -> MemoryRoom:
+        """Return a room, which is made if need be; who does not come in has to `_tidy` it."""
+        room = self._rooms.get(name) or self._idle.pop(name, None)
+        if room is None:
+            settings = self.settings
+            log = Log(settings.log_messages, settings.log_bytes, self._epoch(name))
+            if self._file is not None:
+                self._file.fill(name, log)
+            room = MemoryRoom(
+                *(name, log, settings.max_message_bytes, self._closed),
+                *(self._metrics, self._file, self._keep),
+            )
+        self._rooms[name] = room
+        return room
+
+    def say(self, visitor: Visitor, post: Post, then: Callable[[Said | TooFew], None]) -> None:
+        """Say what *visitor* posted, and do *then* with that when everyone was told; or refuse."""
+        late = self._gate.say(visitor.client, asyncio.get_running_loop().time())
+        if late is not None:
+            visitor.refuse(late)
+            return
+        room = self._room(post.entry.room)
+        self._metrics.received += len(post.text.encode())
+        what = room.say(post, post.entry.session or _source())
+        room.next_turn(lambda: then(what))  # when it is in the file, if there is one
+        self._tidy(room)
 
     def receive(self, socket: Socket, frame: str) -> None:
         """Take what *socket* sent."""
@@ -248,10 +296,10 @@ class Server:
         else:
             asyncio.get_running_loop().call_soon(then)
 
-    def flow(self, socket: Socket) -> None:
-        """Note that *socket* was paused or resumed."""
-        if socket in self._seats:
-            room, peer = self._seats[socket]
+    def flow(self, seat: Seat) -> None:
+        """Note that *seat* was paused or resumed."""
+        if seat in self._seats:
+            room, peer = self._seats[seat]
             room.flow(peer)
 
     def expel(self, socket: Socket, code: CloseCode, fault: str, text: str) -> None:
@@ -260,27 +308,28 @@ class Server:
             room, peer = self._seats[socket]
             room.expel(peer, code, fault, text)
 
-    def leave(self, socket: Socket) -> None:
-        """Take *socket*, whose connection is gone, out of its room, if it is in one."""
-        self._waits_no_more(socket)
-        if socket in self._seats:
-            room, peer = self._seats.pop(socket)
-            self._gate.leave(socket.client)
+    def leave(self, seat: Seat) -> None:
+        """Take *seat*, whose connection is gone, out of its room, if it is in one."""
+        if isinstance(seat, Socket):
+            self.waits_no_more(seat)
+        if seat in self._seats:
+            room, peer = self._seats.pop(seat)
+            self._gate.leave(seat.client)
             room.leave(peer)
             self._report(peer, "left", room)
             self._tidy(room)
 
-    def _closed(self, line: Line[bytes], code: CloseCode) -> None:
-        """Note that a room closed a socket."""
-        socket = cast(Socket, line)
-        room, peer = self._seats.pop(socket)
-        self._gate.leave(socket.client)
+    def _closed(self, line: Line, code: CloseCode) -> None:
+        """Note that a room closed someone."""
+        seat = cast("Seat", line)
+        room, peer = self._seats.pop(seat)
+        self._gate.leave(seat.client)
         self._report(peer, "left", room, f"closed with {code.value} {code.name.lower()}")
         self._tidy(room)
 
     def _tidy(self, room: MemoryRoom) -> None:
         """Put a room that nobody is in aside with its log, for those who come back."""
-        if len(room.room):
+        if room.clients:
             return
         self._rooms.pop(room.room.name, None)
         if room.log.head:
@@ -315,6 +364,7 @@ class Server:
         here, everywhere = len(room.room), len(self._seats)
         clients = "1 client" if everywhere == 1 else f"{everywhere} clients"
         tail = f", {how}" if how else ""
+        name = word(peer.name) if peer.name else LISTENER
         fields = {
             "event": did.partition(" ")[0],
             "name": peer.name,
@@ -324,10 +374,14 @@ class Server:
             "clients": everywhere,
         }
         log.info(
-            *("%s %s %s%s (%d here, %s)", word(peer.name), did),
-            *(room.room.name, tail, here, clients),
+            *("%s %s %s%s (%d here, %s)", name, did, room.room.name, tail, here, clients),
             extra={"fields": fields},
         )
+
+
+def _source() -> str:
+    """Return where ids count of who has no session."""
+    return "#" + secrets.token_hex(8)
 
 
 def program_file() -> bytes | None:

@@ -13,19 +13,35 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import ceil
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from .metrics import CONTENT_TYPE
+from .protocol import CloseCode
 
 HEAD_BYTES = 8 * 2**10
 """The longest head of a request; a line of it may be no longer for websockets either."""
+
+PLAIN = "text/plain; charset=utf-8"
 
 CHUNK = 64 * 2**10
 
 NOT_KEPT = "Cache-Control", "no-cache"
 
 PROGRAM = "broadcast-server.pyz"
+
+LATER, SOON = 5, 1
+"""Seconds after which who was refused for want of a place, or of a server, may ask again."""
+
+STATUSES = {
+    CloseCode.STOPPING: 503,
+    CloseCode.FULL: 503,
+    CloseCode.REFUSED: 400,
+    CloseCode.SIGN_IN: 401,
+    CloseCode.REMOVED: 403,
+}
+"""What is said over HTTP for what closes a socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,54 @@ def origin_allowed(headers: Mapping[str, str], allowed: frozenset[str]) -> bool:
     # passes the Host on, and not how it was reached.
     default = 443 if origin.lower().startswith("https:") else 80
     return _host(origin, default) == _host("//" + headers.get("host", ""), default) != ""
+
+
+def shared(headers: Mapping[str, str], allowed: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return the headers by which a page elsewhere, whose origin is *allowed*, may read an answer.
+
+    Without cookies: it has to bring a token, where one is wanted.
+    """
+    vary = "Vary", "Origin"
+    origin = headers.get("origin", "")
+    if origin.lower() not in allowed:
+        return (vary,)
+    return (
+        vary,
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", "Retry-After"),
+    )
+
+
+def options(headers: Mapping[str, str], allowed: frozenset[str]) -> Answer:
+    """Answer what a browser asks before it lets a page elsewhere post with a token."""
+    if not origin_allowed(headers, allowed):
+        return forbidden()
+    may = (
+        ("Allow", "GET, HEAD, OPTIONS, POST"),
+        ("Access-Control-Allow-Methods", "GET, POST"),
+        ("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID"),
+        ("Access-Control-Max-Age", "600"),
+    )
+    return text_answer(200, PLAIN, "", *may)
+
+
+def forbidden() -> Answer:
+    """Refuse a page that came from elsewhere."""
+    return plain(403, "this origin is not allowed")
+
+
+def refused(code: CloseCode, text: str, after: float = 0.0) -> Answer:
+    """Say over HTTP why someone is not let in; *after* so many seconds if it came too often."""
+    if after:
+        return plain(429, text, ("Retry-After", str(ceil(after))))
+    match STATUSES.get(code, 403):
+        case 401:
+            return plain(401, text, ("WWW-Authenticate", "Bearer"))
+        case 503:
+            wait = LATER if code is CloseCode.FULL else SOON
+            return plain(503, text, ("Retry-After", str(wait)))
+        case status:
+            return plain(status, text)
 
 
 def _host(url: str, default: int) -> str:
@@ -139,28 +203,32 @@ def answer(site: Site, method: str, target: str, headers: Mapping[str, str]) -> 
     """
     path = target.partition("?")[0]
     if method not in ("GET", "HEAD"):
-        text = f"method {method} is not allowed, allowed are GET and HEAD"
-        return _plain(405, text, ("Allow", "GET, HEAD"))
+        allowed = ("GET", "HEAD", "POST") if is_socket_path(path) else ("GET", "HEAD")
+        words = f"{', '.join(allowed[:-1])} and {allowed[-1]}"
+        text = f"method {method[:20]} is not allowed, allowed are {words}"
+        return plain(405, text, ("Allow", ", ".join(allowed)))
     match path.rpartition("/")[2]:
         case "" if "text/html" in headers.get("accept", "").lower():
             return _page(page())
         case "":
-            return _plain(
+            return plain(
                 200,
                 "This is a broadcast server. Its socket is at this very address:\n"
                 f"fetch ./{PROGRAM} from here, then\n"
                 f"  python3 {PROGRAM} connect THIS-ADDRESS --name YOU\n"
-                "or use any WebSocket client; it speaks plain text. A browser gets a page.",
+                "or use any WebSocket client; it speaks plain text. A browser gets a page.\n"
+                "curl -d 'hello' 'THIS-ADDRESS/?name=YOU' says hello, and\n"
+                "curl -N THIS-ADDRESS/stream listens.",
                 ("Vary", "Accept"),
             )
         case "healthz":
-            return _plain(200, "ok") if site.accepting else _plain(503, "stopping")
+            return plain(200, "ok") if site.accepting else plain(503, "stopping")
         case "metrics":
-            return _text(200, CONTENT_TYPE, site.figures())
+            return text_answer(200, CONTENT_TYPE, site.figures())
         case "broadcast-server.pyz":
             return _program(site.program)
         case _:
-            return _plain(404, f"nothing is at {path[:200]}")
+            return plain(404, f"nothing is at {path[:200]}")
 
 
 def _page(page: Page) -> Answer:
@@ -176,16 +244,18 @@ def _page(page: Page) -> Answer:
 def _program(data: bytes | None) -> Answer:
     if data is None:
         text = "this server runs from an installation; build the file: python3 build_zipapp.py"
-        return _plain(404, text)
+        return plain(404, text)
     disposition = "Content-Disposition", f'attachment; filename="{PROGRAM}"'
     chunks = (data[place : place + CHUNK] for place in range(0, len(data), CHUNK))
     return Answer(200, "application/zip", len(data), chunks, (disposition,))
 
 
-def _plain(status: int, text: str, *headers: tuple[str, str]) -> Answer:
-    return _text(status, "text/plain; charset=utf-8", text + "\n", *headers)
+def plain(status: int, text: str, *headers: tuple[str, str]) -> Answer:
+    """Answer with a line of plain text."""
+    return text_answer(status, PLAIN, text + "\n", *headers)
 
 
-def _text(status: int, type: str, text: str, *headers: tuple[str, str]) -> Answer:
+def text_answer(status: int, type: str, text: str, *headers: tuple[str, str]) -> Answer:
+    """Answer with *text*, which is true just now."""
     body = text.encode()
     return Answer(status, type, len(body), iter([body]), (*headers, NOT_KEPT))

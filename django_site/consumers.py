@@ -52,6 +52,8 @@ class RoomConsumer(AsyncConsumer):
 
     channel_layer_alias = ""  # none: the node listens for all
 
+    encode = staticmethod(bytes.decode)
+
     def __init__(self) -> None:
         self.paused = False
         self._node: Node | None = None

@@ -85,7 +85,7 @@ class Seen:
     removed: dict[str, End]
 
 
-class Node(OpenRoom[str]):
+class Node(OpenRoom):
     """One room in one process."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Node(OpenRoom[str]):
     ) -> None:
         self._reach = Reach(row.epoch, row.head)
         self._shared = SharedRoom(row.name, self._reach, max_message_bytes)
-        super().__init__(self._shared, bytes.decode, self._forget, metrics)
+        super().__init__(self._shared, self._forget, metrics)
         self.key = row.pk
         self.gone = False
         """Whether the room was deleted."""
@@ -130,9 +130,7 @@ class Node(OpenRoom[str]):
 
     # -- members --
 
-    async def come(
-        self, entry: Entry, account: Account | None, token: str, line: Line[str]
-    ) -> Peer:
+    async def come(self, entry: Entry, account: Account | None, token: str, line: Line) -> Peer:
         """Let someone in. Raises `Refused`, or a database's error."""
         self._coming += 1
         try:
@@ -239,7 +237,7 @@ class Node(OpenRoom[str]):
         self._space.set()
         self.stop()
 
-    def _forget(self, line: Line[str], code: CloseCode) -> None:
+    def _forget(self, line: Line, code: CloseCode) -> None:
         """Do nothing: a connection that is closed comes to `go` by itself."""
 
     # -- what is said --

@@ -77,7 +77,7 @@ class Nodes:
         """Write what was counted in this process, for Prometheus."""
         nodes = tuple(self._nodes.values())  # at once: this is asked in a thread
         clients, behind = sum(node.clients for node in nodes), sum(node.behind for node in nodes)
-        return exposition(self.metrics, Now(clients, len(nodes), behind))
+        return exposition(self.metrics, Now(clients, len(nodes), behind, 0))
 
     async def stop(self) -> None:
         """Tell everyone that the server stops, close them, and leave no trace."""

@@ -229,6 +229,11 @@ class Player:
         self._processes = processes
         self._request = request
 
+    @property
+    def hosted(self) -> bool:
+        """Whether it is a site, which another's server serves."""
+        return self.kind in ("daphne", "uvicorn", "cluster")
+
     def play(self, part: Play, options: tuple[str, ...] = ()) -> None:
         """Play *part* in a house with these options of ``start``."""
         asyncio.run(self._play(part, options))

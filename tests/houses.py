@@ -201,9 +201,13 @@ class ServedHouse(House):
         self._urls = itertools.cycle([url, *others])
         self._visitors: list[SocketVisitor] = []
 
+    def somewhere(self) -> str:
+        """Return the address of the next of its processes."""
+        return next(self._urls)
+
     async def open(self, target: str, *, as_json: bool) -> SocketVisitor:
         socket = await connect(
-            next(self._urls).rstrip("/") + target,
+            self.somewhere().rstrip("/") + target,
             subprotocols=[Subprotocol(SUBPROTOCOL)] if as_json else None,
             compression=None,
             proxy=None,

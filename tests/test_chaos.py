@@ -66,10 +66,11 @@ NTH = 12
 class Wire:
     """A connection whose twelfth frames come out changed."""
 
-    def __init__(self, line: Line[bytes], change: Callable[[list[bytes]], list[bytes]]) -> None:
+    def __init__(self, line: Line, change: Callable[[list[bytes]], list[bytes]]) -> None:
         self.line = line
         self._change = change
         self._count = 0
+        self.encode = line.encode
 
     @property
     def paused(self) -> bool:
@@ -97,7 +98,7 @@ class BadWires(MemoryRoom):
         """Change frames."""
         raise NotImplementedError
 
-    def enter(self, peer: Peer, line: Line[bytes]) -> None:
+    def enter(self, peer: Peer, line: Line) -> None:
         super().enter(peer, Wire(line, self.change))
 
 
@@ -209,7 +210,7 @@ class NewLog(MemoryRoom):
 
     count = 0
 
-    def enter(self, peer: Peer, line: Line[bytes]) -> None:
+    def enter(self, peer: Peer, line: Line) -> None:
         self.count += 1
         if self.count == 5:
             self.log.epoch = secrets.token_urlsafe(9)

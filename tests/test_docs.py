@@ -15,15 +15,18 @@ from broadcast_server import (
     connection,
     conversation,
     door,
+    exchange,
     fanout,
     history,
     openroom,
     pipe,
+    post,
     protocol,
     quota,
     room,
     server,
     share,
+    tap,
     web,
 )
 from broadcast_server.options import parser
@@ -79,6 +82,10 @@ def commands() -> list[argparse.ArgumentParser]:
 
 BOUNDS = {
     "the head of a request | 8 KiB": web.HEAD_BYTES == 8 * 2**10,
+    "and a line break, within 20 s": (post.body_limit(9), exchange.PATIENCE) == (11, 20),
+    "a stream that takes nothing | 64 KiB in its transport, 40 s": (
+        (connection.BUFFER, tap.STALLED) == (2**16, 40)
+    ),
     "a frame | 1 MiB": protocol.MAX_FRAME_BYTES == 2**20,
     "a message | 4,096 bytes": protocol.MAX_MESSAGE_BYTES == 4096,
     "a line for each 16": protocol.BYTES_A_LINE == 16,

@@ -120,3 +120,15 @@ def test_any_token_fits_into_a_subprotocol() -> None:
         token = "~!" * size
         coded = urlsafe_b64encode(token.encode()).decode().rstrip("=")
         assert given_token({}, [f"bearer.{coded}"]) == token
+
+
+def test_who_says_too_much_without_being_in() -> None:
+    """An address has a rate of its own, ten seconds' worth at once, and is told when it is over."""
+    gate = Gate(None, Limits(rate=2))
+    assert [gate.say("192.0.2.1", 0.0) for _ in range(20)] == [None] * 20
+    late = gate.say("192.0.2.1", 0.0)
+    assert late is not None and (late.code, late.after) == (CloseCode.FULL, 1.0)
+    assert gate.say("192.0.2.1", 0.5) is None
+    assert gate.say("192.0.2.2", 0.0) is None
+    assert [gate.say("127.0.0.1", 0.0) for _ in range(99)] == [None] * 99
+    assert Gate(None, Limits()).say("192.0.2.1", 0.0) is None

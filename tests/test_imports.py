@@ -29,12 +29,14 @@ TABLE = {
     "thread": "",
     "metrics": "protocol",
     "logline": "",
-    "web": "metrics",
+    "web": "metrics protocol",
     "proxies": "",
     "brake": "",
     "quota": "",
     "share": "frames",
     "entry": "names protocol",
+    "post": "entry protocol web",
+    "eventstream": "entry protocol web",
     "room": "entry names protocol",
     "history": "protocol",
     "logfile": "history protocol",
@@ -49,15 +51,15 @@ TABLE = {
     "opened": "door",
     "listener": "door opened proxies tls",
     "flow": "thread",
-    "exchange": "web",
-    "connection": "entry frames gate protocol proxies quota share web",
-    "arrival": "connection exchange web",
     "openroom": "fanout metrics protocol room",
-    "memoryroom": "connection history logfile metrics openroom protocol room",
+    "memoryroom": "history logfile metrics openroom post protocol room",
+    "connection": "entry frames gate protocol proxies quota share web",
+    "tap": "connection eventstream openroom protocol",
+    "exchange": "connection entry eventstream gate post proxies tap web",
+    "arrival": "connection exchange tap web",
     "server": (
-        "arrival connection door entry exchange gate history listener logfile logline memoryroom"
-        " metrics openroom porch protocol proxies room signals tls web"
-        " openroom porch protocol proxies room signals tls web"
+        "arrival connection door entry eventstream exchange gate history listener logfile logline"
+        " memoryroom metrics openroom porch post protocol proxies room signals tap tls web"
     ),
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
@@ -72,8 +74,9 @@ TABLE = {
 }
 
 PURE = (
-    "brake", "conversation", "entry", "fanout", "frames", "gate", "history", "metrics", "names",
-    "options", "porch", "protocol", "proxies", "quota", "room", "safe", "screen", "share", "web",
+    "brake", "conversation", "entry", "eventstream", "fanout", "frames", "gate", "history",
+    "metrics", "names", "options", "porch", "post", "protocol", "proxies", "quota", "room",
+    "safe", "screen", "share", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 

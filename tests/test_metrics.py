@@ -19,7 +19,7 @@ def test_everything_is_described_once() -> None:
     metrics = Metrics()
     metrics.closed(4001)
     described: list[str] = []
-    for line in exposition(metrics, Now(1, 2, 3)).splitlines():
+    for line in exposition(metrics, Now(1, 2, 3, 4)).splitlines():
         assert line == line.strip()
         if line.startswith("# TYPE "):
             assert described[-1] == line.split()[2]
@@ -36,7 +36,7 @@ def test_turns_are_a_histogram() -> None:
     metrics = Metrics()
     for seconds in (0.00005, 0.0001, 0.002, 5.0):
         metrics.turn(seconds)
-    found = samples(exposition(metrics, Now(0, 0, 0)))
+    found = samples(exposition(metrics, Now(0, 0, 0, 0)))
     buckets = [found[f'broadcast_turn_seconds_bucket{{le="{bound}"}}'] for bound in TURNS]
     assert buckets == [2, 2, 2, 3, 3, 3, 3, 3, 3]
     assert found['broadcast_turn_seconds_bucket{le="+Inf"}'] == 4
@@ -49,7 +49,7 @@ def test_closes_are_told_by_code() -> None:
     metrics = Metrics()
     for code in (1000, 4001, 4001, *range(3000, 4000)):
         metrics.closed(code)
-    found = samples(exposition(metrics, Now(0, 0, 0)))
+    found = samples(exposition(metrics, Now(0, 0, 0, 0)))
     assert found['broadcast_closes_total{code="1000"}'] == 1
     assert found['broadcast_closes_total{code="4001"}'] == 2
     assert found['broadcast_closes_total{code="other"}'] == 1000
@@ -60,5 +60,5 @@ def test_every_metric_is_told() -> None:
     """Every name is in the documents with its type, and no other is."""
     document = (Path(__file__).parent.parent / "docs/metrics.md").read_text("utf-8")
     told = dict(re.findall(r"^\| `(\w+)(?:\{code\})?` \| (\w+) \|", document, re.MULTILINE))
-    text = exposition(Metrics(), Now(0, 0, 0))
+    text = exposition(Metrics(), Now(0, 0, 0, 0))
     assert told == dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))

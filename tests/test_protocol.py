@@ -29,6 +29,7 @@ from broadcast_server.protocol import (
     parse_event,
     parse_json,
     parse_text,
+    sse_line,
     text_line,
 )
 
@@ -354,3 +355,11 @@ def test_a_message_has_few_lines_for_its_length(line_break: str) -> None:
             assert found == Say(text)
         else:
             assert found == Error("too_many_lines", "message is 257 lines, limit is 256")
+
+
+def test_server_sent_events() -> None:
+    """A message's id is its cursor; what may be about the past has none."""
+    message = Message(7, "bob", "a\nb", "2026-11-25T09:00:00.000Z")
+    assert sse_line(message, "e") == f"id: e.7\ndata: {json_line(message)}\n"
+    assert sse_line(Hidden(3), "e") == 'data: {"type":"hidden","seq":3}\n'
+    assert sse_line(Left("bob", 1), "e") == 'data: {"type":"left","name":"bob","count":1}\n'

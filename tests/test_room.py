@@ -254,3 +254,32 @@ def test_faults_are_counted_in_a_row() -> None:
     assert isinstance(close, Close) and close.code == CloseCode.FAULTS
     assert left == Send(None, Left("bob", 0))
     assert bob not in room
+
+
+def test_who_listens_is_not_here() -> None:
+    """A listener is told where it begins, is counted by nobody, and is closed like a member."""
+    room, ear = make(), Peer(Entry(name=""), "")
+    room.connect(peer("alice"))
+    found = welcome(room.listen(ear))
+    assert (found.name, found.count, found.members) == ("", 1, ("alice",))
+    assert (len(room), room.listeners, ear in room) == (1, 1, False)
+    _, close = room.expel(ear, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
+    assert close == Close(ear, CloseCode.TOO_SLOW, "you read too slowly")
+    assert room.listeners == 0
+    room.listen(ear)
+    assert [each.peer for each in room.stop() if isinstance(each, Close)][1:] == [ear]
+    room.listen(ear)
+    assert (room.disconnect(ear), room.listeners) == ([], 0)
+
+
+def test_who_speaks_without_being_here_uses_up_no_name() -> None:
+    """It has the next name that is free, which is still free then, or its own session's."""
+    room = make()
+    room.connect(peer("bob", session="0123456789abcdef"))
+    assert room.name_of(Entry(name="BOB")) == "BOB-2"
+    assert room.name_of(Entry(name="bob")) == "bob-2"
+    assert room.name_of(Entry(name="x", session="0123456789abcdef")) == "bob"
+    assert room.name_of(Entry(name="x", session="another-session-")) == "x"
+    second = peer("bob")
+    room.connect(second)
+    assert second.name == "bob-2"

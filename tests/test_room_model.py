@@ -37,6 +37,8 @@ WHICH = st.integers(0, 4)  # of those here, the first again and again
 class FakeLine:
     """A member's connection: keeps what is written, and may be full."""
 
+    encode = staticmethod(bytes)  # payloads as they are
+
     def __init__(self, machine: RoomMachine, peer: Peer, tight: bool) -> None:
         self.machine = machine
         self.peer = peer
@@ -187,12 +189,11 @@ class RoomMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.log = Log(messages=KEPT)
         self.closed: list[FakeLine] = []
-        self.closes: list[tuple[Line[bytes], CloseCode]] = []
+        self.closes: list[tuple[Line, CloseCode]] = []
         self.room = MemoryRoom(
             *("lobby", self.log, LIMIT, lambda *what: self.closes.append(what)),
             *(Metrics(), None, lambda: None),
         )
-        self.room._encode = bytes  # payloads as they are
         self.here: list[Member] = []
         self.said: list[tuple[str, Happening]] = []  # by whom: all messages ever, with sources
         self.waiting: list[Callable[[], None]] = []

@@ -8,7 +8,16 @@ from hashlib import sha256
 
 import pytest
 
-from broadcast_server.web import Answer, answer, is_socket_path, origin_allowed, page, policy
+from broadcast_server.protocol import CloseCode
+from broadcast_server.web import (
+    Answer,
+    answer,
+    is_socket_path,
+    origin_allowed,
+    page,
+    policy,
+    refused,
+)
 
 BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
@@ -141,3 +150,23 @@ def test_figures_are_given_as_prometheus_reads_them() -> None:
     found = answer(Site(), "GET", "/metrics", {})
     assert (found.status, b"".join(found.body)) == (200, b"figures")
     assert found.type == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("code", "after", "status", "header"),
+    [
+        (CloseCode.REFUSED, 0.0, 400, None),
+        (CloseCode.SIGN_IN, 0.0, 401, ("WWW-Authenticate", "Bearer")),
+        (CloseCode.REMOVED, 0.0, 403, None),
+        (CloseCode.FULL, 0.0, 503, ("Retry-After", "5")),
+        (CloseCode.FULL, 0.2, 429, ("Retry-After", "1")),
+        (CloseCode.STOPPING, 0.0, 503, ("Retry-After", "1")),
+    ],
+)
+def test_what_closes_a_socket_is_a_status_here(
+    code: CloseCode, after: float, status: int, header: tuple[str, str] | None
+) -> None:
+    """Over HTTP a refusal is a status, and says when it is worth to come again."""
+    found = refused(code, "no", after)
+    assert (found.status, b"".join(found.body)) == (status, b"no\n")
+    assert found.headers[:-1] == (() if header is None else (header,))
