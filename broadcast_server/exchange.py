@@ -25,6 +25,7 @@ from .post import (
     TooFew,
     body_limit,
     is_post,
+    late,
     outcome,
     parse_post,
     refuse_head,
@@ -212,8 +213,13 @@ class Exchange(asyncio.Protocol):
                 self._begin(wrong)
                 return
             self._posted = bytearray()
+            self._wait(PATIENCE, self._late)
             if self._http.they_are_waiting_for_100_continue:
                 self._write(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def _late(self) -> None:
+        self._posted = None
+        self._answer(late(PATIENCE))
 
     def _post(self, body: bytearray, event: h11.Data | h11.EndOfMessage) -> None:
         """Take a piece of a message, or its end."""

@@ -62,6 +62,7 @@ class MemoryRoom(OpenRoom):
         if count < post.require:
             return TooFew(count)
         name = self.room.name_of(post.entry)
+        self._metrics.posts += 1
         return Said(self._append(name, post.text, post.id, source), name, count)
 
     def _append(self, name: str, text: str, id: str | None, source: str) -> int:

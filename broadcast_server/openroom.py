@@ -232,6 +232,11 @@ class OpenRoom(ABC):
         return len(self._lines)
 
     @property
+    def listeners(self) -> int:
+        """How many of them only listen."""
+        return self.room.listeners
+
+    @property
     def behind(self) -> int:
         """How many members read the log to catch up."""
         return self._fanout.behind
@@ -247,9 +252,7 @@ class OpenRoom(ABC):
         self._settle_flow()
         for peer in slow:
             self.expel(peer, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
-        for peer in [peer for peer in self._polls if self._fanout.place(peer) is None]:
-            self._polls.discard(peer)
-            self._lines[peer].close(DONE, "")  # and then it leaves
+        self._end_polls()
         held, self._held = self._held, []
         for then in held:
             loop.call_soon(then)
@@ -258,6 +261,12 @@ class OpenRoom(ABC):
         self._metrics.turn(end - begin)
         self._metrics.deliveries += self._fanout.delivered
         self._fanout.delivered = 0
+
+    def _end_polls(self) -> None:
+        """Close those who have heard what there is; and then they leave."""
+        for peer in [peer for peer in self._polls if self._fanout.place(peer) is None]:
+            self._polls.discard(peer)
+            self._lines[peer].close(DONE, "")
 
     def _end_turn(self) -> None:
         """Write to everyone what the turn owes them."""

@@ -72,6 +72,11 @@ def too_long(size: str, limit: int) -> Answer:
     return plain(413, f"message is {size}, limit is {limit}")
 
 
+def late(seconds: float) -> Answer:
+    """Refuse a message that did not come."""
+    return plain(408, f"message did not come within {seconds:g} s")
+
+
 def parse_post(query: str, body: bytes, limit: int) -> Post | Answer:
     """Read a post, or say what is wrong with it."""
     given = parse_query(query)

@@ -131,7 +131,7 @@ class Server:
     def figures(self) -> str:
         """Write what was counted, for Prometheus."""
         behind = sum(room.behind for room in self._rooms.values())
-        streams = sum(not isinstance(each, Socket) for each in self._seats)
+        streams = sum(room.listeners for room in self._rooms.values())
         return exposition(self._metrics, Now(len(self._seats), len(self._rooms), behind, streams))
 
     async def stop(self) -> None:

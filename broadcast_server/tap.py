@@ -135,6 +135,8 @@ class Tap(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything about it."""
+        if exc is not None:
+            self.code = CUT
         if self._timer is not None:
             self._timer.cancel()
         self._house.leave(self)

@@ -7,7 +7,8 @@ which is the one that a stranger writes; uvicorn believes this machine by defaul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -42,3 +43,12 @@ def client_of(peer: str | None, forwarded: Sequence[str]) -> str | None:
         return trusted.client(peer, forwarded)
     named = parse_address(",".join(forwarded).rpartition(",")[2]) if trusted else None
     return peer if named is None else str(named)
+
+
+def whence(scope: Mapping[str, Any]) -> str | None:
+    """Return the address of the client of a connection, None for a socket file."""
+    forwarded = [
+        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
+    ]
+    client = scope.get("client")
+    return client_of(client[0] if client else None, forwarded)

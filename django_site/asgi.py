@@ -1,4 +1,4 @@
-"""The application: WebSockets go to the room, the rest to Django.
+"""The application: WebSockets, posts and streams go to the room, the rest to Django.
 
 Whoever serves it, it says goodbye: by the server's lifespan, and under Daphne,
 which has none, by its reactor.
@@ -21,6 +21,7 @@ from django.core.handlers.asgi import ASGIHandler  # noqa: E402  # Django has to
 from . import files  # noqa: E402  # the same
 from .consumers import RoomConsumer  # noqa: E402  # the same
 from .database import prepare  # noqa: E402  # the same
+from .exchange import exchange, is_ours  # noqa: E402  # the same
 from .nodes import nodes  # noqa: E402  # the same
 
 prepare()
@@ -34,7 +35,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         case "websocket":
             await _room(scope, receive, send)
         case "http":
-            await _http(scope, receive, send)
+            await (exchange if is_ours(scope) else _http)(scope, receive, send)
         case "lifespan":
             await receive()
             files.watch(asyncio.get_running_loop())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
@@ -23,14 +23,13 @@ from broadcast_server.room import Peer
 from broadcast_server.web import is_socket_path, origin_allowed
 
 from . import ends, outage
-from .accounts.models import Account
-from .address import client_of
+from .address import whence
 from .drain import Drain
 from .ends import End, Refused
-from .identity import account_of, is_no_token, token_of
+from .identity import account_of, known
 from .node import Node
 from .nodes import nodes
-from .threshold import Seat, Threshold
+from .threshold import Seat
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -130,10 +129,10 @@ class RoomConsumer(AsyncConsumer):
         self._sending = asyncio.ensure_future(self._send_all(self._drain))
 
     async def _come(self, entry: Entry) -> None:
-        threshold, address = nodes().threshold, _whence(self.scope)
+        threshold, address = nodes().threshold, whence(self.scope)
         try:
             threshold.come(address, asyncio.get_running_loop().time())
-            account = await self._account(threshold, address)
+            account = await known(self.scope, threshold, address, self._hold_up)
             seat = Seat(address, entry.room, entry.session)
             threshold.enter(seat)
             self._seat = seat
@@ -154,25 +153,16 @@ class RoomConsumer(AsyncConsumer):
             outage.database.met(error)
             self._refuse(ends.NO_LOG, entry.format)
 
-    async def _account(self, threshold: Threshold, address: str | None) -> Account | None:
-        """Find whose account it is. Who brings a token from where others were wrong waits."""
-        token, clock = token_of(self.scope), asyncio.get_running_loop().time
-        wrong = token is not None and is_no_token(token)
-        wait = 0.0 if token is None else threshold.guess(address, clock(), wrong=wrong)
-        if wait and self._drain is not None:
-            try:
-                await self._accept()  # Daphne has little patience for an answer
-                self._drain.hold()
-                await asyncio.sleep(wait)
-            finally:
-                threshold.waited(address)
-                self._drain.go_on()
+    async def _hold_up(self, seconds: float) -> None:
+        """Have the client wait, unread."""
+        if self._drain is None:
+            return
+        await self._accept()  # Daphne has little patience for an answer
+        self._drain.hold()
         try:
-            return await account_of(self.scope)
-        except Refused:
-            if token is not None and not wrong:
-                threshold.failed(address, clock())
-            raise
+            await asyncio.sleep(seconds)
+        finally:
+            self._drain.go_on()
 
     async def _wait_to_say(self, text: str) -> None:
         """Wait while the log is behind, or this client is over its rate; it is not read then."""
@@ -269,15 +259,6 @@ class RoomConsumer(AsyncConsumer):
             self.paused = paused
             if self._node is not None and self._peer is not None:
                 self._node.flow(self._peer)
-
-
-def _whence(scope: Mapping[str, Any]) -> str | None:
-    """Return the client's address as far as we can tell, None for a socket file."""
-    forwarded = [
-        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
-    ]
-    client = scope.get("client")
-    return client_of(client[0] if client else None, forwarded)
 
 
 def _portions(text: str | None) -> Iterator[str | None]:

@@ -22,7 +22,10 @@ class Drain:
         self._lost = lost
         self._free = asyncio.Event()
         self._free.set()
-        self._transport = _transport(send)
+        self._protocol = send.args[0] if isinstance(send, partial) and send.args else None
+        transport = getattr(self._protocol, "transport", None)
+        self._transport: Any = transport if hasattr(transport, "registerProducer") else None
+        self._send = send
 
     def watch(self) -> None:
         """Begin to be told; the connection has to be accepted."""
@@ -30,6 +33,26 @@ class Drain:
             # The HTTP channel's, from before the upgrade: it would stop reading, too.
             self._transport.unregisterProducer()
             self._transport.registerProducer(self, True)
+
+    def watch_answer(self) -> None:
+        """Begin to be told of an answer over HTTP, whose head was not sent yet."""
+        # A request whose connection is lost has no channel; its disconnect is on the way.
+        protocol: Any = self._protocol
+        if self._transport is not None and getattr(protocol, "channel", None) is not None:
+            protocol.registerProducer(self, True)
+
+    def cut(self) -> None:
+        """Cut the connection, of which nobody takes what it was sent."""
+        transport = self._transport or getattr(self._cycle, "transport", None)
+        for name in ("abortConnection", "abort"):  # Twisted's, asyncio's
+            if hasattr(transport, name):
+                getattr(transport, name)()
+                return
+
+    @property
+    def _cycle(self) -> object:
+        """What uvicorn's `send` is a method of."""
+        return getattr(self._send, "__self__", None)
 
     async def free(self) -> None:
         """Wait until the connection takes more."""
@@ -59,9 +82,3 @@ class Drain:
         """Note that the connection is lost: nobody is to wait for it any more."""
         self._free.set()
         self._lost()
-
-
-def _transport(send: object) -> Any:
-    protocol = send.args[0] if isinstance(send, partial) and send.args else None
-    transport = getattr(protocol, "transport", None)
-    return transport if hasattr(transport, "registerProducer") else None

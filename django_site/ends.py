@@ -15,11 +15,15 @@ from . import models
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A close code, and the error that comes before it: its *fault* is for programs."""
+    """A close code, and the error that comes before it: its *fault* is for programs.
+
+    *after* so many seconds it may be another, if someone came too often.
+    """
 
     code: CloseCode
     fault: str
     text: str
+    after: float = 0.0
 
 
 class Refused(Exception):
@@ -34,6 +38,7 @@ REPLACED = End(CloseCode.REPLACED, "replaced", "a newer connection of your sessi
 LOST_SIGHT = End(CloseCode.STOPPING, "lost_sight", "the server lost sight of you")
 NAME_OWNED = End(CloseCode.STOPPING, "name_owned", "your name is that of an account")
 SIGN_IN_CHANGED = End(CloseCode.STOPPING, "sign_in", "your account has changed")
+BAD_ID = End(CloseCode.REFUSED, "bad_id", "id holds too many control characters")
 NO_ROOM = End(CloseCode.STOPPING, "no_room", "the room was removed")
 NO_LOG = End(CloseCode.STOPPING, "no_log", "the log does not answer")
 STOPPING = End(CloseCode.STOPPING, "stopping", "the server is stopping")
@@ -48,6 +53,12 @@ WRONG_TOKEN, NO_TOKEN = (
     End(refusal.code, refusal.error.code, refusal.error.text)
     for refusal in (gate.WRONG_TOKEN, gate.NO_TOKEN)
 )
+
+
+def not_yours(name: str) -> End:
+    """Say that *name* is an account's."""
+    text = f"{name} is the name of an account: sign in as it, or take another"
+    return End(CloseCode.REMOVED, "name_owned", text)
 
 
 def closed(room: models.Room) -> End:

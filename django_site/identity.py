@@ -6,7 +6,8 @@ anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
 from importlib import import_module
 from typing import Any, cast
@@ -23,6 +24,7 @@ from broadcast_server.gate import given_token
 from . import ends, presence
 from .accounts.models import PREFIX, Account, Token
 from .ends import Refused
+from .threshold import Threshold
 
 _sessions = import_module(settings.SESSION_ENGINE)
 
@@ -71,6 +73,29 @@ async def account_of(scope: Mapping[str, Any]) -> Account | None:
     if settings.BROADCAST_TOKEN is not None:
         raise Refused(ends.NO_TOKEN)
     return None
+
+
+async def known(
+    scope: Mapping[str, Any],
+    threshold: Threshold,
+    address: str | None,
+    hold_up: Callable[[float], Awaitable[None]],
+) -> Account | None:
+    """Do so, but *hold_up* first who brings a token from where others were wrong."""
+    token, clock = token_of(scope), asyncio.get_running_loop().time
+    wrong = token is not None and is_no_token(token)
+    wait = 0.0 if token is None else threshold.guess(address, clock(), wrong=wrong)
+    if wait:
+        try:
+            await hold_up(wait)
+        finally:
+            threshold.waited(address)
+    try:
+        return await account_of(scope)
+    except Refused:
+        if token is not None and not wrong:
+            threshold.failed(address, clock())
+        raise
 
 
 def _headers(scope: Mapping[str, Any]) -> dict[str, str]:

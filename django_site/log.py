@@ -85,6 +85,22 @@ class Appended:
     state: State
 
 
+def held(room: int, drafts: Sequence[Draft], *, unsure: bool) -> dict[tuple[str, str], int]:
+    """Find what the log has of *drafts*: numbers, by source and stored id."""
+    return _held(room, [each for each in drafts if unsure or each.source[0] != UNNAMED])
+
+
+def key_of(draft: Draft) -> tuple[str, str]:
+    """Return by what the log knows *draft*."""
+    return draft.source, stored(draft.client_id)
+
+
+def name_at(room: int, seq: int) -> str:
+    """Return under which name number *seq* was said."""
+    name: str = models.Message.objects.values_list("name", flat=True).get(room=room, seq=seq)
+    return name
+
+
 def append(room: int, drafts: Sequence[Draft], *, unsure: bool) -> Appended:
     """Log *drafts* in one transaction, each once.
 
@@ -96,16 +112,16 @@ def append(room: int, drafts: Sequence[Draft], *, unsure: bool) -> Appended:
     rows: list[models.Message] = []
     with transaction.atomic():
         row = models.Room.objects.select_for_update().get(pk=room)
-        held = _held(room, [each for each in drafts if unsure or each.source[0] != UNNAMED])
+        known = held(room, drafts, unsure=unsure)
         now = datetime.now(timezone.utc)
         at = _at(now)
         for draft in drafts:
-            key = draft.source, stored(draft.client_id)
-            if key in held:
-                logged.append(Logged(held[key], before=True))
+            key = key_of(draft)
+            if key in known:
+                logged.append(Logged(known[key], before=True))
                 continue
             row.head += 1
-            held[key] = row.head
+            known[key] = row.head
             logged.append(Logged(row.head, before=False))
             id = None if draft.source[0] == UNNAMED else draft.client_id
             messages.append(Message(row.head, draft.name, draft.text, at, id))

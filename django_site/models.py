@@ -94,7 +94,8 @@ class Process(models.Model):
 class Member(models.Model):
     """Someone in a room. *key* is what is unique in a name, *token* the connection's.
 
-    *account* is whose name it is, None of a guest. One that has an *end_code* is in the
+    *account* is whose name it is, None of a guest. Who only listens has no name and is on no
+    roster. One that has an *end_code* is in the
     room no more: its process has yet to close it, with that code and error.
     """
 

@@ -16,6 +16,7 @@ import itertools
 import logging
 from bisect import bisect
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -25,8 +26,10 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error as DatabaseError
 
 from broadcast_server.entry import Entry
+from broadcast_server.eventstream import Listen
 from broadcast_server.metrics import Metrics
-from broadcast_server.openroom import CHUNK, Line, OpenRoom
+from broadcast_server.openroom import CHUNK, Line, OpenRoom, Stream
+from broadcast_server.post import Post, Said, TooFew
 from broadcast_server.protocol import (
     CloseCode,
     Cursor,
@@ -39,10 +42,11 @@ from broadcast_server.protocol import (
 )
 from broadcast_server.room import Action, Claim, Close, Peer, Publish, Send
 
-from . import bell, ends, log, models, outage, presence
+from . import bell, ends, letters, log, models, outage, presence
 from .accounts.models import Account
 from .ends import End, Refused
-from .log import UNNAMED, Draft, Logged, State
+from .letters import Letter, Outcome
+from .log import UNNAMED, Appended, Draft, Logged, State
 from .presence import Newcomer, Present, Wish
 from .sharedroom import Reach, SharedRoom
 
@@ -76,7 +80,7 @@ MAX_STORED_ID = 80
 class Seen:
     """What one look at the database found."""
 
-    logged: list[Logged]
+    outcomes: Sequence[Outcome]
     renamed: list[Renamed | Error]
     state: State
     messages: list[Numbered]
@@ -107,6 +111,10 @@ class Node(OpenRoom):
         self._pending: Counter[Peer] = Counter()  # drafts and claims in it
         self._answers: dict[int, list[tuple[Peer, Event]]] = {}  # by the number they follow
         self._closing: set[Peer] = set()
+        self._letters: dict[
+            Peer, asyncio.Future[Said | TooFew]
+        ] = {}  # who waits for what they posted
+        self._echoes: list[tuple[Said, asyncio.Future[Said | TooFew]]] = []  # what is logged of it
         self._space = asyncio.Event()
         self._leaving: list[str] = []
         self._numbers = itertools.count()
@@ -125,21 +133,32 @@ class Node(OpenRoom):
     @property
     def idle(self) -> bool:
         """Whether nobody of this process is here or coming, and nothing is left to be done."""
-        busy = self._lines or self._coming or self._outbox or self._leaving
+        busy = self._lines or self._coming or self._outbox or self._leaving or self._letters
         return self.gone or not (busy or self._look.locked())
 
     # -- members --
 
     async def come(self, entry: Entry, account: Account | None, token: str, line: Line) -> Peer:
         """Let someone in. Raises `Refused`, or a database's error."""
+        return await self._come(
+            Newcomer(entry, token, account), lambda peer: self.enter(peer, line)
+        )
+
+    async def hear(self, what: Listen, account: Account | None, token: str, line: Stream) -> Peer:
+        """Let someone listen. Raises `Refused`, or a database's error."""
+        newcomer = Newcomer(what.entry, token, account)
+        return await self._come(newcomer, lambda peer: self.listen(peer, line, poll=what.poll))
+
+    async def _come(self, newcomer: Newcomer, enter: Callable[[Peer], None]) -> Peer:
+        token = newcomer.token
         self._coming += 1
         try:
-            peer = await self._admitted(Newcomer(entry, token, account))
+            peer = await self._admitted(newcomer)
             # So that its cursor is not ahead of us.
-            while not (self._read_all or self._reached(entry.since)):
+            while not (self._read_all or self._reached(newcomer.entry.since)):
                 await self._once()
             self._shared.check(peer, token)
-            self.enter(peer, line)
+            enter(peer)
         except ObjectDoesNotExist:
             self._vanish()
             raise Refused(ends.NO_ROOM) from None
@@ -228,12 +247,14 @@ class Node(OpenRoom):
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=PATIENCE)  # a layer that is away may hold one up
+        self._return(ends.STOPPING)
         self._space.set()
 
     def _vanish(self) -> None:
         """Close everyone: the room was deleted. Who comes back finds a new one."""
         self.gone = True
         self._outbox.clear()
+        self._return(ends.NO_ROOM)
         self._space.set()
         self.stop()
 
@@ -253,10 +274,49 @@ class Node(OpenRoom):
             self._space.clear()
             await self._space.wait()
 
+    async def say(
+        self, post: Post, account: Account | None, token: str, patience: float
+    ) -> Said | TooFew:
+        """Say what someone posts who does not come in, and return what it was said as.
+
+        When everyone here was told. Raises `Refused`, and TimeoutError after so many seconds, or
+        twice that if others have to be logged before; it may be said all the same.
+        """
+        source, client_id = self._key(post.entry.session or f"#{token}", post.id)
+        if len(log.stored(client_id)) > MAX_STORED_ID:
+            raise Refused(ends.BAD_ID)
+        # Nothing is waited for before it is in the outbox, or the node might be idle, and ended.
+        if self.full:
+            await asyncio.wait_for(self.room_to_say(), patience)
+        if self.gone:
+            raise Refused(ends.NO_ROOM)
+        peer = Peer(post.entry, source, post.entry.name)
+        waiting: asyncio.Future[Said | TooFew] = asyncio.get_running_loop().create_future()
+        self._letters[peer] = waiting
+        pk = None if account is None else account.pk
+        letter = Letter(post.entry.name, post.text, source, client_id, pk, post=post, owner=account)
+        self._outbox.append((peer, letter))
+        self._wake.set()
+        try:
+            return await asyncio.wait_for(waiting, patience)
+        finally:
+            self._letters.pop(peer, None)
+
+    def _return(self, end: End) -> None:
+        """Give up what was posted and has no answer yet."""
+        for waiting in self._letters.values():
+            if not waiting.done():
+                waiting.set_exception(Refused(end))
+
+    def _key(self, source: str, id: str | None) -> tuple[str, str]:
+        """Return source and id by which the log knows a message."""
+        if id is not None:
+            return source, id
+        # So that it is logged once, even if a commit's answer is lost.
+        return UNNAMED + source, f"{self._process}{next(self._numbers)}"
+
     def _publish(self, what: Publish) -> None:
-        source, client_id = what.peer.source, what.id
-        if client_id is None:  # so that it is logged once, even if a commit's answer is lost
-            source, client_id = UNNAMED + source, f"{self._process}{next(self._numbers)}"
+        source, client_id = self._key(what.peer.source, what.id)
         if len(log.stored(client_id)) > MAX_STORED_ID:
             self._answer(what.peer, Error("bad_id", "id holds too many control characters"))
             return
@@ -369,7 +429,13 @@ class Node(OpenRoom):
     def _see(self, drafts: list[Draft], wishes: list[Wish], leaving: list[str]) -> Seen:
         """Do all that blocks, in a thread."""
         renamed = presence.rename(self.key, wishes) if wishes else []
-        appended = log.append(self.key, drafts, unsure=self._unsure) if drafts else None
+        appended: Appended | None = None
+        outcomes: Sequence[Outcome] = ()
+        if any(isinstance(each, Letter) for each in drafts):
+            appended, outcomes = letters.append(self.key, drafts, unsure=self._unsure)
+        elif drafts:
+            appended = log.append(self.key, drafts, unsure=self._unsure)
+            outcomes = appended.logged
         if leaving:
             presence.leave(self.key, leaving)
         state = log.state_of(self.key) if leaving or appended is None else appended.state
@@ -385,8 +451,7 @@ class Node(OpenRoom):
         if state.roster != self._version:
             present = presence.present(self.key)
             removed = presence.removed(self.key, self._process)
-        logged = appended.logged if appended else []
-        return Seen(logged, renamed, state, messages, hidden, present, removed)
+        return Seen(outcomes, renamed, state, messages, hidden, present, removed)
 
     def _take(self, seen: Seen, batch: list[tuple[Peer, Draft | Claim | Event]]) -> None:
         """Tell the members: who came, what was said, and who left, in this order."""
@@ -403,13 +468,38 @@ class Node(OpenRoom):
             if hidden.seq <= before:  # else we read it as hidden
                 self.deliver(hidden)
         self._edits = max(self._edits, seen.state.edits)
+        self._echo()
         if seen.present is not None:
             self._do(self._shared.depart(seen.present, seen.removed))
             self._version = seen.state.roster
 
+    def _echo(self) -> None:
+        """Answer those who posted what everyone here was told by now."""
+        head = self._reach.head
+        for said, waiting in self._echoes:
+            if said.seq <= head and not waiting.done():
+                waiting.set_result(said)
+        self._echoes = [each for each in self._echoes if each[0].seq > head]
+
+    def _answer_letter(self, peer: Peer, outcome: Outcome) -> None:
+        """Note what became of what someone posted, who may wait no longer."""
+        if isinstance(outcome, Said):
+            self._metrics.messages += not outcome.repeated
+            self._metrics.posts += not outcome.repeated
+        waiting = self._letters.get(peer)
+        if waiting is None or waiting.done():
+            return
+        match outcome:
+            case Said():
+                self._echoes.append((outcome, waiting))
+            case TooFew():
+                waiting.set_result(outcome)
+            case Refused():
+                waiting.set_exception(outcome)
+
     def _file(self, batch: list[tuple[Peer, Draft | Claim | Event]], seen: Seen) -> None:
         """Put answers to the numbers that they follow."""
-        numbers, renamed = iter(seen.logged), iter(seen.renamed)
+        numbers, renamed = iter(seen.outcomes), iter(seen.renamed)
         last: dict[Peer, int] = {}
         for peer, each in batch:
             if isinstance(each, Claim):
@@ -421,8 +511,11 @@ class Node(OpenRoom):
             if not isinstance(each, Draft):
                 self._answers.setdefault(last.get(peer, 0), []).append((peer, each))
                 continue
-            self._pending[peer] -= 1
             number = next(numbers)
+            if not isinstance(number, Logged):
+                self._answer_letter(peer, number)
+                continue
+            self._pending[peer] -= 1
             last[peer] = number.seq
             self._metrics.messages += not number.before
             if number.before and not each.source.startswith(UNNAMED):
@@ -469,6 +562,7 @@ class Node(OpenRoom):
                     if seq == after or (numbers and after < seq < numbers[-1]):
                         self._serve(peer, page[bisect(numbers, seq) :])
                 self._settle_flow()
+                self._end_polls()
 
     def _serve(self, peer: Peer, page: list[Numbered]) -> None:
         """Give *peer* as much of *page* as it takes, and note how much to read for it next."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import signal
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -34,6 +35,9 @@ POLL = 1.0
 HEAD = 25.0
 """Seconds between two heads."""
 
+LOOK = 0.25
+"""Seconds between two looks whether uvicorn wants to end."""
+
 
 class Nodes:
     """All nodes of one process."""
@@ -45,6 +49,7 @@ class Nodes:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self.metrics = Metrics()
+        self._ending: asyncio.Task[None] | None = None
 
     async def get(self, name: str) -> Node:
         """Return the node of a room. Raises `Refused`, or a database's error."""
@@ -53,7 +58,10 @@ class Nodes:
                 raise Refused(ends.STOPPING)
             if not self._tasks:
                 await database_sync_to_async(presence.beat)(self.process)
-                jobs = (POLL, self._poll), (presence.BEAT, self._beat), (HEAD, self._heads)
+                jobs = (
+                    *((POLL, self._poll), (presence.BEAT, self._beat), (HEAD, self._heads)),
+                    *((LOOK, self._look) for _ in filter(None, [uvicorn()])),
+                )
                 self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
             if name in self._nodes and self._nodes[name].gone:
                 await self._nodes.pop(name).end()
@@ -77,7 +85,8 @@ class Nodes:
         """Write what was counted in this process, for Prometheus."""
         nodes = tuple(self._nodes.values())  # at once: this is asked in a thread
         clients, behind = sum(node.clients for node in nodes), sum(node.behind for node in nodes)
-        return exposition(self.metrics, Now(clients, len(nodes), behind, 0))
+        streams = sum(node.listeners for node in nodes)
+        return exposition(self.metrics, Now(clients, len(nodes), behind, streams))
 
     async def stop(self) -> None:
         """Tell everyone that the server stops, close them, and leave no trace."""
@@ -103,12 +112,23 @@ class Nodes:
             for key, node in keys.items():
                 node.wake(states.get(key, log.State(-1, -1, -1)))  # a room that is gone, too
 
+    async def _look(self) -> None:
+        """Stop with uvicorn, which tells us when the last answer is over: a stream's never is."""
+        if getattr(uvicorn(), "should_exit", False):
+            self._ending = asyncio.ensure_future(self.stop())
+
     async def _beat(self) -> None:
         await database_sync_to_async(presence.beat)(self.process)
 
     async def _heads(self) -> None:
         for node in self._nodes.values():
             node.head()
+
+
+def uvicorn() -> object | None:
+    """Return the server, if it is uvicorn: it has no other way to be asked whether it ends."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if hasattr(server, "should_exit") else None
 
 
 async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:

@@ -37,7 +37,10 @@ BEAT = DEAD / 4
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A member as everyone sees it: its row, name, which connection it is, and if verified."""
+    """A member as everyone sees it: its row, name, which connection it is, and if verified.
+
+    Who only listens has no name, and nobody sees it.
+    """
 
     id: int
     name: str
@@ -69,33 +72,74 @@ def enter(room: int, process: str, newcomers: Sequence[Newcomer]) -> list[str | 
     Who has the session of one who comes is replaced by it. An account comes in under its
     own name. Refused is who is banned, and everyone if the room is closed.
     """
-    names = [
-        each.entry.name if each.account is None else each.account.username for each in newcomers
-    ]
+    names = [_wanted(each.entry, each.account) for each in newcomers]
     with transaction.atomic():
         # It may have been taken for dead, and may not have noticed yet.
         models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
         row = models.Room.objects.select_for_update().get(pk=room)
         sessions = [each.entry.session for each in newcomers]
         accounts = [each.account.pk for each in newcomers if each.account is not None]
-        roll = Roll(row, names, sessions, accounts)
+        roll = Roll(row, filter(None, names), sessions, accounts)
         found = [_enter(roll, process, each) for each in newcomers]
         roll.write()
         models.Room.objects.filter(pk=room).update(roster=F("roster") + 1)
     return found
 
 
-def _wanted(who: Newcomer) -> str:
-    return who.entry.name if who.account is None else who.account.username
+def _wanted(entry: Entry, account: Account | None) -> str:
+    return entry.name if account is None else account.username
+
+
+def name_of(room: models.Room, entry: Entry, account: Account | None) -> str:
+    """Return the name under which someone speaks who does not come in for it.
+
+    Raises `Refused` as for a newcomer, and for a guest with the name of an account.
+    """
+    name, key = _wanted(entry, account), account and account.pk
+    roll = Roll(room, [name], [entry.session], [key] if key else [])
+    _check(roll, entry, account)
+    member = roll.ghost(entry.session)
+    if member is not None and member.account_id == key:
+        return member.name
+    if account is None and roll.is_owned(name):
+        raise Refused(ends.not_yours(name))
+    return roll.free(name, account)
+
+
+def count(room: models.Room) -> int:
+    """Count who is here, and who only listens."""
+    return models.Member.objects.filter(room=room, end_code=None).count()
+
+
+def _check(roll: Roll, entry: Entry, account: Account | None) -> None:
+    if roll.room.closed is not None:
+        raise Refused(ends.closed(roll.room))
+    if account is None and not entry.name:  # who only listens: a ban is of a name
+        return
+    ban = roll.ban(entry.name, account)
+    if ban is not None:
+        raise Refused(ends.banned(ban))
 
 
 def _enter(roll: Roll, process: str, who: Newcomer) -> str | Refused:
-    if roll.room.closed is not None:
-        return Refused(ends.closed(roll.room))
-    ban = roll.ban(who.entry.name, who.account)
-    if ban is not None:
-        return Refused(ends.banned(ban))
+    try:
+        _check(roll, who.entry, who.account)
+    except Refused as refused:
+        return refused
+    if not who.entry.name:
+        return _let_listen(roll, process, who)
     return _replace(roll, process, who) or _add(roll, process, who)
+
+
+def _let_listen(roll: Roll, process: str, who: Newcomer) -> str:
+    """Note someone who has no name: whoever has to go goes by its row."""
+    key = f":{who.token}"  # no name's, which have no colon
+    roll.add(
+        models.Member(
+            room=roll.room, process_id=process, key=key, token=who.token, account=who.account
+        )
+    )
+    return ""
 
 
 def banned(ban: models.Ban) -> QuerySet[models.Member]:
@@ -122,7 +166,7 @@ def _replace(roll: Roll, process: str, who: Newcomer) -> str | None:
 
 def _add(roll: Roll, process: str, who: Newcomer) -> str:
     account = who.account
-    name = _wanted(who)
+    name = _wanted(who.entry, account)
     if account is not None and roll.is_taken(name):
         roll.write()
         here = models.Member.objects.filter(room=roll.room, key=account.key)
@@ -247,7 +291,7 @@ def leave(room: int, tokens: Sequence[str]) -> None:
 
 
 def present(room: int) -> tuple[Present, ...]:
-    """List who is here, in the order in which they came."""
+    """List who is here, in the order in which they came, and who only listens."""
     rows = models.Member.objects.filter(room=room, end_code=None).order_by("pk")
     return tuple(
         Present(id, name, token, account is not None)

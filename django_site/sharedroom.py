@@ -39,6 +39,7 @@ class SharedRoom(Room):
         super().__init__(name, reach, max_message_bytes)
         self.tokens: dict[str, Peer] = {}
         self._present: dict[int, Present] = {}
+        self._listening: set[str] = set()  # tokens of those who only listen, in all processes
 
     def __len__(self) -> int:
         """Count those who are here, in all processes."""
@@ -55,6 +56,8 @@ class SharedRoom(Room):
 
     def check(self, peer: Peer, token: str) -> None:
         """See that *peer*, of whom the roster was told, is still on it. Raises `Refused`."""
+        if token in self._listening:
+            return
         tokens = {each.name: each.token for each in self._present.values()}
         if tokens.get(peer.name) == token:
             return
@@ -64,6 +67,7 @@ class SharedRoom(Room):
 
     def disconnect(self, peer: Peer) -> list[Action]:
         """Forget *peer*; that it left is told when the roster says so."""
+        self._listeners.discard(peer)
         if peer in self:
             self._forget(peer)
         return []
@@ -73,6 +77,8 @@ class SharedRoom(Room):
 
         Some of ours were *removed*, by their tokens.
         """
+        self._listening = {each.token for each in present if not each.name}
+        present = [each for each in present if each.name]
         # Others would take the second of a name for the first, and so for gone.
         new = {name_key(each.name) for each in present if self._is_new(each)}
         gone = [each for each in self._missing(present) if name_key(each.name) in new]
@@ -91,7 +97,16 @@ class SharedRoom(Room):
 
     def depart(self, present: Sequence[Present], removed: Mapping[str, End]) -> list[Action]:
         """Tell who is on the roster no more; some of ours were *removed*, by their tokens."""
-        return self._left(self._missing(present), removed)
+        return self._left(self._missing(present), removed) + self._silenced(removed)
+
+    def _silenced(self, removed: Mapping[str, End]) -> list[Action]:
+        """Close those of ours who listened and may no more."""
+        actions: list[Action] = []
+        for token, peer in self.tokens.items():
+            if peer in self._listeners and token not in self._listening:
+                end = removed.get(token, ends.LOST_SIGHT)
+                actions += self.expel(peer, end.code, end.fault, end.text)
+        return actions
 
     def _rename(self, peer: Peer, name: str, id: str | None) -> list[Action]:
         return [Claim(peer, name, id)]

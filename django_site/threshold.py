@@ -77,6 +77,10 @@ class Threshold:
         if session is not None:
             self._sessions[room, session] += 1
 
+    def say(self, address: str | None, now: float) -> None:
+        """Let someone say one thing without being in. Raises `Refused` if it is too much."""
+        _heed(self._gate.say(address, now))
+
     def leave(self, seat: Seat) -> None:
         """Count someone out who was let in."""
         address, room, session = seat
@@ -98,6 +102,7 @@ def limits(files: int | None) -> Limits:
         clients_per_address=settings.BROADCAST_MAX_CLIENTS_PER_ADDRESS,
         rooms=settings.BROADCAST_MAX_ROOMS,
         joins=settings.BROADCAST_MAX_JOINS,
+        rate=settings.BROADCAST_RATE,
     )
 
 
@@ -107,7 +112,7 @@ def _heed(refusal: Refusal | None) -> None:
 
 
 def _refused(refusal: Refusal) -> Refused:
-    return Refused(End(refusal.code, refusal.error.code, refusal.error.text))
+    return Refused(End(refusal.code, refusal.error.code, refusal.error.text, refusal.after))
 
 
 _Key = TypeVar("_Key")

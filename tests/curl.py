@@ -73,7 +73,7 @@ async def ask(url: str, method: str, target: str, *lines: str) -> Reply:
     """Ask for something that needs no body."""
     wire = await Wire.dial(url)
     wire.send(head(url, method, target, *lines))
-    return await replied(wire)
+    return await _once(wire)
 
 
 async def post(url: str, target: str, body: bytes | str, *lines: str) -> Reply:
@@ -81,7 +81,14 @@ async def post(url: str, target: str, body: bytes | str, *lines: str) -> Reply:
     data = body.encode() if isinstance(body, str) else body
     wire = await Wire.dial(url)
     wire.send(head(url, "POST", target, f"Content-Length: {len(data)}", *lines) + data)
-    return await replied(wire)
+    return await _once(wire)
+
+
+async def _once(wire: Wire) -> Reply:
+    try:
+        return await replied(wire)
+    finally:
+        wire.cut()
 
 
 async def _chunk(wire: Wire) -> bytes:

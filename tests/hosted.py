@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import django
 from django.conf import settings
@@ -22,6 +23,7 @@ os.environ["BROADCAST_DATA"] = _DATA.name
 os.environ["DJANGO_SETTINGS_MODULE"] = "django_site.settings"
 django.setup()
 
+from asgiref.testing import ApplicationCommunicator  # noqa: E402  # after Django, as what follows
 from channels.testing import WebsocketCommunicator  # noqa: E402  # it needs the settings
 
 from django_site.asgi import application  # noqa: E402  # the same
@@ -59,3 +61,41 @@ def play(part: Callable[[], Awaitable[None]]) -> None:
             await nodes().stop()
 
     asyncio.run(whole())
+
+
+def over_http(
+    method: str, target: str, *headers: tuple[bytes, bytes], address: str | None = None
+) -> Any:  # which has no types
+    """Begin a request."""
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"testserver"), *headers],
+        "client": None if address is None else (address, 12345),
+    }
+    begin: Any = ApplicationCommunicator
+    return begin(application, scope)
+
+
+async def asked(
+    method: str,
+    target: str,
+    *headers: tuple[bytes, bytes],
+    body: bytes = b"",
+    address: str | None = None,
+) -> tuple[int, str]:
+    """Ask for something, and return the status and the text of the answer."""
+    length = (b"content-length", str(len(body)).encode())
+    one = over_http(method, target, length, *headers, address=address)
+    await one.send_input({"type": "http.request", "body": body})
+    start = await one.receive_output(timeout=10)
+    text, more = b"", True
+    while more:
+        part = await one.receive_output(timeout=10)
+        text += part.get("body", b"")
+        more = part.get("more_body", False)
+    await one.wait(timeout=10)
+    return start["status"], text.decode()

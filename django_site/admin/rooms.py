@@ -86,7 +86,9 @@ class RoomAdmin(Acting[Room]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
         """Find rooms, with how many are in each."""
-        members = Member.objects.filter(room=OuterRef("pk"), end_code=None).order_by()
+        members = (
+            Member.objects.filter(room=OuterRef("pk"), end_code=None).exclude(name="").order_by()
+        )
         count = members.values("room").annotate(count=Count("pk")).values("count")
         return super().get_queryset(request).annotate(here=Coalesce(Subquery(count), 0))
 
@@ -105,7 +107,9 @@ class RoomAdmin(Acting[Room]):
     @admin.display(description="members now")
     def members(self, room: Any) -> SafeString:
         """Who is in it."""
-        here = room.members.filter(end_code=None).select_related("account")[:MEMBERS]
+        here = (
+            room.members.filter(end_code=None).exclude(name="").select_related("account")[:MEMBERS]
+        )
         names = format_html_join(
             ", ",
             "{}{}",
