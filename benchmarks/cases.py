@@ -271,6 +271,38 @@ def asked(random: Random) -> bytes:
     return head(HOST, b"Accept: " + accept, method=method, target=path)
 
 
+def posted(random: Random) -> bytes:
+    """Return a post, in most cases one that is said."""
+    target = b"/?" + query(random).encode()
+    if random.random() < 0.4:
+        ids = b"id=a", b"id=" + b"x" * 65, b"id="
+        target += b"&" + random.choice((*ids, b"require=1", b"require=99", b"require=x"))
+    body = said(random)[: random.choice((99, 5000, 200_000))]
+    lines = [HOST]
+    if random.random() < 0.1:
+        lines.append(b"Expect: 100-continue")
+    if random.random() < 0.3:
+        head_ = head(*lines, b"Transfer-Encoding: chunked", method=b"POST", target=target)
+        return head_ + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    lines.append(b"Content-Length: %d" % len(body))
+    return head(*lines, method=b"POST", target=target) + body
+
+
+def listened(random: Random) -> bytes:
+    """Return a request for a stream, in most cases one that there is."""
+    target = random.choice((b"/stream?", b"/x/stream?")) + query(random).encode()
+    target += random.choice((b"", b"&poll=1", b"&poll=1", b"&poll=2"))
+    lines = [HOST]
+    if random.random() < 0.5:
+        lines.append(b"Accept: text/event-stream")
+    if random.random() < 0.3:
+        last = random.choice((b"epoch.1", b"e." + b"9" * 18, b"", b"x", b"\xff", b"." * 99))
+        lines.append(b"Last-Event-ID: " + last)
+    method = random.choice((b"GET",) * 9 + (b"HEAD",))
+    version = random.choice((b"1.1",) * 4 + (b"1.0",))
+    return head(*lines, method=method, target=target, version=version)
+
+
 def pick(*made: bytes) -> Make:
     """Return what makes one of these."""
     return lambda random: random.choice(made)
@@ -281,8 +313,30 @@ LONG = b"x" * 9000
 HEADS: dict[str, Make] = {
     "a request": asked,
     "two requests at once": lambda random: asked(random) + asked(random),
-    "a POST": lambda random: (
-        head(HOST, b"Content-Length: 5", method=b"POST", target=b"/?name=ci") + b"hello"
+    "a POST": posted,
+    "a POST that nobody may": pick(
+        *(
+            head(HOST, line, b"Content-Length: 5", method=b"POST") + b"hello"
+            for line in (b"Origin: http://x", b"Origin: null", b"Authorization: Bearer \xff")
+        )
+    ),
+    "a POST of no length": pick(
+        head(HOST, method=b"POST"),
+        head(HOST, b"Content-Length: 0", method=b"POST"),
+        head(HOST, b"Content-Length: " + b"9" * 5000, method=b"POST"),
+    ),
+    "a POST that waits to be asked": pick(
+        *(
+            head(HOST, b"Expect: 100-continue", b"Content-Length: " + size, method=b"POST")
+            for size in (b"5", b"5000000")
+        )
+    ),
+    "a stream": listened,
+    "a stream and more": lambda random: listened(random) + asked(random) + noise(random, 99),
+    "a preflight": pick(
+        head(HOST, b"Origin: http://x", method=b"OPTIONS"),
+        head(HOST, b"Access-Control-Request-Method: POST", method=b"OPTIONS", target=b"/stream"),
+        head(HOST, method=b"OPTIONS", target=b"*"),
     ),
     "a POST of more than it says": lambda random: (
         head(HOST, b"Content-Length: 5", method=b"POST") + b"hello" * random.randint(2, 2000)

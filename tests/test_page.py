@@ -18,6 +18,7 @@ from browsing import AWAY, Open, Tab, audit, browser, here, needed, room, tab
 from conftest import DAPHNE, Processes
 from houses import INSTALLED
 from programs import Running, assert_quiet, listening, running, until
+from services import free_port
 from websockets.sync.client import connect
 
 from broadcast_server.screen import COLOURS, colour
@@ -121,6 +122,43 @@ class Restarted:
     def leave(self) -> None:
         """Let it be killed: that it stops well was seen. It must not have complained."""
         assert_quiet(self._running.errors)
+
+
+def test_an_event_source_goes_on_after_a_restart(tab: Open, tmp_path: Path, here: str) -> None:
+    """What a browser has built in misses nothing of a restart, and a page elsewhere may post."""
+    origin = here.partition("/?")[0]
+    port = str(free_port())
+    command = *INSTALLED, "start", "--port", port, "--log", str(tmp_path / "log")
+    with running(*command, "--allow-origin", origin) as server:
+        url = server.url.replace("ws", "http", 1)
+        one = tab(f"{origin}/healthz", forgive="Failed to load resource")
+        one.js(
+            """(url) => {
+                window.events = [];
+                window.source = new EventSource(`${url}stream?history=9`);
+                window.source.onmessage = ({data, lastEventId}) =>
+                    window.events.push({...JSON.parse(data), lastEventId});
+            }""",
+            url,
+        )
+        one.until("events.length === 1")
+        post = """([url, text]) => fetch(`${url}?name=page`, {
+            method: "POST", body: text, headers: {Authorization: "Bearer x"},
+        }).then((answer) => answer.json())"""
+        assert one.js(post, [url, "one"]) == {"seq": 1, "name": "page", "room": "lobby", "count": 1}
+        one.until("events.length === 2")
+        assert server.signal(signal.SIGTERM) == 0
+    one.until("events.at(-1).code === 'stopping'")
+    with running(*command, "--allow-origin", origin) as server:
+        assert server.url
+        one.js(post, [url, "two"])
+        one.until("events.at(-1).text === 'two'")
+        found = one.js("events.filter(({type}) => type === 'message')")
+        assert [each["text"] for each in found] == ["one", "two"]
+        assert [each["lastEventId"].rpartition(".")[2] for each in found] == ["1", "2"]
+        assert one.js("events.filter(({type}) => type === 'welcome').at(-1).recovered") is True
+        one.js("source.close()")
+        assert server.signal(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("kind", ["installed", "daphne"])
