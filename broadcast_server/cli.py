@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .options import ENVIRONMENT, TOKEN, parse, parser
+from .options import parse, parser
 from .streams import no_output, note, reason, settle
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """Return what a server is told by the *options* of `start`. Raises ValueError."""
     from .gate import Limits
     from .server import Settings
+    from .signin import token
 
     if options.tls_key is not None and options.tls_cert is None:
         raise ValueError("--tls-key without --tls-cert is of no use, give both")
@@ -104,7 +105,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         log=options.log,
         log_sync=options.log_sync,
         origins=options.allow_origin,
-        token=_token(options),
+        token=token(options),
         trusted=options.trusted_proxy,
         limits=Limits(
             clients=options.max_clients,
@@ -152,42 +153,28 @@ def _connect(options: argparse.Namespace) -> int:
     import asyncio
     import logging
 
-    from .client import Client, address
+    from .client import Client
     from .conversation import Conversation
+    from .target import target
 
     logging.getLogger("websockets").addHandler(logging.NullHandler())
-    if options.url is not None and options.typed & {"host", "port"}:
-        return _wrong("connect", "a URL and --host or --port are too much, give one of them")
-    unix = options.unix
-    if unix and options.typed & {"unix"} and (options.url or options.typed & {"host", "port"}):
-        return _wrong("connect", "--unix and an address are too much, give one of them")
-    if options.url is not None or options.typed & {"host", "port"}:
-        unix = None
-    place = _place(options) if options.url is None else options.url
-    if unix:
-        place = "ws://localhost/"
     try:
-        url, query = address(place)
-    except ValueError as error:
-        return _wrong("connect", f"{place} is no address: {error}")
-    try:
-        token = _token(options)
+        where = target(options)
     except ValueError as error:
         return _wrong("connect", str(error))
-    if token is not None and not _is_secret_on_the_way_to(url):
+    if where.exposes_token:
         note("* your token goes to the server unencrypted (use wss://)")
-    trusted = None
-    if options.tls_ca and url.startswith("wss:"):
-        from .tls import BadCertificate, trust
-
-        try:
-            trusted = trust(options.tls_ca)
-        except BadCertificate as error:
-            return _wrong("connect", f"--tls-ca {error}")
     conversation = Conversation(options.name, options.room, options.history)
 
     async def take_part() -> int:
-        client = Client(url, query, conversation, token=token, unix=unix, trusted=trusted)
+        client = Client(
+            where.url,
+            where.query,
+            conversation,
+            token=where.token,
+            unix=where.unix,
+            trusted=where.trusted,
+        )
         if _at_terminal(options):
             from .terminal import Terminal
 
@@ -209,44 +196,6 @@ def _at_terminal(options: argparse.Namespace) -> bool:
         note("* this terminal is dumb (see TERM): a line is a message, Ctrl+D leaves")
         return False
     return True
-
-
-def _place(options: argparse.Namespace) -> str:
-    host, port = options.host, options.port
-    elsewhere = os.environ.get(f"{ENVIRONMENT}URL")
-    if elsewhere and not options.typed & {"host", "port"}:
-        return elsewhere
-    return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
-
-
-def _token(options: argparse.Namespace) -> str | None:
-    """Return the token to sign in by: of a file that was typed, of the variable, of a file.
-
-    Raises ValueError.
-    """
-    path, said = options.token_file, os.environ.get(TOKEN)
-    if not path and not said:
-        return None
-    from .secret import checked, read  # for those only who have one
-
-    if said and (not path or "token_file" not in options.typed):
-        return checked(said, TOKEN)
-    return read(path)
-
-
-def _is_secret_on_the_way_to(url: str) -> bool:
-    """Tell whether nobody between here and *url* can read what is sent."""
-    from ipaddress import ip_address
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "wss" or host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _wrong(command: str, what: str) -> int:

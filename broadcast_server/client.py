@@ -13,7 +13,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -61,27 +61,6 @@ class Door(Protocol):
 
     async def drain(self) -> None:
         """Wait until more may be shown."""
-
-
-def address(url: str) -> tuple[str, dict[str, str]]:
-    """Split what people type or paste into the socket's URL and its query.
-
-    A page's address will do, and so will HOST:PORT. Raises ValueError.
-    """
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss"):
-        raise ValueError(f"scheme is {scheme}, known are ws and wss")
-    if not parts.hostname:
-        raise ValueError("there is no host in it")
-    if parts.port == 0:  # for what is no port at all this raises ValueError
-        raise ValueError("port is 0, known are 1 to 65535")
-    if parts.username is not None:
-        raise ValueError("there is a user name in it, which would not be sent")
-    if any(char.isspace() or 0xD800 <= ord(char) <= 0xDFFF for char in url):
-        raise ValueError("there is a character in it that no address has")
-    query = dict(parse_qsl(parts.query))
-    return urlunsplit((scheme, parts.netloc, parts.path or "/", "", "")), query
 
 
 class Client:

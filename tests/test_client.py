@@ -16,7 +16,8 @@ from faults.proxy import Link
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from broadcast_server.client import Client, Failed, Pace, address
+from broadcast_server.address import address
+from broadcast_server.client import Client, Failed, Pace
 from broadcast_server.conversation import WINDOW, Conversation
 from broadcast_server.protocol import SUBPROTOCOL, Error, Event, Message, Welcome, json_line
 from broadcast_server.server import Server, Settings

@@ -61,22 +61,27 @@ TABLE = {
         "arrival connection door entry eventstream exchange gate history listener logfile logline"
         " memoryroom metrics openroom porch post protocol proxies room signals tap tls web"
     ),
+    "address": "",
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
     "pipe": "client conversation flow protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
-    "options": "entry logline names protocol proxies",
+    "typed": "entry names protocol",
+    "clientoptions": "typed",
+    "options": "clientoptions logline protocol proxies typed",
+    "signin": "clientoptions secret",
+    "target": "address signin tls typed",
     "cli": (
-        "client conversation door gate history logline options pipe secret server streams terminal"
-        " tls"
+        "client conversation door gate history logline options pipe server signin streams target"
+        " terminal"
     ),
     "__main__": "cli",
 }
 
 PURE = (
-    "brake", "conversation", "entry", "eventstream", "fanout", "frames", "gate", "history",
-    "metrics", "names", "options", "porch", "post", "protocol", "proxies", "quota", "room",
-    "safe", "screen", "share", "web",
+    "address", "brake", "clientoptions", "conversation", "entry", "eventstream", "fanout",
+    "frames", "gate", "history", "metrics", "names", "options", "porch", "post", "protocol",
+    "proxies", "quota", "room", "safe", "screen", "share", "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
