@@ -17,6 +17,7 @@ from .options import parse, parser
 from .streams import no_output, note, reason, settle
 
 if TYPE_CHECKING:
+    from .protocol import Cursor
     from .server import Settings
 
 
@@ -164,7 +165,23 @@ def _connect(options: argparse.Namespace) -> int:
         return _wrong("connect", str(error))
     if where.exposes_token:
         note("* your token goes to the server unencrypted (use wss://)")
-    conversation = Conversation(options.name, options.room, options.history)
+    room, since = options.room or where.query.get("room"), None
+    keep: Callable[[Cursor], None] | None = None
+    if options.since is not None:
+        from .cursorfile import BadCursorFile, CursorFile
+
+        file = CursorFile(options.since)
+        try:
+            room, since = file.load(room)
+        except BadCursorFile as error:
+            return _wrong("connect", str(error))
+
+        def keep(cursor: Cursor) -> None:
+            file.keep(conversation.room, cursor)
+
+    if options.exec is not None and (problem := _no_command(options.exec)):
+        return _wrong("connect", f"--exec: {problem}")
+    conversation = Conversation(options.name, room, options.history, since)
 
     async def take_part() -> int:
         client = Client(
@@ -179,16 +196,32 @@ def _connect(options: argparse.Namespace) -> int:
             from .terminal import Terminal
 
             return await Terminal(client).run()
-        from .pipe import Pipe
+        from .pipe import Pipe, Printer, Sink
 
-        return await Pipe(client, json=options.json, listen=options.listen).run()
+        sink: Sink = Printer(json=options.json)
+        if options.exec is not None:
+            from .handler import Handler
+
+            sink = Handler(options.exec, conversation, keep)
+        return await Pipe(client, sink, listen=options.listen, keep=keep).run()
 
     return asyncio.run(take_part())
 
 
+def _no_command(command: list[str]) -> str:
+    """Say what is wrong with a command that is to be run, nothing if it is there."""
+    from shutil import which
+
+    if not command:
+        return "there is no command behind it"
+    return "" if which(command[0]) else f"{command[0]} is no command that can be run here"
+
+
 def _at_terminal(options: argparse.Namespace) -> bool:
     """Tell whether someone sits there to talk, rather than a script or a listener."""
-    if options.json or options.listen or sys.stdin is None or sys.stdout is None:
+    if options.json or options.listen or options.since or options.exec is not None:
+        return False
+    if sys.stdin is None or sys.stdout is None:
         return False
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False

@@ -5,40 +5,36 @@ It knows nothing of what the options do.
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 from .typed import ENVIRONMENT, Parser, between, name, room
 
 TOKEN = f"{ENVIRONMENT}TOKEN"
+CUTS = {"connect": "--exec"}
+"""Behind this word all is a command to run, and nothing is ours any more."""
+
 CONNECT = """\
 examples:
   %(prog)s --name bob                   talk, at a terminal
   %(prog)s wss://example.org/ --room ops
   make 2>&1 | %(prog)s --name build     say each line, then leave
   %(prog)s --listen --json | jq .text   hear everything, as JSON
+  %(prog)s --listen --since place       hear everything since the last time
+  %(prog)s --listen --exec ./deploy.sh  run it for each message
+
+The command of --exec gets the message in BROADCAST_EVENT_TEXT, and where it
+stands in BROADCAST_EVENT_NAME, BROADCAST_EVENT_ROOM, BROADCAST_EVENT_SEQ,
+BROADCAST_EVENT_EPOCH and BROADCAST_EVENT_AT, and all of it as JSON on its
+standard input.
 """
 
 
 def add_connect(connect: Parser) -> None:
     """Add what can be typed behind `connect`."""
     connect.set_defaults(command="connect", typed=frozenset())
-    connect.add_argument(
-        "url",
-        nargs="?",
-        metavar="URL",
-        help="the server's address, ws://HOST:PORT/ or HOST:PORT, instead of --host and --port"
-        f" [{ENVIRONMENT}URL]",
-    )
-    connect.option("--host", "127.0.0.1", "the server's host", metavar="HOST")
-    connect.option("--port", 8765, "the server's port", metavar="N", type=between(1, 65535))
-    connect.option("--unix", None, "the server's socket file, instead", metavar="PATH")
-    connect.option(
-        "--tls-ca",
-        None,
-        "file with the authorities whose certificates are trusted for wss://, instead of"
-        " the system's",
-        metavar="FILE",
-    )
-    connect.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=name)
-    connect.option("--room", None, "the room (default: lobby)", metavar="ROOM", type=room)
+    _add_server(connect)
+    _add_entry(connect)
     connect.option(
         "--history",
         0,
@@ -47,10 +43,49 @@ def add_connect(connect: Parser) -> None:
         type=between(0, 10**9),
     )
     connect.option(
+        "--since",
+        None,
+        "file that keeps the place in the room, from which it goes on the next time",
+        metavar="CURSOR-FILE",
+        type=Path,
+    )
+    connect.switch("--listen", "stay after the end of the input")
+    connect.switch("--json", "print the events themselves, as JSON")
+    connect.add_argument(
+        "--exec",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="print nothing, but run this command (all that follows, no shell) for each message"
+        " that is not of one's own name",
+    )
+
+
+def _add_server(client: Parser) -> None:
+    client.add_argument(
+        "url",
+        nargs="?",
+        metavar="URL",
+        help="the server's address, ws://HOST:PORT/ or HOST:PORT, instead of --host and --port"
+        f" [{ENVIRONMENT}URL]",
+    )
+    client.option("--host", "127.0.0.1", "the server's host", metavar="HOST")
+    client.option("--port", 8765, "the server's port", metavar="N", type=between(1, 65535))
+    client.option("--unix", None, "the server's socket file, instead", metavar="PATH")
+    client.option(
+        "--tls-ca",
+        None,
+        "file with the authorities whose certificates are trusted for wss://, instead of"
+        " the system's",
+        metavar="FILE",
+    )
+
+
+def _add_entry(client: Parser) -> None:
+    client.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=name)
+    client.option("--room", None, "the room (default: lobby)", metavar="ROOM", type=room)
+    client.option(
         "--token-file",
         None,
         f"file with the token by which you sign in; {TOKEN} may hold one itself",
         metavar="FILE",
     )
-    connect.switch("--listen", "stay after the end of the input")
-    connect.switch("--json", "print the events themselves, as JSON")

@@ -56,16 +56,24 @@ class Gap(Exception):
 class Conversation:
     """One client's part in one room, across all its connections."""
 
-    def __init__(self, name: str | None, room: str | None, history: int = 0) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        room: str | None,
+        history: int = 0,
+        since: Cursor | None = None,
+    ) -> None:
         self.name = name or "anonymous"
         """Who we are: as asked for, and once welcomed as the room has it."""
+        self.room = room or "lobby"
+        """Where we are; once welcomed as the room calls itself."""
         self.live = False
         self.refused = 0  # messages that the room would not take
         self._asked = {"name": name, "room": room}
         self._history = history
         self._session = secrets.token_urlsafe(24)
-        self._cursor: Cursor | None = None  # from which the next connection begins
-        self._seen = 0  # the last message taken of the cursor's log
+        self._cursor = since  # from which the next connection begins
+        self._seen = since.seq if since else 0  # the last message taken of the cursor's log
         self._welcome: Welcome | None = None  # of this connection
         self._ping = ""
         self._outbox: dict[str, Say] = {}  # by id, in order
@@ -115,6 +123,11 @@ class Conversation:
     def welcomed(self) -> bool:
         """Whether this connection was let in."""
         return self._welcome is not None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The place in the log up to which everything was received, None before any welcome."""
+        return self._cursor
 
     def query(self) -> str:
         """Return the query of the next connection, percent-encoded."""
@@ -180,7 +193,7 @@ class Conversation:
         return True
 
     def _welcomed(self, welcome: Welcome) -> None:
-        self.name = welcome.name
+        self.name, self.room = welcome.name, welcome.room
         self._welcome = welcome
         epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
         if cursor is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .clientoptions import CONNECT, TOKEN, add_connect
+from .clientoptions import CONNECT, CUTS, TOKEN, add_connect
 from .logline import FORMATS
 from .protocol import MAX_MESSAGE_BYTES
 from .typed import Parser, between, one_of, texts
@@ -41,7 +41,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     `command` is None where none was given, and `typed` holds the names of the
     options that were not left to the environment or a default.
     """
-    return parser().parse_args(arguments)
+    given, behind = _cut(list(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(given)
+    if behind is not None:
+        options.exec = behind
+    return options
+
+
+def _cut(given: list[str]) -> tuple[list[str], list[str] | None]:
+    """Take a command to run off what was typed, before anything in it is taken for an option."""
+    mark = CUTS.get(given[0]) if given else None
+    if mark is None or mark not in given:
+        return given, None
+    place = given.index(mark)
+    behind = given[place + 1 :]
+    return given[:place], behind[1:] if behind[:1] == ["--"] else behind
 
 
 def parser() -> Parser:

@@ -1,18 +1,21 @@
-"""The pipe: lines of standard input are messages, standard output gets the room.
+"""The pipe: lines of standard input are messages, and a sink gets what happens in the room.
 
-Everything about the connection goes to standard error. At the end of the input
-it waits until all messages have come back, then leaves.
+That is standard output, or a command that is run. Everything about the connection goes to
+standard error. At the end of the input it waits until all messages have come back, then leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from typing import Protocol
 
 from .client import Client, Failed
 from .conversation import left_early, missed_words
+from .cursorfile import BadCursorFile
 from .flow import Output, read
-from .protocol import Error, Event, Message, Welcome, json_line, text_line
+from .protocol import Cursor, Error, Event, Message, Welcome, json_line, text_line
 from .safe import safe_json, safe_text
 from .signals import on_signals
 from .streams import no_output, note, reason
@@ -57,71 +60,119 @@ class Lines:
         return data.rstrip(b"\r").decode(errors="replace")
 
 
-class Pipe:
-    """A client's door that is two streams."""
+class Sink(Protocol):
+    """What takes what happened in the room: somebody runs `run`, and waits for `idle`."""
 
-    def __init__(self, client: Client, *, json: bool, listen: bool) -> None:
-        self._client = client
+    open: bool
+
+    def take(self, events: list[Event]) -> None:
+        """Take events."""
+
+    async def idle(self) -> None:
+        """Wait until all that was taken is done with, or never will be."""
+
+    def part(self) -> None:
+        """We leave: have an end soon."""
+
+    async def run(self) -> None:
+        """Go on until nobody takes any more."""
+
+
+class Printer(Output):
+    """Standard output, as lines for people or as JSON."""
+
+    def __init__(self, *, json: bool) -> None:
+        super().__init__()
         self._json = json
+
+    def take(self, events: list[Event]) -> None:
+        """Write events."""
+        if self._json:
+            lines = [safe_json(json_line(event)) for event in events]
+        else:
+            lines = [line for event in events for line in _plain(event)]
+        if lines:
+            self.write("\n".join(lines) + "\n")
+
+    def part(self) -> None:
+        """Wait for a reader no longer than a moment."""
+        asyncio.get_running_loop().call_later(PARTING, self.close)
+
+
+class Pipe:
+    """A client's door: what is read is said, what happens goes into the *sink*.
+
+    `keep` is told each place in the log up to which the sink is done, where that is wanted.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        sink: Sink,
+        *,
+        listen: bool,
+        keep: Callable[[Cursor], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._sink = sink
         self._listen = listen
-        self._output = Output()
+        self._keep = keep
         self._failed = False
         self._interrupted = False
 
     # -- the door --
 
     def show(self, events: list[Event]) -> None:
-        """Write events to standard output."""
+        """Hand events on."""
         for event in events:
             if isinstance(event, Error):
                 self.note(event.text)
-        if self._json:
-            lines = [safe_json(json_line(event)) for event in events]
-        else:
-            lines = [line for event in events for line in _plain(event)]
-        if lines:
-            self._output.write("\n".join(lines) + "\n")
+        self._sink.take(events)
 
     def note(self, text: str) -> None:
         """Write a line about the connection to standard error."""
         note(f"* {text}")
 
     async def drain(self) -> None:
-        """Wait until somebody has taken what was shown."""
-        await self._output.idle()
+        """Wait until somebody has taken what was shown. Raises `BadCursorFile`."""
+        await self._sink.idle()
+        cursor = self._client.conversation.cursor
+        if self._keep is not None and self._sink.open and cursor is not None:
+            self._keep(cursor)
 
     # -- the run --
 
     async def run(self) -> int:
         """Take part until the input has ended, and return the exit code."""
-        client, output = self._client, self._output
+        client, sink = self._client, self._sink
         saying = asyncio.ensure_future(self._say_all())
-        writing = asyncio.ensure_future(output.run())
+        taking = asyncio.ensure_future(sink.run())
 
         def one_ended(_: asyncio.Future[None]) -> None:
             # With nobody to read, as after `| head -1`, what is to be said is
             # still said; who only listens is done.
-            if saying.done() and not (self._listen and output.open):
+            if (saying.done() and not (self._listen and sink.open)) or _not_kept(taking):
                 client.leave()
 
         saying.add_done_callback(one_ended)
-        writing.add_done_callback(one_ended)
+        taking.add_done_callback(one_ended)
         failure = ""
         with on_signals(self._interrupt):
             try:
                 await client.run(self)
-                await output.idle()
-            except Failed as failed:
-                await output.idle()
+            except (Failed, BadCursorFile) as failed:
                 failure = str(failed)
+            try:
+                await self.drain()
+            except BadCursorFile as error:
+                failure = failure or str(error)
             finally:
-                saying.cancel()
-                writing.cancel()
-                await asyncio.wait({saying, writing})
+                for task in (saying, taking):
+                    task.cancel()
+                await asyncio.wait({saying, taking})
         if not saying.cancelled():
             saying.result()
-        if not writing.cancelled() and isinstance(error := writing.exception(), OSError):
-            failure = failure or no_output(error)
+        failure = failure or _why_not_taken(taking)
         if not failure and len(client.conversation):
             failure = left_early(len(client.conversation))
         if failure:
@@ -132,7 +183,7 @@ class Pipe:
     def _interrupt(self) -> None:
         self._interrupted = True
         self._client.leave()
-        asyncio.get_running_loop().call_later(PARTING, self._output.close)
+        self._sink.part()
 
     async def _say_all(self) -> None:
         """Say the input, and wait until all of it has come back."""
@@ -155,6 +206,21 @@ class Pipe:
                 self.note(f"line {number} is over {LONGEST_LINE} bytes, it is not sent")
             lines.too_long.clear()
         await self._client.all_heard()
+
+
+def _not_kept(taking: asyncio.Future[None]) -> bool:
+    return (
+        taking.done() and not taking.cancelled() and isinstance(taking.exception(), BadCursorFile)
+    )
+
+
+def _why_not_taken(taking: asyncio.Future[None]) -> str:
+    match None if taking.cancelled() else taking.exception():
+        case BadCursorFile() as error:
+            return str(error)
+        case OSError() as error:
+            return no_output(error)
+    return ""
 
 
 def _plain(event: Event) -> list[str]:

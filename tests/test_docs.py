@@ -17,6 +17,7 @@ from broadcast_server import (
     door,
     exchange,
     fanout,
+    handler,
     history,
     openroom,
     pipe,
@@ -99,6 +100,7 @@ BOUNDS = {
     "unsent for a socket, on Linux and macOS | 128 KiB": connection.UNSENT == 2**17,
     "without an echo | 1,000": conversation.WINDOW == 1000,
     "a line of piped input | 128 KiB": pipe.LONGEST_LINE == 2**17,
+    "its client leaves | 5 s, and 1 s": (handler.PATIENCE, handler.MERCY) == (5, 1),
 }
 
 

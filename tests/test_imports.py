@@ -64,7 +64,10 @@ TABLE = {
     "address": "",
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
-    "pipe": "client conversation flow protocol safe signals streams",
+    "cursorfile": "entry protocol streams",
+    "ending": "",
+    "handler": "conversation ending protocol safe streams thread",
+    "pipe": "client conversation cursorfile flow protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
     "typed": "entry names protocol",
     "clientoptions": "typed",
@@ -72,16 +75,16 @@ TABLE = {
     "signin": "clientoptions secret",
     "target": "address signin tls typed",
     "cli": (
-        "client conversation door gate history logline options pipe server signin streams target"
-        " terminal"
+        "client conversation cursorfile door gate handler history logline options pipe protocol"
+        " server signin streams target terminal"
     ),
     "__main__": "cli",
 }
 
 PURE = (
-    "address", "brake", "clientoptions", "conversation", "entry", "eventstream", "fanout",
-    "frames", "gate", "history", "metrics", "names", "options", "porch", "post", "protocol",
-    "proxies", "quota", "room", "safe", "screen", "share", "typed", "web",
+    "address", "brake", "clientoptions", "conversation", "cursorfile", "ending", "entry",
+    "eventstream", "fanout", "frames", "gate", "history", "metrics", "names", "options", "porch",
+    "post", "protocol", "proxies", "quota", "room", "safe", "screen", "share", "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
