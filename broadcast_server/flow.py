@@ -67,6 +67,11 @@ class Output:
             self._idle.clear()
             self._more.set()
 
+    @property
+    def resting(self) -> bool:
+        """Whether all is written, or never will be."""
+        return self._idle.is_set()
+
     async def idle(self) -> None:
         """Wait until all is written, or never will be."""
         await self._idle.wait()

@@ -82,8 +82,13 @@ class Handler:
             self._idle.clear()
             self._more.set()
 
+    @property
+    def resting(self) -> bool:
+        """Whether the command was run for all that was taken, or never will be."""
+        return self._idle.is_set()
+
     async def idle(self) -> None:
-        """Wait until the command was run for all that was taken, or never will be."""
+        """Wait until it is resting."""
         await self._idle.wait()
 
     def part(self) -> None:

@@ -15,6 +15,7 @@ from .client import Client, Failed
 from .conversation import left_early, missed_words
 from .cursorfile import BadCursorFile
 from .flow import Output, read
+from .progress import TICK, Pace, ProgressLine, input_size, progress_words, wanted
 from .protocol import Cursor, Error, Event, Message, Welcome, json_line, text_line
 from .safe import safe_json, safe_text
 from .signals import on_signals
@@ -65,11 +66,15 @@ class Sink(Protocol):
 
     open: bool
 
+    @property
+    def resting(self) -> bool:
+        """Whether all that was taken is done with, or never will be."""
+
     def take(self, events: list[Event]) -> None:
         """Take events."""
 
     async def idle(self) -> None:
-        """Wait until all that was taken is done with, or never will be."""
+        """Wait until it is resting."""
 
     def part(self) -> None:
         """We leave: have an end soon."""
@@ -117,6 +122,9 @@ class Pipe:
         self._sink = sink
         self._listen = listen
         self._keep = keep
+        self._said = 0
+        self._read = 0  # bytes
+        self._line = ProgressLine()
         self._failed = False
         self._interrupted = False
 
@@ -127,10 +135,12 @@ class Pipe:
         for event in events:
             if isinstance(event, Error):
                 self.note(event.text)
+        self._line.clear()
         self._sink.take(events)
 
     def note(self, text: str) -> None:
         """Write a line about the connection to standard error."""
+        self._line.clear()
         note(f"* {text}")
 
     async def drain(self) -> None:
@@ -145,8 +155,10 @@ class Pipe:
     async def run(self) -> int:
         """Take part until the input has ended, and return the exit code."""
         client, sink = self._client, self._sink
+        size = input_size()  # before anything is read of it
         saying = asyncio.ensure_future(self._say_all())
         taking = asyncio.ensure_future(sink.run())
+        telling = asyncio.ensure_future(self._tell_progress(size))
 
         def one_ended(_: asyncio.Future[None]) -> None:
             # With nobody to read, as after `| head -1`, what is to be said is
@@ -162,6 +174,9 @@ class Pipe:
                 await client.run(self)
             except (Failed, BadCursorFile) as failed:
                 failure = str(failed)
+            finally:
+                telling.cancel()
+                self._line.clear()
             try:
                 await self.drain()
             except BadCursorFile as error:
@@ -169,7 +184,7 @@ class Pipe:
             finally:
                 for task in (saying, taking):
                     task.cancel()
-                await asyncio.wait({saying, taking})
+                await asyncio.wait({saying, taking, telling})
         if not saying.cancelled():
             saying.result()
         failure = failure or _why_not_taken(taking)
@@ -198,14 +213,30 @@ class Pipe:
                 self.note(f"could not read standard input: {reason(error)}")
                 data = b""
             ended = not data
+            self._read += len(data)
             for line in lines.end() if ended else lines.feed(data):
                 await self._client.room_to_say()
                 self._client.say(line)
+                self._said += 1
             for number in lines.too_long:
                 self._failed = True
                 self.note(f"line {number} is over {LONGEST_LINE} bytes, it is not sent")
             lines.too_long.clear()
         await self._client.all_heard()
+
+    async def _tell_progress(self, size: int | None) -> None:
+        """Keep the progress line, while somebody can see it."""
+        if not wanted():
+            return
+        pace, loop = Pace(), asyncio.get_running_loop()
+        shared = sys.stdout is not None and sys.stdout.isatty()
+        while True:
+            await asyncio.sleep(TICK)
+            back = self._said - len(self._client.conversation)
+            if not pace.shows(self._said, back, loop.time()):
+                self._line.clear()
+            elif not shared or self._sink.resting:  # or it would stand in the middle of a line
+                self._line.show(progress_words(self._said, back, self._read, size))
 
 
 def _not_kept(taking: asyncio.Future[None]) -> bool:

@@ -65,9 +65,10 @@ TABLE = {
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
     "cursorfile": "entry protocol streams",
+    "progress": "",
     "ending": "",
     "handler": "conversation ending protocol safe streams thread",
-    "pipe": "client conversation cursorfile flow protocol safe signals streams",
+    "pipe": "client conversation cursorfile flow progress protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
     "typed": "entry names protocol",
     "clientoptions": "typed",
@@ -84,7 +85,8 @@ TABLE = {
 PURE = (
     "address", "brake", "clientoptions", "conversation", "cursorfile", "ending", "entry",
     "eventstream", "fanout", "frames", "gate", "history", "metrics", "names", "options", "porch",
-    "post", "protocol", "proxies", "quota", "room", "safe", "screen", "share", "typed", "web",
+    "post", "progress", "protocol", "proxies", "quota", "room", "safe", "screen", "share",
+    "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
