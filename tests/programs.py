@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,10 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlencode, urlsplit
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened is given up."""
@@ -137,6 +140,28 @@ def running(
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+
+
+def say(url: str, room: str, name: str, *texts: str) -> None:
+    """Say something in a room, without a process for it."""
+    for text in texts:
+        _ask(url, "POST", f"?{urlencode({'room': room, 'name': name})}", text.encode())
+
+
+def said(url: str, room: str) -> list[str]:
+    """Return what was said in a room, without a process for it."""
+    answer = _ask(url, "GET", f"stream?{urlencode({'room': room, 'history': 999, 'poll': 1})}")
+    events = [json.loads(line) for line in answer.splitlines()]
+    return [f"{each['name']}: {each['text']}" for each in events if each["type"] == "message"]
+
+
+def _ask(url: str, method: str, target: str, body: bytes | None = None) -> str:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
+    with closing(connection):
+        connection.request(method, f"/{target}", body)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read().decode()
 
 
 @dataclass(frozen=True)

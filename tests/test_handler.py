@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Processes
-from programs import running, shell, until
+from programs import running, say, shell, until
 
 from broadcast_server.cli import main
 from broadcast_server.ending import ended_words
@@ -70,12 +70,12 @@ def test_it_runs_for_each_message_of_others(program: list[str], url: str, tmp_pa
     place = tmp_path / "place"
     command = """echo "$BROADCAST_EVENT_SEQ $BROADCAST_EVENT_NAME $BROADCAST_EVENT_TEXT"
         cat; test "$BROADCAST_EVENT_SEQ" != 2"""
-    script = f"""room="connect {url} --room handled"
-        "$@" $room --since {place} </dev/null
-        printf 'one\\x1b[1m\\n"two"\\n' | "$@" $room --name ann >/dev/null
-        echo mine | "$@" $room --name ear >/dev/null
-        echo three | "$@" $room --name bob >/dev/null
-        "$@" $room --name ear --since {place} --exec -- sh -c "$COMMAND" sh -- </dev/null"""
+    hear = f'"$@" connect {url} --room handled --name ear --since {place} </dev/null'
+    assert shell(hear, program).output == ""
+    say(url, "handled", "ann", "one\x1b[1m", '"two"')
+    say(url, "handled", "ear", "mine")
+    say(url, "handled", "bob", "three")
+    script = f"""{hear} --exec -- sh -c "$COMMAND" sh --"""
     done = shell(script, program, COMMAND=command)
     assert (done.code, done.errors) == (0, "* sh ended with 1 for message 2\n")
     lines = done.output.splitlines()
@@ -109,7 +109,7 @@ def test_a_command_that_is_slow(program: list[str], url: str, tmp_path: Path) ->
     hear = ["connect", url, "--room", "slow", "--listen", "--since", str(place), "--exec"]
     with running(*program, *hear, "sh", "-c", command) as ear:
         until(place.exists, "a listener")
-        shell(f'seq 3 | "$@" connect {url} --room slow --name n >/dev/null', program)
+        say(url, "slow", "n", "1", "2", "3")
         until(lambda: ear.lines == ["begun 1"], "the first")
         gate.write_text("first\n")
         until(lambda: ear.lines[1:] == ["done first", "begun 2"], "the second")
@@ -135,7 +135,7 @@ def test_a_command_that_does_not_end(program: list[str], url: str, tmp_path: Pat
     hear = ["connect", url, "--room", "endless", "--listen", "--since", str(place), "--exec"]
     with running(program[0], "-c", code, *hear, "sh", "-c", command) as ear:
         until(place.exists, "a listener")
-        shell(f'echo hi | "$@" connect {url} --room endless --name n >/dev/null', program)
+        say(url, "endless", "n", "hi")
         until(lambda: ear.lines == ["begun"], "the command")
         assert ear.signal(signal.SIGTERM) == 0
     assert place.read_text().endswith(".0\n")
