@@ -19,6 +19,7 @@ from .streams import no_output, note, reason, settle
 if TYPE_CHECKING:
     from .protocol import Cursor
     from .server import Settings
+    from .target import Target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +46,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         case "start":
             return _start(options)
         case "connect":
-            return _connect(options)
+            return _at_target(options, _connect)
+        case "send":
+            return _at_target(options, _send)
     parser().print_help(sys.stderr)
     return 2
 
@@ -147,24 +150,39 @@ def _bind_error(error: OSError | UnicodeError, options: argparse.Namespace) -> s
     return f"Could not listen on {place}: {reason(error)}"
 
 
-# -- connect ------------------------------------------------------------------
+# -- connect, send ------------------------------------------------------------
 
 
-def _connect(options: argparse.Namespace) -> int:
+def _at_target(options: argparse.Namespace, do: Callable[[argparse.Namespace, Target], int]) -> int:
+    from .target import target
+
+    try:
+        where = target(options)
+    except ValueError as error:
+        return _wrong(options.command, str(error))
+    if where.exposes_token:
+        note("* your token goes to the server unencrypted (use wss://)")
+    return do(options, where)
+
+
+def _send(options: argparse.Namespace, where: Target) -> int:
+    from .send import send
+
+    if options.url is not None and not {":", "/"} & {*options.url}:
+        return _wrong(
+            "send", f"{options.url} is no address of the form HOST:PORT (quote a text with spaces)"
+        )
+    return send(options, where)
+
+
+def _connect(options: argparse.Namespace, where: Target) -> int:
     import asyncio
     import logging
 
     from .client import Client
     from .conversation import Conversation
-    from .target import target
 
     logging.getLogger("websockets").addHandler(logging.NullHandler())
-    try:
-        where = target(options)
-    except ValueError as error:
-        return _wrong("connect", str(error))
-    if where.exposes_token:
-        note("* your token goes to the server unencrypted (use wss://)")
     room, since = options.room or where.query.get("room"), None
     keep: Callable[[Cursor], None] | None = None
     if options.since is not None:

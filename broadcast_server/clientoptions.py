@@ -1,4 +1,4 @@
-"""The options of those who take part: what can be typed behind `connect`.
+"""The options of those who take part: what can be typed behind `connect` and `send`.
 
 It knows nothing of what the options do.
 """
@@ -27,6 +27,15 @@ The command of --exec gets the message in BROADCAST_EVENT_TEXT, and where it
 stands in BROADCAST_EVENT_NAME, BROADCAST_EVENT_ROOM, BROADCAST_EVENT_SEQ,
 BROADCAST_EVENT_EPOCH and BROADCAST_EVENT_AT, and all of it as JSON on its
 standard input.
+"""
+
+SEND = """\
+examples:
+  %(prog)s "deploy done" --name ci      say it, and tell to how many it went
+  git log -1 | %(prog)s - --name git    say what is read, as one message
+  %(prog)s "all here?" --require 3 --timeout 60
+
+What is sent again, because there was no answer, is not said twice.
 """
 
 
@@ -58,6 +67,29 @@ def add_connect(connect: Parser) -> None:
         help="print nothing, but run this command (all that follows, no shell) for each message"
         " that is not of one's own name",
     )
+
+
+def add_send(send: Parser) -> None:
+    """Add what can be typed behind `send`."""
+    send.set_defaults(command="send", typed=frozenset())
+    send.add_argument("text", metavar="TEXT", help="what to say, - for standard input")
+    _add_server(send)
+    _add_entry(send)
+    send.option(
+        "--require",
+        0,
+        "say it only if so many are there to hear it, wait for them until then",
+        metavar="N",
+        type=between(0, 10**6),
+    )
+    send.option(
+        "--timeout",
+        10,
+        "how long to try",
+        metavar="SECONDS",
+        type=between(1, 10**6),
+    )
+    send.switch("--json", "print the server's answer itself")
 
 
 def _add_server(client: Parser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .clientoptions import CONNECT, CUTS, TOKEN, add_connect
+from .clientoptions import CONNECT, CUTS, SEND, TOKEN, add_connect, add_send
 from .logline import FORMATS
 from .protocol import MAX_MESSAGE_BYTES
 from .typed import Parser, between, one_of, texts
@@ -42,7 +42,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options that were not left to the environment or a default.
     """
     given, behind = _cut(list(sys.argv[1:] if arguments is None else arguments))
-    options = parser().parse_args(given)
+    whole = parser()
+    options, rest = whole.parse_known_args(given)
+    # argparse looks for an address right behind the text, and no further.
+    if options.command == "send" and options.url is None and len(rest) == 1 and rest[0][:1] != "-":
+        options.url = rest.pop()
+    if rest:
+        whole.error(f"unrecognized arguments: {' '.join(rest)}")
     if behind is not None:
         options.exec = behind
     return options
@@ -73,9 +79,10 @@ def parser() -> Parser:
         nargs=0,
         help="say which version this is, and of what",
     )
-    commands = whole.add_subparsers(title="commands", metavar="start | connect")
+    commands = whole.add_subparsers(title="commands", metavar="start | connect | send")
     _add_start(commands.add_parser("start", **texts("Serve.", EXAMPLES["start"])))
     add_connect(commands.add_parser("connect", **texts("Join a room, and talk.", CONNECT)))
+    add_send(commands.add_parser("send", **texts("Say one message.", SEND)))
     return whole
 
 

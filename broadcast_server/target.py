@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import ssl
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .address import address, is_secret_on_the_way_to
 from .signin import token
 from .typed import ENVIRONMENT
+
+if TYPE_CHECKING:
+    import ssl
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,11 @@ class Target:
     token: str | None
     unix: str | None  # a socket file, which is dialled instead of the URL's host
     trusted: ssl.SSLContext | None  # whom, if not the system's authorities
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return self.url if self.unix is None else f"unix:{self.unix}"
 
     @property
     def exposes_token(self) -> bool:

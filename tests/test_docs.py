@@ -25,6 +25,7 @@ from broadcast_server import (
     protocol,
     quota,
     room,
+    send,
     server,
     share,
     tap,
@@ -67,7 +68,7 @@ def test_options_in_documents_exist(document: Path) -> None:
     shown = "".join(each.format_help() for each in commands())
     shown += benchmark().format_help() + text("django_site/settings.py")
     ours = re.compile(
-        r"broadcast-server(?:\.pyz)? (?:start|connect)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
+        r"broadcast-server(?:\.pyz)? (?:start|connect|send)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
     )
     for mention in ours.findall(document.read_text(encoding="utf-8")):
         for word in re.findall(r"--[a-z][a-z-]+|BROADCAST_\w+", mention):
@@ -100,6 +101,7 @@ BOUNDS = {
     "unsent for a socket, on Linux and macOS | 128 KiB": connection.UNSENT == 2**17,
     "without an echo | 1,000": conversation.WINDOW == 1000,
     "a line of piped input | 128 KiB": pipe.LONGEST_LINE == 2**17,
+    "what `send` reads | 128 KiB": send.LONGEST == 2**17,
     "its client leaves | 5 s, and 1 s": (handler.PATIENCE, handler.MERCY) == (5, 1),
 }
 

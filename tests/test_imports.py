@@ -68,6 +68,7 @@ TABLE = {
     "progress": "",
     "ending": "",
     "handler": "conversation ending protocol safe streams thread",
+    "reply": "",
     "pipe": "client conversation cursorfile flow progress protocol safe signals streams",
     "terminal": "client conversation names protocol safe screen signals streams",
     "typed": "entry names protocol",
@@ -75,9 +76,11 @@ TABLE = {
     "options": "clientoptions logline protocol proxies typed",
     "signin": "clientoptions secret",
     "target": "address signin tls typed",
+    "courier": "reply target",
+    "send": "courier reply safe streams target",
     "cli": (
         "client conversation cursorfile door gate handler history logline options pipe protocol"
-        " server signin streams target terminal"
+        " send server signin streams target terminal"
     ),
     "__main__": "cli",
 }
@@ -85,7 +88,8 @@ TABLE = {
 PURE = (
     "address", "brake", "clientoptions", "conversation", "cursorfile", "ending", "entry",
     "eventstream", "fanout", "frames", "gate", "history", "metrics", "names", "options", "porch",
-    "post", "progress", "protocol", "proxies", "quota", "room", "safe", "screen", "share",
+    "post", "progress", "protocol", "proxies", "quota", "reply", "room", "safe", "screen",
+    "share",
     "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
@@ -183,6 +187,14 @@ def test_a_server_loads_what_it_was_asked_for_only() -> None:
     loaded = loaded_by("server", "listener", "gate")
     assert "broadcast_server.door" in loaded
     assert loaded.isdisjoint({f"broadcast_server.{name}" for name in ("brake", "opened", "tls")})
+
+
+def test_who_says_one_message_loads_no_loop() -> None:
+    """`send` costs no import that only a connection needs that stays."""
+    loaded = loaded_by("cli", "target", "send")
+    assert "broadcast_server.courier" in loaded
+    ours = {f"broadcast_server.{name}" for name in ("client", "conversation", "server", "handler")}
+    assert loaded.isdisjoint({*ours, "asyncio", "websockets", "h11", "prompt_toolkit"})
 
 
 def test_a_pipe_loads_nothing_of_the_server() -> None:
