@@ -10,7 +10,8 @@ def run() -> int:
     # Outside of its loop, which knows better, Ctrl+C ends the program at once: there
     # is nothing to tidy up, and a KeyboardInterrupt may come up in the middle of an
     # import, or of the interpreter's own end.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(1))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background
+        signal.signal(signal.SIGINT, lambda *_: os._exit(1))
     from .cli import main
 
     return main()

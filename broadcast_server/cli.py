@@ -49,6 +49,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _at_target(options, _connect)
         case "send":
             return _at_target(options, _send)
+        case "run":
+            return _at_target(options, _run_command)
     parser().print_help(sys.stderr)
     return 2
 
@@ -150,7 +152,7 @@ def _bind_error(error: OSError | UnicodeError, options: argparse.Namespace) -> s
     return f"Could not listen on {place}: {reason(error)}"
 
 
-# -- connect, send ------------------------------------------------------------
+# -- connect, send, run -------------------------------------------------------
 
 
 def _at_target(options: argparse.Namespace, do: Callable[[argparse.Namespace, Target], int]) -> int:
@@ -173,6 +175,14 @@ def _send(options: argparse.Namespace, where: Target) -> int:
             "send", f"{options.url} is no address of the form HOST:PORT (quote a text with spaces)"
         )
     return send(options, where)
+
+
+def _run_command(options: argparse.Namespace, where: Target) -> int:
+    from .run import run
+
+    if not options.exec:
+        return _wrong("run", "there is no command (put it behind --: run -- make test)")
+    return run(options, where)
 
 
 def _connect(options: argparse.Namespace, where: Target) -> int:

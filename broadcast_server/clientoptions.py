@@ -1,4 +1,4 @@
-"""The options of those who take part: what can be typed behind `connect` and `send`.
+"""The options of those who take part: what can be typed behind `connect`, `send` and `run`.
 
 It knows nothing of what the options do.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from .typed import ENVIRONMENT, Parser, between, name, room
 
 TOKEN = f"{ENVIRONMENT}TOKEN"
-CUTS = {"connect": "--exec"}
+CUTS = {"connect": "--exec", "run": "--"}
 """Behind this word all is a command to run, and nothing is ours any more."""
 
 CONNECT = """\
@@ -36,6 +36,15 @@ examples:
   %(prog)s "all here?" --require 3 --timeout 60
 
 What is sent again, because there was no answer, is not said twice.
+"""
+
+RUN = """\
+examples:
+  %(prog)s -- make test                 tell when it starts and how it ended
+  %(prog)s --name ci --only-failures -- ./nightly.sh --all
+
+It exits as the command did, with 128 and the number of a signal that killed it,
+127 if there is no such command and 126 if it cannot be run.
 """
 
 
@@ -90,6 +99,28 @@ def add_send(send: Parser) -> None:
         type=between(1, 10**6),
     )
     send.switch("--json", "print the server's answer itself")
+
+
+def add_run(run: Parser) -> None:
+    """Add what can be typed behind `run`, and before its `--`."""
+    run.set_defaults(command="run", typed=frozenset(), exec=[])
+    run.usage = "%(prog)s [OPTION ...] [URL] -- COMMAND [ARGUMENT ...]"
+    _add_server(run)
+    _add_entry(run)
+    run.option(
+        "--label",
+        None,
+        "what the room is told instead of the command, which may be long or hold a secret",
+        metavar="TEXT",
+    )
+    run.switch("--only-failures", "tell only of a command that did not end with 0")
+    run.option(
+        "--timeout",
+        5,
+        "how long to wait for the room when the command has ended",
+        metavar="SECONDS",
+        type=between(1, 10**6),
+    )
 
 
 def _add_server(client: Parser) -> None:

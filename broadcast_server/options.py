@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .clientoptions import CONNECT, CUTS, SEND, TOKEN, add_connect, add_send
+from .clientoptions import CONNECT, CUTS, RUN, SEND, TOKEN, add_connect, add_run, add_send
 from .logline import FORMATS
 from .protocol import MAX_MESSAGE_BYTES
 from .typed import Parser, between, one_of, texts
@@ -58,7 +58,9 @@ def _cut(given: list[str]) -> tuple[list[str], list[str] | None]:
     """Take a command to run off what was typed, before anything in it is taken for an option."""
     mark = CUTS.get(given[0]) if given else None
     if mark is None or mark not in given:
-        return given, None
+        # Without its mark the words of a command would be taken for an address.
+        helpless = given[:1] == ["run"] and not {"-h", "--help"} & {*given}
+        return (["run"], []) if helpless else (given, None)
     place = given.index(mark)
     behind = given[place + 1 :]
     return given[:place], behind[1:] if behind[:1] == ["--"] else behind
@@ -79,10 +81,11 @@ def parser() -> Parser:
         nargs=0,
         help="say which version this is, and of what",
     )
-    commands = whole.add_subparsers(title="commands", metavar="start | connect | send")
+    commands = whole.add_subparsers(title="commands", metavar="start | connect | send | run")
     _add_start(commands.add_parser("start", **texts("Serve.", EXAMPLES["start"])))
     add_connect(commands.add_parser("connect", **texts("Join a room, and talk.", CONNECT)))
     add_send(commands.add_parser("send", **texts("Say one message.", SEND)))
+    add_run(commands.add_parser("run", **texts("Run a command, and tell a room of it.", RUN)))
     return whole
 
 

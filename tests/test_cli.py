@@ -44,7 +44,7 @@ def test_version_names_what_it_carries(capsys: pytest.CaptureFixture[str]) -> No
     assert re.fullmatch(pattern, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("command", [[], ["start"], ["connect"], ["send"]])
+@pytest.mark.parametrize("command", [[], ["start"], ["connect"], ["send"], ["run"]])
 @pytest.mark.parametrize("columns", ["12", "80", "300"])
 def test_help_has_examples(
     command: list[str],
@@ -92,6 +92,10 @@ def test_alone_it_shows_help_and_fails(capsys: pytest.CaptureFixture[str]) -> No
         (["send", "deploy", "is", "done"], "unrecognized arguments: done"),
         (["send", "x", "ftp://h/"], "broadcast-server send: error: ftp://h/ is no address"),
         (["send", "x", "--timeout", "0"], "--timeout: 0 is not between 1 and"),
+        (["run"], "there is no command (put it behind --: run -- make test)"),
+        (["run", "--"], "there is no command (put it behind --: run -- make test)"),
+        (["run", "make", "test"], "there is no command (put it behind --: run -- make test)"),
+        (["run", "ws://h/", "--port", "1", "--", "x"], "a URL and --host or --port are too much"),
     ],
 )
 def test_wrong_usage(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:

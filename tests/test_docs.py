@@ -68,7 +68,7 @@ def test_options_in_documents_exist(document: Path) -> None:
     shown = "".join(each.format_help() for each in commands())
     shown += benchmark().format_help() + text("django_site/settings.py")
     ours = re.compile(
-        r"broadcast-server(?:\.pyz)? (?:start|connect|send)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
+        r"broadcast-server(?:\.pyz)? (?:start|connect|send|run)[^\n`]*|`--[a-z-]+|BROADCAST_\w+"
     )
     for mention in ours.findall(document.read_text(encoding="utf-8")):
         for word in re.findall(r"--[a-z][a-z-]+|BROADCAST_\w+", mention):

@@ -78,9 +78,10 @@ TABLE = {
     "target": "address signin tls typed",
     "courier": "reply target",
     "send": "courier reply safe streams target",
+    "run": "courier ending streams target",
     "cli": (
         "client conversation cursorfile door gate handler history logline options pipe protocol"
-        " send server signin streams target terminal"
+        " run send server signin streams target terminal"
     ),
     "__main__": "cli",
 }
@@ -190,11 +191,12 @@ def test_a_server_loads_what_it_was_asked_for_only() -> None:
 
 
 def test_who_says_one_message_loads_no_loop() -> None:
-    """`send` costs no import that only a connection needs that stays."""
-    loaded = loaded_by("cli", "target", "send")
+    """`send` and `run` cost no import that only a connection needs that stays."""
+    loaded = loaded_by("cli", "target", "run", "send")
     assert "broadcast_server.courier" in loaded
     ours = {f"broadcast_server.{name}" for name in ("client", "conversation", "server", "handler")}
     assert loaded.isdisjoint({*ours, "asyncio", "websockets", "h11", "prompt_toolkit"})
+    assert "http.client" not in loaded_by("cli", "target", "run")
 
 
 def test_a_pipe_loads_nothing_of_the_server() -> None:
