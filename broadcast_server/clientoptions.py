@@ -8,11 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .typed import ENVIRONMENT, Parser, between, name, room
-
-TOKEN = f"{ENVIRONMENT}TOKEN"
-CUTS = {"connect": "--exec", "run": "--"}
-"""Behind this word all is a command to run, and nothing is ours any more."""
+from .typed import ENVIRONMENT, TOKEN, Parser, between, name, room
 
 CONNECT = """\
 examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from .clientoptions import TOKEN
+from .typed import TOKEN
 
 
 def token(options: argparse.Namespace) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from .names import check_name
 
 ENVIRONMENT = "BROADCAST_"
+TOKEN = f"{ENVIRONMENT}TOKEN"
 
 
 class _Set(str):

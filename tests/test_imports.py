@@ -74,7 +74,7 @@ TABLE = {
     "typed": "entry names protocol",
     "clientoptions": "typed",
     "options": "clientoptions logline protocol proxies typed",
-    "signin": "clientoptions secret",
+    "signin": "secret typed",
     "target": "address signin tls typed",
     "courier": "reply target",
     "send": "courier reply safe streams target",
@@ -181,6 +181,19 @@ def test_a_server_loads_nothing_of_the_client() -> None:
     assert "broadcast_server.connection" in loaded
     ours = {f"broadcast_server.{name}" for name in ("client", "terminal", "pipe", "conversation")}
     assert loaded.isdisjoint({*ours, "prompt_toolkit", "websockets.asyncio", "h11"})
+
+
+def test_a_server_loads_no_options_of_clients() -> None:
+    """Starting to serve costs nothing for what can be typed behind other commands."""
+    code = (
+        "import sys; from broadcast_server.options import parse; parse(['{}']); print(*sys.modules)"
+    )
+    for command, read in (("start", False), ("connect", True)):
+        run = subprocess.run(
+            [sys.executable, "-c", code.format(command)], check=True, capture_output=True,
+            encoding="utf-8", timeout=60,
+        )  # fmt: skip
+        assert ("broadcast_server.clientoptions" in run.stdout.split()) is read
 
 
 def test_a_server_loads_what_it_was_asked_for_only() -> None:
