@@ -10,7 +10,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .options import parse, parser
@@ -61,7 +61,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _start(options: argparse.Namespace) -> int:
     import asyncio
     import logging
+    from functools import partial
 
+    from .announcement import announce
     from .door import NoPlace
     from .history import LogFileError
     from .logline import formatter
@@ -76,7 +78,7 @@ def _start(options: argparse.Namespace) -> int:
     except ValueError as error:
         return _wrong("start", str(error))
     try:
-        asyncio.run(serve(settings, _announce(options)))
+        asyncio.run(serve(settings, partial(announce, options)))
     except (OSError, UnicodeError) as error:
         note(_bind_error(error, options))
         return 1
@@ -99,6 +101,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise ValueError("--tls-key without --tls-cert is of no use, give both")
     if options.unix is not None and options.typed & {"host", "port"}:
         raise ValueError("--unix and --host or --port are too much, give one of them")
+    if options.unix is not None and options.open:
+        raise ValueError("--open with --unix opens nothing, a browser needs a port")
     return Settings(
         host=options.host,
         port=options.port,
@@ -121,18 +125,6 @@ def settings_of(options: argparse.Namespace) -> Settings:
             rate=options.rate,
         ),
         grace=options.grace,
-    )
-
-
-def _announce(options: argparse.Namespace) -> Callable[[str], None]:
-    """Return how the address is told: bare, for people, but as all else to a collector."""
-    import logging
-
-    if options.log_format == "text":
-        return lambda address: note(f"listening on {address}")
-    log = logging.getLogger("broadcast_server")
-    return lambda address: log.info(
-        "listening on %s", address, extra={"fields": {"event": "listening", "url": address}}
     )
 
 

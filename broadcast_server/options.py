@@ -219,6 +219,7 @@ def _add_start(start: Parser) -> None:
         metavar="ORIGIN",
         type=_origins,
     )
+    start.switch("--open", "open the page in this machine's browser")
     start.option(
         "--grace",
         5,

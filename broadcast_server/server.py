@@ -7,7 +7,7 @@ import importlib
 import logging
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
@@ -394,7 +394,7 @@ def program_file() -> bytes | None:
     return None if archive is None else Path(archive).read_bytes()
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises OSError or `NoPlace` for where it is to listen, `LogFileError` for the file.
@@ -432,7 +432,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
 async def _serve(
     server: Server,
-    announce: Callable[[str], None],
+    announce: Callable[[Sequence[str]], None],
     certificate: Certificate | None,
     warning: str,
 ) -> None:
@@ -446,8 +446,7 @@ async def _serve(
     await server.listen()
     reload = None if certificate is None else partial(_renew, certificate)
     with on_signals(stop, reload):
-        for url in server.listener.urls:
-            announce(url)
+        announce(server.listener.urls)
         for text in filter(None, (warning, _risks(server))):
             log.warning("%s", text)
         # Not before, for they take as long as a fifth of the start; and not when they are

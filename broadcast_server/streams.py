@@ -15,10 +15,15 @@ from .safe import safe_text
 
 def note(text: str) -> None:
     """Write a line to standard error, if there is one."""
+    show(safe_text(text))
+
+
+def show(line: str) -> None:
+    """Write a line of our own making to standard error as it is, with its colours."""
     if sys.stderr is None:  # print would take standard output for it
         return
     with suppress(OSError, ValueError):  # it is closed: nobody wants to know
-        print(safe_text(text), file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def reason(error: OSError) -> str:

@@ -150,7 +150,7 @@ def test_defaults_are_the_servers() -> None:
         "rate": "limits.rate",
     }
     for option, value in found.items():
-        if option not in ("command", "typed", "version", "token_file", "log_format"):
+        if option not in ("command", "typed", "version", "token_file", "log_format", "open"):
             found_at = at.get(option, option).split(".")
             assert reduce(getattr, found_at, settings) == value, option
 

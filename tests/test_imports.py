@@ -62,6 +62,10 @@ TABLE = {
         " memoryroom metrics openroom porch post protocol proxies room signals tap tls web"
     ),
     "address": "",
+    "qr": "",
+    "invitation": "qr web",
+    "interfaces": "",
+    "browser": "",
     "client": "conversation protocol thread",
     "screen": "conversation names protocol safe",
     "cursorfile": "entry protocol streams",
@@ -74,24 +78,24 @@ TABLE = {
     "typed": "entry names protocol",
     "clientoptions": "typed",
     "options": "clientoptions logline protocol proxies typed",
+    "announcement": "browser interfaces invitation streams typed",
     "signin": "secret typed",
     "target": "address signin tls typed",
     "courier": "reply target",
     "send": "courier reply safe streams target",
     "run": "courier ending streams target",
     "cli": (
-        "client conversation cursorfile door gate handler history logline options pipe protocol"
-        " run send server signin streams target terminal"
+        "announcement client conversation cursorfile door gate handler history logline options pipe"
+        " protocol run send server signin streams target terminal"
     ),
     "__main__": "cli",
 }
 
 PURE = (
     "address", "brake", "clientoptions", "conversation", "cursorfile", "ending", "entry",
-    "eventstream", "fanout", "frames", "gate", "history", "metrics", "names", "options", "porch",
-    "post", "progress", "protocol", "proxies", "quota", "reply", "room", "safe", "screen",
-    "share",
-    "typed", "web",
+    "eventstream", "fanout", "frames", "gate", "history", "invitation", "metrics", "names",
+    "options", "porch", "post", "progress", "protocol", "proxies", "qr", "quota", "reply", "room",
+    "safe", "screen", "share", "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
