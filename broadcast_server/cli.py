@@ -51,8 +51,23 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _at_target(options, _send)
         case "run":
             return _at_target(options, _run_command)
+        case "completion" | "manual":
+            return _print(options)
     parser().print_help(sys.stderr)
     return 2
+
+
+def _print(options: argparse.Namespace) -> int:
+    """Print what is written from the parser itself, as the installed program has it."""
+    from .completion import SHELLS
+    from .manual import manual
+    from .synopsis import commands
+
+    whole, *found = commands(parser())
+    written = manual(whole, found) if options.command == "manual" else None
+    if sys.stdout is not None:
+        sys.stdout.write(written or SHELLS[options.shell](whole, found))
+    return 0
 
 
 # -- start --------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import NoReturn
 from . import __version__
 from .logline import FORMATS
 from .protocol import MAX_MESSAGE_BYTES
-from .typed import TOKEN, Parser, between, one_of, texts
+from .typed import TOKEN, OneOf, Parser, between, texts
 
 CUTS = {"connect": "--exec", "run": "--"}
 """Behind this word all is a command to run, and nothing is ours any more."""
@@ -35,6 +35,18 @@ examples:
   %(prog)s --port 0                     on a free port, which the first line names
 
 Ctrl+C or SIGTERM stops it.
+""",
+    "completion": """\
+examples:
+  source <(%(prog)s bash)               for this session
+  %(prog)s bash > ~/.local/share/bash-completion/completions/broadcast-server
+  %(prog)s zsh > ~/.zfunc/_broadcast-server     with fpath+=~/.zfunc before compinit
+  %(prog)s fish > ~/.config/fish/completions/broadcast-server.fish
+""",
+    "manual": """\
+examples:
+  %(prog)s | man -l -                   read it
+  %(prog)s > ~/.local/share/man/man1/broadcast-server.1
 """,
 }
 
@@ -86,7 +98,7 @@ def parser(*, start_only: bool = False) -> Parser:
         nargs=0,
         help="say which version this is, and of what",
     )
-    commands = whole.add_subparsers(title="commands", metavar="start | connect | send | run")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND")
     _add_start(commands.add_parser("start", **texts("Serve.", EXAMPLES["start"])))
     if start_only:
         return whole
@@ -95,6 +107,10 @@ def parser(*, start_only: bool = False) -> Parser:
     add_connect(commands.add_parser("connect", **texts("Join a room, and talk.", CONNECT)))
     add_send(commands.add_parser("send", **texts("Say one message.", SEND)))
     add_run(commands.add_parser("run", **texts("Run a command, and tell a room of it.", RUN)))
+    tab = "Print what a shell needs to complete this program's commands and options."
+    _add_completion(commands.add_parser("completion", **texts(tab, EXAMPLES["completion"])))
+    manual = commands.add_parser("manual", **texts("Print a page for man.", EXAMPLES["manual"]))
+    manual.set_defaults(command="manual")
     return whole
 
 
@@ -102,6 +118,13 @@ def _program() -> str:
     """Return what one types to run us: who has the single file has no other command."""
     archive = getattr(__spec__.loader, "archive", None)
     return "broadcast-server" if archive is None else f"python3 {Path(archive).name}"
+
+
+def _add_completion(completion: Parser) -> None:
+    completion.set_defaults(command="completion")
+    completion.add_argument(
+        "shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish"
+    )
 
 
 def _add_start(start: Parser) -> None:
@@ -210,7 +233,7 @@ def _add_start(start: Parser) -> None:
         "text",
         "how the server tells what happens: text, or json for a collector",
         metavar="FORMAT",
-        type=one_of(FORMATS),
+        type=OneOf(FORMATS),
     )
     start.option(
         "--allow-origin",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .names import check_name
@@ -23,7 +24,11 @@ class _Set(str):
 
 
 class _Store(argparse.Action):
-    """Keeps a value, and that it was typed."""
+    """Keeps a value, and that it was typed; *known* is all that can be, if that is known."""
+
+    def __init__(self, *arguments: Any, known: tuple[str, ...], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.known = known
 
     def __call__(
         self,
@@ -57,7 +62,13 @@ class Parser(argparse.ArgumentParser):
             value.variable = variable
         help = f"{help} [{shown}{variable}]"
         self.add_argument(
-            flag, action=_Store, default=value, help=help, metavar=metavar, type=_blaming(type)
+            flag,
+            action=_Store,
+            default=value,
+            help=help,
+            metavar=metavar,
+            type=_blaming(type),
+            known=type.known if isinstance(type, OneOf) else (),
         )
 
     def switch(self, flag: str, help: str) -> None:
@@ -110,15 +121,17 @@ def between(least: int, most: int) -> Callable[[str], int]:
     return number
 
 
-def one_of(known: tuple[str, ...]) -> Callable[[str], str]:
-    """Read a word that is *known*."""
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Reads a word that is *known*."""
 
-    def known_one(value: str) -> str:
-        if value not in known:
-            raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(known)}")
+    known: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        """Read it."""
+        if value not in self.known:
+            raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(self.known)}")
         return value
-
-    return known_one
 
 
 def name(value: str) -> str:

@@ -57,6 +57,9 @@ TABLE = {
     "tap": "connection eventstream openroom protocol",
     "exchange": "connection entry eventstream gate post proxies tap web",
     "arrival": "connection exchange tap web",
+    "synopsis": "",
+    "completion": "synopsis",
+    "manual": "synopsis",
     "server": (
         "arrival connection door entry eventstream exchange gate history listener logfile logline"
         " memoryroom metrics openroom porch post protocol proxies room signals tap tls web"
@@ -85,17 +88,17 @@ TABLE = {
     "send": "courier reply safe streams target",
     "run": "courier ending streams target",
     "cli": (
-        "announcement client conversation cursorfile door gate handler history logline options pipe"
-        " protocol run send server signin streams target terminal"
+        "announcement client completion conversation cursorfile door gate handler history logline"
+        " manual options pipe protocol run send server signin streams synopsis target terminal"
     ),
     "__main__": "cli",
 }
 
 PURE = (
-    "address", "brake", "clientoptions", "conversation", "cursorfile", "ending", "entry",
-    "eventstream", "fanout", "frames", "gate", "history", "invitation", "metrics", "names",
-    "options", "porch", "post", "progress", "protocol", "proxies", "qr", "quota", "reply", "room",
-    "safe", "screen", "share", "typed", "web",
+    "address", "brake", "clientoptions", "completion", "conversation", "cursorfile", "ending",
+    "entry", "eventstream", "fanout", "frames", "gate", "history", "invitation", "manual",
+    "metrics", "names", "options", "porch", "post", "progress", "protocol", "proxies", "qr",
+    "quota", "reply", "room", "safe", "screen", "share", "synopsis", "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 

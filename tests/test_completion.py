@@ -1,0 +1,169 @@
+"""The completion: what real shells offer when Tab is pressed."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+
+import pexpect
+import pytest
+from programs import PATIENCE
+
+from broadcast_server.cli import main
+from broadcast_server.completion import SHELLS
+from broadcast_server.options import parser
+from broadcast_server.synopsis import commands
+
+OFFERED = {
+    "": ["start", "connect"],
+    "--ver": ["--version"],
+    "sta": ["start"],
+    "start --tls-": ["--tls-cert", "--tls-key"],
+    "start --log-format ": ["text", "json"],
+    "start --log-format=te": ["text"],
+    "connect --name bob --js": ["--json"],
+    "completion ": ["bash", "zsh", "fish"],
+    "start --log roo": ["rooms log"],
+    "wrap --since roo": ["rooms log"],
+    "wrap -- frob": ["frobnicate"],
+    "wrap --name bob -- frobnicate roo": ["rooms log"],
+    "wrap --exec frob": ["frobnicate"],
+    "wrap --exec frobnicate roo": ["rooms log"],
+}
+"""What is typed behind the program's name, and what has to be offered, whatever else is."""
+
+NOT_OFFERED = {"start --hi": "--history", "start --host ": "rooms log", "sta": "connect"}
+
+BASH = """\
+source "$1"; shift
+for line; do
+    IFS=' ' read -ra COMP_WORDS <<<"${line//=/ = }"
+    [[ $line == *' ' ]] && COMP_WORDS+=('')
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    _broadcast_server
+    printf '%s\\n' "${COMPREPLY[@]}" ''
+done
+"""
+
+FISH = """\
+source $argv[1]
+for line in $argv[2..]
+    complete -C $line | string split -f1 \\t
+    echo
+end
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the scripts, and one file."""
+    (tmp_path / "rooms log").touch()
+    whole, *found = commands(with_wrap())
+    for shell, write in SHELLS.items():
+        (tmp_path / shell).write_text(write(whole, found), encoding="utf-8")
+    command = tmp_path / "bin" / "frobnicate"
+    command.parent.mkdir()
+    command.touch(0o755)
+    return tmp_path
+
+
+def with_wrap() -> argparse.ArgumentParser:
+    """Return our parser with one command more, which runs others."""
+    whole = parser()
+    (ours,) = [each for each in whole._actions if isinstance(each, argparse._SubParsersAction)]
+    wrap = ours.add_parser("wrap", description='It\'s "made": for [tests].')
+    wrap.add_argument("--name", metavar="NAME", help="a name")
+    wrap.add_argument("--since", metavar="CURSOR-FILE", help="a file that's \\ [here]")
+    wrap.add_argument("--exec", nargs=argparse.REMAINDER, metavar="COMMAND", help="run: 'this'")
+    wrap.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
+    return whole
+
+
+def find(shell: str) -> str:
+    """Find a shell, or skip."""
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"there is no {shell} here")
+    return path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return what a shell is told of the world."""
+    path = f"{folder / 'bin'}:/usr/bin:/bin"
+    return {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", "TERM": "xterm"}
+
+
+def ask(folder: Path, *command: str) -> list[list[str]]:
+    """Return what a shell offers for each line, as its script in *command* prints it."""
+    lines = [f"broadcast-server {line}" for line in (*OFFERED, *NOT_OFFERED)]
+    done = subprocess.run(
+        [*command, *lines],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        cwd=folder,
+        env=environment(folder),
+    )
+    assert done.stderr == ""
+    return [block.replace("\\", "").splitlines() for block in done.stdout.split("\n\n")]
+
+
+def check(offers: list[list[str]]) -> None:
+    """See that what has to be offered is, and what makes no sense is not."""
+    for (line, wanted), offered in zip(OFFERED.items(), offers, strict=False):
+        ends = {each.rpartition("=")[2] for each in offered}
+        assert ends.issuperset(wanted), line
+    for (line, wrong), offered in zip(NOT_OFFERED.items(), offers[len(OFFERED) :], strict=False):
+        assert wrong not in offered, line
+
+
+def test_bash(folder: Path) -> None:
+    """In bash commands, options, what an option can be, and files are offered where they fit."""
+    check(ask(folder, find("bash"), "--norc", "-c", BASH, "bash", str(folder / "bash")))
+
+
+def test_fish(folder: Path) -> None:
+    """In fish commands, options, what an option can be, and files are offered where they fit."""
+    check(ask(folder, find("fish"), "--no-config", "-c", FISH, str(folder / "fish")))
+
+
+def test_zsh(folder: Path) -> None:
+    """In zsh commands, options, what an option can be, and files are completed by Tab."""
+    shell = pexpect.spawn(
+        find("zsh"),
+        ["-f", "-i"],
+        cwd=str(folder),
+        encoding="utf-8",
+        dimensions=(24, 200),
+        env=environment(folder),
+    )
+    shell.delaybeforesend = None
+    try:
+        shell.sendline(f"autoload -U compinit; compinit -D -u; source {folder / 'zsh'}")
+        shell.sendline("broadcast-server() { print -r -- said: $* }")
+        for typed, completed in (
+            ("sta", "start"),
+            ("start --tls-c", "start --tls-cert"),
+            ("start --log-format te", "start --log-format text"),
+            ("start --log-format=js", "start --log-format=json"),
+            ("start --log roo", "start --log rooms log"),
+            ("completion fi", "completion fish"),
+            ("wrap -- frob", "wrap -- frobnicate"),
+            ("wrap --name bob -- frobnicate roo", "wrap --name bob -- frobnicate rooms log"),
+            ("wrap --exec frob", "wrap --exec frobnicate"),
+        ):
+            shell.send(f"broadcast-server {typed}\t\r")
+            shell.expect(f"\nsaid: {completed}\r\n", PATIENCE)
+    finally:
+        shell.close(force=True)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints the script and nothing else."""
+    assert main(["completion", shell]) == 0
+    whole, *found = commands(parser())
+    assert capsys.readouterr() == (SHELLS[shell](whole, found), "")
