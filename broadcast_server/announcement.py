@@ -12,8 +12,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .typed import TOKEN
 from .streams import note, show
+from .typed import TOKEN
 
 
 def announce(options: argparse.Namespace, urls: Sequence[str]) -> None:
@@ -38,7 +38,8 @@ def _invite(options: argparse.Namespace, urls: Sequence[str]) -> None:
 
     archived = getattr(__spec__.loader, "archive", None) is not None
     token_file = options.token_file or ("FILE" if os.environ.get(TOKEN) else None)
-    invitation = Invitation(urls, addresses(), _program(), archived, token_file)
+    public = options.public_url
+    invitation = Invitation(urls, addresses(), _program(), archived, token_file, public)
     for line in invitation.lines():
         note(line)
     if _can_draw():

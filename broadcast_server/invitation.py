@@ -39,10 +39,14 @@ class Invitation:
     """Whether others can have the file from it."""
     token_file: str | None = None
     """What to name as the file with the token, if one is wanted."""
+    public: str | None = None
+    """Another address by which everyone reaches the socket."""
 
     @property
     def outward(self) -> list[str]:
         """The socket's addresses that other machines can use, best first."""
+        if self.public is not None:
+            return [self.public]
         found = self._concrete(self.addresses)
         return [url for url in found if not ip_address(_host(url)).is_loopback][:MOST]
 

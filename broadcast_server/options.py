@@ -242,6 +242,13 @@ def _add_start(start: Parser) -> None:
         metavar="ORIGIN",
         type=_origins,
     )
+    start.option(
+        "--public-url",
+        None,
+        "address to invite others by, if it is another: a proxy's, or the name in the certificate",
+        metavar="URL",
+        type=_address,
+    )
     start.switch("--open", "open the page in this machine's browser")
     start.option(
         "--grace",
@@ -254,6 +261,15 @@ def _add_start(start: Parser) -> None:
 
 def _origins(value: str) -> frozenset[str]:
     return frozenset(each.strip().lower() for each in value.split(",") if each.strip())
+
+
+def _address(value: str) -> str:
+    from .address import address
+
+    try:
+        return address(value)[0].rstrip("/") + "/"
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value} is no address: {error}") from None
 
 
 def _trusted(value: str) -> object:

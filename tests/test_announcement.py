@@ -84,6 +84,15 @@ def test_a_person_is_told_how_to_join() -> None:
     assert photograph(terminal.screen) == "http://192.0.2.7:8765/"
 
 
+def test_an_address_that_others_use() -> None:
+    """Whoever has another address for others, behind a proxy say, has it told and drawn."""
+    terminal = Terminal(80, 30)
+    public = "--public-url", "https://chat.example.org/a?room=ops"
+    lines = terminal.show("utf-8", ["ws://127.0.0.1:8765/"], *public)
+    assert lines[1] == "  page  https://chat.example.org/a/"
+    assert photograph(terminal.screen) == "https://chat.example.org/a/"
+
+
 @pytest.mark.parametrize(
     ("columns", "encoding", "variables"),
     [

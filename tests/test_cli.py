@@ -75,6 +75,7 @@ def test_alone_it_shows_help_and_fails(capsys: pytest.CaptureFixture[str]) -> No
         (["start", "--port", "70000"], "--port: 70000 is not between 0 and 65535"),
         (["start", "--port", "-1"], "--port: "),
         (["start", "--grace", "soon"], "--grace: 'soon' is not a number"),
+        (["start", "--public-url", "ftp://h/"], "--public-url: ftp://h/ is no address: scheme is"),
         (["connect", "--port", "0"], "--port: 0 is not between 1 and 65535"),
         (["connect", "--name", "*"], "--name: name begins with *"),
         (["connect", "--name", "\udcff"], "--name: name contains U+DCFF"),
@@ -150,7 +151,15 @@ def test_defaults_are_the_servers() -> None:
         "rate": "limits.rate",
     }
     for option, value in found.items():
-        if option not in ("command", "typed", "version", "token_file", "log_format", "open"):
+        if option not in (
+            "command",
+            "typed",
+            "version",
+            "token_file",
+            "log_format",
+            "open",
+            "public_url",
+        ):
             found_at = at.get(option, option).split(".")
             assert reduce(getattr, found_at, settings) == value, option
 

@@ -80,7 +80,7 @@ TABLE = {
     "terminal": "client conversation names protocol safe screen signals streams",
     "typed": "entry names protocol",
     "clientoptions": "typed",
-    "options": "clientoptions logline protocol proxies typed",
+    "options": "address clientoptions logline protocol proxies typed",
     "announcement": "browser interfaces invitation streams typed",
     "signin": "secret typed",
     "target": "address signin tls typed",

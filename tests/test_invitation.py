@@ -55,11 +55,19 @@ LAN = "192.0.2.7", "10.1.2.3", "2001:db8::7"
             ["  page  http://127.0.0.1:1/", "  join  x connect ws://127.0.0.1:1/"],
         ),
         (
+            Invitation(["unix:/run/x"], LAN, FILE, handed_out=True, public="wss://chat.example/a/"),
+            [
+                "  page  https://chat.example/a/",
+                "  file  curl -O https://chat.example/a/broadcast-server.pyz",
+                "  join  python3 broadcast-server.pyz connect wss://chat.example/a/",
+            ],
+        ),
+        (
             Invitation(["unix:/run/my room"], LAN, "x", handed_out=True),
             ["  join  x connect --unix '/run/my room'"],
         ),
     ],
-    ids=["loopback", "file", "tls", "token", "own token", "no network", "unix"],
+    ids=["loopback", "file", "tls", "token", "own token", "no network", "public", "unix"],
 )
 def test_how_to_join(invitation: Invitation, lines: list[str]) -> None:
     """The page, the file if there is one, and a command that can be typed as it stands."""
