@@ -88,6 +88,7 @@ class Client:
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something came, or the connection went
         self._leave = asyncio.Event()
+        self._again = asyncio.Event()  # another connection is to take the place of this one
         self._attempt = 0
         self._unseen = 0  # attempts that came to nothing here, and perhaps to something there
 
@@ -102,6 +103,27 @@ class Client:
         """Send *request*, if there is a connection."""
         self.conversation.ask(request)
         self._wake.set()
+
+    def rename(self, name: str) -> None:
+        """Ask for another name, now or when that is possible."""
+        self.conversation.rename(name)
+        self._wake.set()
+
+    def look_back(self, count: int) -> None:
+        """Hear the last *count* messages again, now or when that is possible."""
+        self.conversation.look_back(count)
+        if self.conversation.live:
+            self._again.set()
+
+    def elsewhere(self, conversation: Conversation) -> Client:
+        """Return a client of the same server that carries *conversation*."""
+        other = Client(
+            *(self._url, self._query, conversation, self._pace),
+            *(None, self._unix, self._trusted),
+        )
+        other._headers = self._headers
+        other.been_live = self.been_live
+        return other
 
     def leave(self) -> None:
         """End `run`."""
@@ -138,17 +160,30 @@ class Client:
             staying.result()
 
     async def _stay(self, door: Door) -> None:
+        old: ClientConnection | None = None  # whose place the next one takes
         while True:
-            reason = await self._once(door)
+            try:
+                found = await self._reach()
+            finally:
+                if old is not None:
+                    await old.close()
+            reason: str | None
+            if isinstance(found, str):
+                old, reason = None, found
+            else:
+                old, reason = found, await self._once(found, door)
+            if reason is None:
+                continue
+            old = None
             wait = self._pace.delay(self._attempt)
             self._attempt += 1
             door.note(f"{reason}, trying again in {wait:.1f} s")
             await asyncio.sleep(wait)
 
-    async def _once(self, door: Door) -> str:
-        """Connect, and stay for as long as it lasts. Return why it ended."""
+    async def _reach(self) -> ClientConnection | str:
+        """Connect, or return why that cannot be done just now."""
         try:
-            connection = await self._dial()
+            return await self._dial()
         except (
             OSError,
             InvalidHandshake,
@@ -164,14 +199,27 @@ class Client:
             if isinstance(error, ConnectionRefusedError):
                 why += ", is it running?"
             raise Failed(f"Could not connect to server at {self._where} ({why})") from None
+
+    async def _once(self, connection: ClientConnection, door: Door) -> str | None:
+        """Stay for as long as it lasts. Return why it ended, None if another is to follow it."""
+        self._again.clear()
+        conversing = asyncio.ensure_future(self._converse(connection, door))
+        again = asyncio.ensure_future(self._again.wait())
+        ends = True
         try:
-            async with connection:
-                return await self._converse(connection, door)
+            await asyncio.wait({conversing, again}, return_when=asyncio.FIRST_COMPLETED)
+            ends = conversing.done()
         finally:
+            for task in (conversing, again):
+                task.cancel()
+            await asyncio.wait({conversing, again})
+            if ends:
+                await connection.close()
             if not self.conversation.welcomed:
                 self._unseen += 1
             self.conversation.lost()
             self._news.set()
+        return conversing.result() if ends else None
 
     async def _dial(self) -> ClientConnection:
         # Ours first, since of a parameter that is given twice the first counts.

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from .protocol import (
@@ -68,12 +69,16 @@ class Conversation:
         self.room = room or "lobby"
         """Where we are; once welcomed as the room calls itself."""
         self.live = False
+        self.looking_back = False
+        """Whether this connection's replay begins with what was seen already."""
         self.refused = 0  # messages that the room would not take
         self._asked = {"name": name, "room": room}
         self._history = history
         self._session = secrets.token_urlsafe(24)
         self._cursor = since  # from which the next connection begins
         self._seen = since.seq if since else 0  # the last message taken of the cursor's log
+        self._back = 0  # so many messages are to be seen again on the next connection
+        self._since: Cursor | None = None  # from which this connection was to begin
         self._welcome: Welcome | None = None  # of this connection
         self._ping = ""
         self._outbox: dict[str, Say] = {}  # by id, in order
@@ -93,6 +98,22 @@ class Conversation:
         """Ask for another name, now or when that is possible."""
         self._wish = Rename(name, secrets.token_urlsafe(6))
         self.ask(self._wish)
+
+    def look_back(self, count: int) -> None:
+        """See the last *count* messages again, on the next connection.
+
+        The wire has no request for them. A connection that begins with an older cursor
+        takes this one's place without anyone being told.
+        """
+        self._back = count
+
+    def elsewhere(self, room: str) -> Conversation:
+        """Begin a conversation in another room, as who we are here."""
+        return Conversation(self._asked["name"], room, self._history)
+
+    def be(self, other: Conversation) -> None:
+        """Ask for the name that *other* asks for, whenever we come back."""
+        self._asked["name"] = other._asked["name"]
 
     def ask(self, request: Request) -> None:
         """Send *request* if the conversation is live; it is not kept for later."""
@@ -133,15 +154,17 @@ class Conversation:
         """Return the query of the next connection, percent-encoded."""
         asked = {key: value for key, value in self._asked.items() if value is not None}
         asked["session"] = self._session
-        if self._cursor is not None:
-            asked["since"] = str(self._cursor)
+        self._since = self._cursor
+        if self._since is not None:
+            self._since = replace(self._since, seq=max(0, self._since.seq - self._back))
+            asked["since"] = str(self._since)
         elif self._history:
             asked["history"] = str(self._history)
         return urlencode(asked)
 
     def lost(self) -> None:
         """Note that the connection is gone."""
-        self.live = False
+        self.live = self.looking_back = False
         self._welcome = None
         self._unsent.clear()
 
@@ -155,6 +178,8 @@ class Conversation:
         try:
             for line in frame.split("\n"):
                 event = parse_event(line)
+                if isinstance(event, Welcome):
+                    event = self._from_here(event)
                 if event is not None and self._take(event):
                     events.append(event)
         except Gap:
@@ -192,8 +217,19 @@ class Conversation:
                 self.refused += 1
         return True
 
+    def _from_here(self, welcome: Welcome) -> Welcome:
+        """Count as missed what we have not seen, however far back we asked for."""
+        cursor, since = self._cursor, self._since
+        same = cursor is not None and since is not None and welcome.epoch == cursor.epoch
+        self.looking_back = same and self._back > 0 and welcome.missed is not None
+        if not self.looking_back or cursor is None or since is None:
+            return welcome
+        missed = max(0, since.seq + (welcome.missed or 0) - cursor.seq)
+        return replace(welcome, recovered=not missed, missed=missed)
+
     def _welcomed(self, welcome: Welcome) -> None:
         self.name, self.room = welcome.name, welcome.room
+        self._back = 0
         self._welcome = welcome
         epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
         if cursor is None:
@@ -210,14 +246,14 @@ class Conversation:
             raise ValueError("pong came before welcome")
         self._seen = max(self._seen, self._welcome.seq)
         self._cursor = Cursor(self._welcome.epoch, self._seen)
-        self.live = True
+        self.live, self.looking_back = True, False
         if self._wish is not None:
             self._unsent.append(self._wish)
         self._unsent.extend(self._outbox.values())
 
     def _message(self, message: Message) -> bool:
         if message.seq <= self._seen:
-            return False
+            return self.looking_back
         self._advance(message.seq)
         # Ids are made at random: before the log has ours, nobody else can know it.
         if message.id is not None:

@@ -408,6 +408,58 @@ def test_what_is_about_others_is_shown_as_it_is() -> None:
 # -- what a log may do --------------------------------------------------------
 
 
+def test_looking_back() -> None:
+    """Messages that were seen are shown again, once, and only what was not seen is missing."""
+    conversation = live(41)
+    conversation.look_back(10)
+    conversation.lost()
+    assert asked(conversation).since == Cursor("e", 31)
+    # The log begins at 36, and 42 is new.
+    shown = go_live(conversation, welcome(42, missed=4), *map(message, range(36, 43)))
+    assert shown == [welcome(42), *map(message, range(36, 43))]
+    assert not conversation.looking_back
+    conversation.lost()
+    assert asked(conversation).since == Cursor("e", 42)
+    assert go_live(conversation, welcome(42), message(42)) == [welcome(42)]
+
+
+def test_looking_back_into_what_was_lost() -> None:
+    """If the log has left us behind meanwhile, that is told; and another log is another log."""
+    conversation = live(41)
+    conversation.look_back(10)
+    conversation.lost()
+    asked(conversation)
+    shown = go_live(conversation, welcome(50, missed=14), *map(message, range(46, 51)))
+    assert shown[0] == welcome(50, missed=4)
+    assert shown[1:] == [*map(message, range(46, 51))]
+    conversation.look_back(10)
+    conversation.lost()
+    asked(conversation)
+    shown = go_live(conversation, welcome(1, epoch="f", missed=None), message(1))
+    assert shown == [welcome(1, epoch="f", missed=None), message(1)]
+
+
+def test_a_look_back_that_breaks_off() -> None:
+    """It is not begun again by itself, and nothing is lost by it."""
+    conversation = live(41)
+    conversation.look_back(10)
+    conversation.lost()
+    asked(conversation)
+    assert hear(conversation, welcome(42, missed=4), message(36)) == [welcome(42), message(36)]
+    conversation.lost()
+    assert asked(conversation).since == Cursor("e", 41)
+    assert go_live(conversation, welcome(42), message(42)) == [welcome(42), message(42)]
+
+
+def test_another_room() -> None:
+    """A conversation elsewhere is another one, of the same name."""
+    conversation = live()
+    other = conversation.elsewhere("ops")
+    assert (asked(other).name, asked(other).room) == ("alice", "ops")
+    assert asked(other).session != asked(conversation).session
+    assert asked(other).since is None
+
+
 def test_another_log_begins_at_its_beginning() -> None:
     """After a restart low numbers are new, and a cut at once loses none of them."""
     conversation = live(41)
