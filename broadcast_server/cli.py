@@ -228,9 +228,13 @@ def _connect(options: argparse.Namespace, where: Target) -> int:
             trusted=where.trusted,
         )
         if _at_terminal(options):
+            if options.plain or _is_dumb():
+                from .plain import Plain
+
+                return await Plain(client, bell=options.bell).run()
             from .terminal import Terminal
 
-            return await Terminal(client).run()
+            return await Terminal(client, bell=options.bell).run()
         from .pipe import Pipe, Printer, Sink
 
         sink: Sink = Printer(json=options.json)
@@ -258,12 +262,12 @@ def _at_terminal(options: argparse.Namespace) -> bool:
         return False
     if sys.stdin is None or sys.stdout is None:
         return False
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
-    if sys.platform != "win32" and os.environ.get("TERM", "dumb") in ("", "dumb"):
-        note("* this terminal is dumb (see TERM): a line is a message, Ctrl+D leaves")
-        return False
-    return True
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _is_dumb() -> bool:
+    """Tell whether the terminal can do nothing but print lines."""
+    return sys.platform != "win32" and os.environ.get("TERM", "dumb") in ("", "dumb")
 
 
 def _wrong(command: str, what: str) -> int:

@@ -65,6 +65,8 @@ def add_connect(connect: Parser) -> None:
     )
     connect.switch("--listen", "stay after the end of the input")
     connect.switch("--json", "print the events themselves, as JSON")
+    connect.switch("--bell", "at a terminal, ring when somebody says your name")
+    connect.switch("--plain", "at a terminal, only whole lines of words, for screen readers")
     connect.add_argument(
         "--exec",
         nargs=argparse.REMAINDER,

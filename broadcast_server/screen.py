@@ -6,12 +6,13 @@ What prints them, and on what, is not known here.
 
 from __future__ import annotations
 
+import re
 import zlib
 from datetime import datetime
 
 from .conversation import missed_words
 from .names import name_key
-from .protocol import Error, Event, Head, Members, Message, Welcome, text_line
+from .protocol import Error, Event, Head, Members, Message, Renamed, Welcome, text_line
 from .safe import safe_text
 
 # Those of the sixteen that can be read on a light and on a dark ground.
@@ -28,7 +29,15 @@ COLOURS = (
     "ansibrightmagenta",
 )
 
-STYLE = {"quiet": "ansibrightblack", "own": "bold underline"}
+STYLE = {
+    "quiet": "ansibrightblack",
+    "own": "bold underline",
+    "mention": "bold reverse",
+    "status": "reverse",
+}
+
+ACTION = "/me "
+"""What begins with this is something that one does, by convention."""
 
 Line = list[tuple[str, str]]
 
@@ -52,23 +61,24 @@ def quiet(text: str) -> Line:
     return [("class:quiet", text)]
 
 
+def mentions(text: str, name: str) -> list[tuple[int, int]]:
+    """Find where *text* names someone, as places from and to."""
+    pattern = rf"(?<!\w){re.escape(name)}(?!\w|-\w)"  # bob-2 is not bob
+    return [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
+
+
+def mentioned(event: Event, me: str) -> bool:
+    """Whether somebody else names *me*."""
+    return isinstance(event, Message) and event.name != me and bool(mentions(event.text, me))
+
+
 def lines(event: Event, me: str, *, again: bool) -> list[Line]:
     """Return what *event* looks like to *me*, who may be here *again*."""
     match event:
-        case Message(name=name, at=at):
-            # The name as we have it now: after a reconnect it may be another.
-            mark, style = (
-                ("> ", f"class:own {colour(name)}") if name == me else ("  ", colour(name))
-            )
-            return [
-                [
-                    ("class:quiet", f"{clock(at)} "),
-                    ("", mark),
-                    (style, safe_text(name)),
-                    ("", safe_text(line.removeprefix(name))),
-                ]
-                for line in (text_line(event) or "").split("\n")
-            ]
+        case Message():
+            return _message(event, me)
+        case Renamed(to=to) if to == me:
+            return [quiet(f"-- you are {safe_text(me)} --")]
         case Welcome():
             return _welcome(event, again=again)
         case Error(text=text):
@@ -79,14 +89,38 @@ def lines(event: Event, me: str, *, again: bool) -> list[Line]:
     return [] if line is None else [quiet(f"{clock()}   {safe_text(line)}")]
 
 
+def _message(message: Message, me: str) -> list[Line]:
+    """Show a message. Its marks are two columns wide, so that nothing in it can pass for one."""
+    name = message.name
+    # The name as we have it now: after a reconnect it may be another.
+    own = name == me
+    style = f"class:own {colour(name)}" if own else colour(name)
+    found: list[Line] = []
+    for number, text in enumerate(message.text.splitlines() or [""]):
+        acts = number == 0 and text.startswith(ACTION)
+        mark = "• " if acts else "> " if own else "  "
+        line: Line = [("class:quiet", f"{clock(message.at)} "), ("", mark)]
+        line += [(style, safe_text(name)), ("", ": ")]
+        said = safe_text(text.removeprefix(ACTION) if acts else text)
+        found.append(line + _text(said, me, plain=own))
+    return found
+
+
+def _text(text: str, me: str, *, plain: bool) -> Line:
+    """Set off where *text* names *me*, unless it is *plain*."""
+    line: Line = []
+    done = 0
+    for start, end in [] if plain else mentions(text, me):
+        line += [("", text[done:start]), ("class:mention", text[start:end])]
+        done = end
+    return [*line, ("", text[done:])]
+
+
 def _welcome(welcome: Welcome, *, again: bool) -> list[Line]:
     you = f"you are {safe_text(welcome.name)} in {safe_text(welcome.room)}"
     members = Members(welcome.count, welcome.members, welcome.verified)
     here = safe_text((text_line(members) or "").removeprefix("* "))
-    if again:
-        found = [quiet(f"-- connected again, {you} --")]
-    else:
-        found = [quiet(f"-- {you}, {here} --"), quiet("-- /help for help --")]
+    found = [quiet(f"-- connected again, {you} --" if again else f"-- {you}, {here} --")]
     if not welcome.recovered:
         found.append(quiet(missed_words(welcome.missed)))
     return found

@@ -77,7 +77,12 @@ TABLE = {
     "handler": "conversation ending protocol safe streams thread",
     "reply": "",
     "pipe": "client conversation cursorfile flow progress protocol safe signals streams",
-    "terminal": "client conversation names protocol safe screen signals streams",
+    "commands": "entry protocol",
+    "status": "",
+    "talk": "client commands conversation protocol safe screen signals status streams",
+    "plain": "client conversation flow pipe protocol safe screen talk",
+    "completer": "commands names safe",
+    "terminal": "client completer protocol screen status talk",
     "typed": "entry names protocol",
     "clientoptions": "typed",
     "options": "address clientoptions logline protocol proxies typed",
@@ -89,16 +94,16 @@ TABLE = {
     "run": "courier ending streams target",
     "cli": (
         "announcement client completion conversation cursorfile door gate handler history logline"
-        " manual options pipe protocol run send server signin streams synopsis target terminal"
+        " manual options pipe plain protocol run send server signin streams synopsis target terminal"
     ),
     "__main__": "cli",
 }
 
 PURE = (
-    "address", "brake", "clientoptions", "completion", "conversation", "cursorfile", "ending",
-    "entry", "eventstream", "fanout", "frames", "gate", "history", "invitation", "manual",
-    "metrics", "names", "options", "porch", "post", "progress", "protocol", "proxies", "qr",
-    "quota", "reply", "room", "safe", "screen", "share", "synopsis", "typed", "web",
+    "address", "brake", "clientoptions", "commands", "completion", "conversation", "cursorfile",
+    "ending", "entry", "eventstream", "fanout", "frames", "gate", "history", "invitation",
+    "manual", "metrics", "names", "options", "porch", "post", "progress", "protocol", "proxies",
+    "qr", "quota", "reply", "room", "safe", "screen", "share", "status", "synopsis", "typed", "web",
 )  # fmt: skip
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
@@ -106,7 +111,7 @@ IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_
 OTHERS = {
     "websockets": {"connection", "client"},
     "h11": {"exchange"},
-    "prompt_toolkit": {"terminal"},
+    "prompt_toolkit": {"completer", "terminal"},
 }
 
 

@@ -18,7 +18,7 @@ from programs import PATIENCE, Running, assert_quiet, running, shell
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from broadcast_server.terminal import KNOWN, Names
+from broadcast_server.completer import KNOWN, Names
 
 UP, CTRL_A, CTRL_C, CTRL_D, CTRL_U, TAB, ENTER = (
     "\x1b[A",
@@ -51,8 +51,39 @@ class Person:
 
     @property
     def lines(self) -> list[str]:
-        """The screen, without what is empty."""
-        return [line.rstrip() for line in self._screen.display if line.strip()]
+        """The screen, without what is empty and without the status."""
+        return [line.rstrip() for line, bar in self._rows() if line.strip() and not bar]
+
+    @property
+    def bars(self) -> list[str]:
+        """The lines of the status, of which there is to be one at most."""
+        return [line.strip() for line, bar in self._rows() if bar]
+
+    def _rows(self) -> list[tuple[str, bool]]:
+        buffer = self._screen.buffer
+        return [
+            (line, buffer[row][0].reverse and not line.startswith(">"))
+            for row, line in enumerate(self._screen.display)
+        ]
+
+    def has_status(self, text: str) -> None:
+        """Wait until that is the status, in the last line that is not empty."""
+        end = time.monotonic() + PATIENCE
+        while self.bars != [text]:
+            assert time.monotonic() < end, f"no {text} but {self.bars}"
+            self.look(0.05)
+        assert [line for line in self._screen.display if line.strip()][-1].strip() == text
+
+    def rings(self) -> int:
+        """Count how often the bell has rung."""
+        return self.raw.count("\a")
+
+    def hears_the_bell(self) -> None:
+        """Wait until the bell has rung."""
+        end = time.monotonic() + PATIENCE
+        while not self.rings():
+            assert time.monotonic() < end, self.lines
+            self.look(0.05)
 
     def sees(self, *patterns: str) -> None:
         """Wait until each pattern is a line of the screen, in this order."""
@@ -166,20 +197,78 @@ def test_half_typed_text_survives_a_flood(program: list[str], server: Running) -
 
 
 def test_commands(program: list[str], server: Running) -> None:
-    """``/who`` and ``/help`` answer, an unknown command is told, ``//`` says a slash."""
-    with person(program, server.url, "--room", "commands") as ann:
+    """Each command does what it says, an unknown one is told, ``//`` says a slash."""
+    with person(program, server.url, "--room", "commands", rows=40) as ann:
         ann.sees("-- /help for help --")
+        ann.has_status("commands · 1 here · anonymous · connected")
         ann.types("/who", ENTER)
         ann.sees(TIME + r"  \* 1 here: anonymous")
         ann.types("/help", ENTER)
         ann.sees(r"   /who +who is here", r"   /quit +leave", r"   //text +say /text")
         ann.types("/nick bob", ENTER)
-        ann.sees("-- /nick is no command; /help lists them --")
-        ann.types("//nick bob", ENTER)
+        ann.sees("-- /nick is no command; /help lists them, //nick says it --")
+        ann.types("//nick bob", ENTER, "   ", ENTER)
         ann.sees(TIME + "> anonymous: /nick bob")
-        ann.types("   ", ENTER, "/exit", ENTER)
+        ann.types("/name a:b", ENTER)
+        ann.sees(TIME + r"  \* name contains a colon")
+        ann.types("/name ann", ENTER)
+        ann.sees("-- you are ann --")
+        ann.has_status("commands · 1 here · ann · connected")
+        ann.types("/me waves", ENTER)
+        ann.sees(TIME + "• ann: waves")
+        ann.types("/clear", ENTER)
+        while ann.lines != [">"]:
+            ann.look(0.05)
+        ann.types("/history 2", ENTER)
+        ann.sees(
+            "-- the last 2 messages --", TIME + "  anonymous: /nick bob", TIME + "• ann: waves"
+        )
+        ann.types("still here", ENTER)
+        ann.sees(TIME + "• ann: waves", TIME + "> ann: still here")
+        ann.types("/exit", ENTER)
         assert ann.ends() == 0
-        assert not any("anonymous: /who" in line for line in ann.lines)
+        assert not any("left the chat" in line or "again" in line for line in ann.lines)
+
+
+def test_from_room_to_room(program: list[str], server: Running) -> None:
+    """One goes to another room under the same name, and back to where one was, without a gap."""
+    at = [server.url, "--name", "ann"]
+    with person(program, *at, "--room", "here") as ann:
+        ann.sees("-- /help for help --")
+        ann.types("/room there", ENTER, "typed ahead", ENTER)
+        ann.sees("-- you are ann in there, 1 here: ann --", TIME + "> ann: typed ahead")
+        ann.has_status("there · 1 here · ann · connected")
+        shell(f'echo meanwhile | "$@" connect {server.url} --room here --name bob', program)
+        ann.types("/room h", TAB)
+        ann.has_prompt("/room here")
+        ann.types(ENTER)
+        ann.sees("-- you are ann in here, 1 here: ann --", TIME + "  bob: meanwhile")
+        ann.types("/room here", ENTER)
+        ann.sees("-- you are in here --")
+        ann.types("/room No", ENTER)
+        ann.sees("-- room is not 1 to 64 of .* --")
+        ann.has_prompt()
+        assert not any("not connected" in line for line in ann.lines)
+        assert sum("/help for help" in line for line in ann.lines) == 1
+
+
+def test_somebody_says_my_name(program: list[str], server: Running) -> None:
+    """A mention stands out and rings the bell, if that is wanted; a replay rings nothing."""
+    at = [server.url, "--room", "bell"]
+    shell('echo "ann, before" | "$@" connect ' + " ".join(at), program)
+    with person(program, *at, "--name", "ann", "--bell", "--history", "9") as ann:
+        with person(program, *at, "--name", "bob") as bob:
+            bob.sees("-- /help for help --")
+            ann.sees(TIME + "  anonymous: ann, before", TIME + "  bob joined the chat")
+            assert ann.rings() == 0
+            bob.types("anna and ann", ENTER, "bob and Ann", ENTER)
+            ann.sees(TIME + "  bob: anna and ann", TIME + "  bob: bob and Ann")
+            ann.hears_the_bell()
+            assert ann.style("Ann")[1:] == (True, False)
+            bob.sees(TIME + "> bob: bob and Ann")
+            ann.types("bob!", ENTER)
+            bob.sees(TIME + "  ann: bob!")
+            assert bob.rings() == 0
 
 
 def test_tab_and_up(program: list[str], server: Running) -> None:
@@ -197,14 +286,16 @@ def test_tab_and_up(program: list[str], server: Running) -> None:
 
 
 def test_a_paste_of_several_lines_is_one_message(program: list[str], server: Running) -> None:
-    """What is pasted stays together, and each of its lines is shown with the name."""
+    """What is pasted or typed with Alt+Enter stays together, each line shown with the name."""
     with person(program, server.url, "--room", "paste", "--name", "ann") as ann:
         ann.sees("-- /help for help --")
-        ann.types("\x1b[200~one\rtwo\n\nthree\x1b[201~", ENTER)
+        ann.types("\x1b[200~one\rtwo\n\nth\x1b[201~")
+        ann.sees("> one", "two", "th")
+        ann.types("ree", "\x1b", ENTER, "x", ENTER)
         ann.sees(TIME + "> ann: one", TIME + "> ann: two", TIME + "> ann:", TIME + "> ann: three")
         ann.has_prompt()
     script = f'"$@" connect {server.url} --room paste --history 9 --json'
-    assert r'"text":"one\ntwo\n\nthree"' in shell(script, program).output
+    assert r'"text":"one\ntwo\n\nthree\nx"' in shell(script, program).output
 
 
 def test_nothing_from_the_network_is_obeyed(program: list[str], server: Running) -> None:
@@ -263,14 +354,21 @@ def test_away_and_back(program: list[str]) -> None:
             ann.has_prompt("half")
             first.signal(signal.SIGTERM)
             ann.sees(r"-- the server is stopping, trying again in \d\.\d s --")
-            ann.types("typed", ENTER)
-            ann.sees("-- not connected: kept, and sent when we are --")
+            ann.types("typed", ENTER, "/name anna", ENTER, "/history 9", ENTER)
+            ann.sees(
+                "-- not connected: kept, and sent when we are --",
+                "-- not connected: asked for when we are --",
+                "-- not connected: shown when we are --",
+            )
+            ann.has_status("lobby · ann · not connected · 1 not sent")
             with running(*program, "start", "--port", port):
                 ann.sees(
                     "-- connected again, you are ann in lobby --",
                     "-- messages may be missing --",
-                    TIME + "> ann: half typed",
+                    "-- you are anna --",
+                    TIME + "> anna: half typed",
                 )
+                ann.has_status("lobby · 1 here · anna · connected")
                 ann.has_prompt()
 
 
@@ -338,14 +436,60 @@ def test_a_terminal_that_goes_away(program: list[str], server: Running) -> None:
 
 
 def test_a_dumb_terminal(program: list[str], server: Running) -> None:
-    """A terminal that can do nothing is a pipe: lines in, lines out, Ctrl+D leaves."""
+    """On a terminal that can do nothing it is plain: lines in, lines out, Ctrl+D leaves."""
     with person(program, server.url, "--room", "dumb", TERM="dumb") as ann:
-        ann.sees(r"\* this terminal is dumb.*")
+        ann.sees("Each line is a message; /help for help, Ctrl\\+D leaves.")
         ann.types("hi\n")
         ann.sees("hi", "anonymous: hi")
         ann.types(CTRL_D)
         assert ann.ends() == 0
         assert "\x1b" not in ann.raw
+
+
+def test_plain(program: list[str], server: Running) -> None:
+    """What a screen reader reads is whole lines of words, without colours, times or a status."""
+    at = [server.url, "--room", "plain"]
+    with person(program, *at, "--name", "ann", "--plain", "--bell") as ann:
+        ann.sees(
+            "Connecting.",
+            "Connected. You are ann in plain. 1 here: ann.",
+            "Each line is a message; /help for help, Ctrl\\+D leaves.",
+        )
+        evil = r"printf '/me \x1b[31mwaves at ann\n' | "
+        shell(f'{evil}"$@" connect {" ".join(at)} --name bob', program)
+        ann.sees("bob joined the chat", "bob: /me waves at ann", "bob left the chat")
+        ann.hears_the_bell()
+        ann.types("/who\n", "/nick\n", "/name a:b\n", "/name anna\n", "/clear\n")
+        ann.sees("1 here: ann")
+        ann.sees("/nick is no command; /help lists them, //nick says it.")
+        ann.sees("Error: name contains a colon.", "ann is now anna")
+        ann.types("hi\n", "/room other\n")
+        ann.sees("anna: hi", "Connected. You are anna in other. 1 here: anna.")
+        ann.types("/quit\n")
+        assert ann.ends() == 0
+        assert "\x1b" not in ann.raw
+
+
+def test_small_windows(program: list[str], server: Running) -> None:
+    """In a window that is much too small the prompt is there, and the status if it fits."""
+    at = [server.url, "--room", "small", "--name", "ann"]
+    with person(program, *at, columns=20, rows=5) as ann:
+        ann.has_status("small · 1 here")
+        ann.types("h")
+        ann.has_prompt("h")
+        for number, (columns, rows) in enumerate(((10, 2), (2, 10), (20, 5))):
+            ann.resizes(columns, rows)
+            shell(f'echo x | "$@" connect {" ".join(at[:3])} --name b{number}', program)
+            end = time.monotonic() + PATIENCE
+            while f"b{number} left the chat" not in ann.raw or "".join(ann.lines[-2:])[-3:] not in (
+                "> h",
+                ">h",
+            ):
+                assert time.monotonic() < end, ann.lines
+                ann.look(0.05)
+            assert len(ann.bars) == (columns == 20)
+        ann.types("i", ENTER)
+        ann.sees(TIME + "> ann: hi")
 
 
 # -- parts --
@@ -367,6 +511,10 @@ def test_completion_of_names() -> None:
     assert completed(names, "hi, ") == []
     assert completed(names, "xan") == []
     assert completed(names, "/w") == ["/who"]
+    assert completed(names, "/na") == ["/name "]
+    assert completed(names, "/room ") == []
+    assert completed(Names(lambda: ["ops", "lobby"]), "/room o") == ["/room ops"]
+    assert completed(names, "/me an") == ["/me anna"]
     names.remove("anna")
     assert completed(names, "hi an") == []
 
