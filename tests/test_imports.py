@@ -94,7 +94,8 @@ TABLE = {
     "run": "courier ending streams target",
     "cli": (
         "announcement client completion conversation cursorfile door gate handler history logline"
-        " manual options pipe plain protocol run send server signin streams synopsis target terminal"
+        " manual options pipe plain protocol run send server signin streams synopsis target"
+        " terminal"
     ),
     "__main__": "cli",
 }

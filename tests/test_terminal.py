@@ -37,8 +37,8 @@ class Person:
     def __init__(self, child: pexpect.spawn[str], columns: int, rows: int) -> None:
         self.child = child
         self.raw = ""
-        self._screen = pyte.HistoryScreen(columns, rows, history=100_000, ratio=1)
-        self._stream = pyte.Stream(self._screen)
+        self.screen = pyte.HistoryScreen(columns, rows, history=100_000, ratio=1)
+        self._stream = pyte.Stream(self.screen)
 
     def look(self, wait: float = 0.0) -> None:
         """See what has come."""
@@ -60,10 +60,10 @@ class Person:
         return [line.strip() for line, bar in self._rows() if bar]
 
     def _rows(self) -> list[tuple[str, bool]]:
-        buffer = self._screen.buffer
+        buffer = self.screen.buffer
         return [
             (line, buffer[row][0].reverse and not line.startswith(">"))
-            for row, line in enumerate(self._screen.display)
+            for row, line in enumerate(self.screen.display)
         ]
 
     def has_status(self, text: str) -> None:
@@ -72,7 +72,7 @@ class Person:
         while self.bars != [text]:
             assert time.monotonic() < end, f"no {text} but {self.bars}"
             self.look(0.05)
-        assert [line for line in self._screen.display if line.strip()][-1].strip() == text
+        assert [line for line in self.screen.display if line.strip()][-1].strip() == text
 
     def rings(self) -> int:
         """Count how often the bell has rung."""
@@ -106,14 +106,14 @@ class Person:
 
     def resizes(self, columns: int, rows: int) -> None:
         """Drag the window to another size."""
-        self._screen.resize(rows, columns)
+        self.screen.resize(rows, columns)
         self.child.setwinsize(rows, columns)
 
     def style(self, word: str) -> tuple[str, bool, bool]:
         """Return how a word on the screen looks: colour, bold, underlined."""
-        for row, line in enumerate(self._screen.display):
+        for row, line in enumerate(self.screen.display):
             if word in line:
-                char = self._screen.buffer[row][line.index(word)]
+                char = self.screen.buffer[row][line.index(word)]
                 return char.fg, char.bold, char.underscore
         raise AssertionError(f"no {word} in {self.lines}")
 
