@@ -122,20 +122,20 @@ class SharedRoom(Room):
         if not waiting:
             return []
         actions: list[Action] = []
-        told = {name_key(each.name): each.id for each in self._present.values()}
-        while waiting:
-            ready = [each for each in waiting if told.get(name_key(each.name), each.id) == each.id]
-            if not ready:  # they took each other's: one of them makes way for a moment
-                taken = told.keys() | {name_key(each.name) for each in present}
-                names = (numbered(waiting[0].name, number) for number in itertools.count(2))
-                spare = next(name for name in names if name_key(name) not in taken)
-                ready = [replace(waiting[0], name=spare)]
-            for each in ready:
-                del told[name_key(self._present[each.id].name)]
-                told[name_key(each.name)] = each.id
-                actions.append(self._called(each))
-            waiting = [each for each in waiting if each not in ready]
-        return actions
+        told = {name_key(each.name) for each in self._present.values()}
+        taken = told | {name_key(each.name) for each in waiting}
+        later: list[Present] = []
+        for each in waiting:
+            told.remove(name_key(self._present[each.id].name))
+            now = each
+            if name_key(each.name) in told:  # of one who is renamed as well, and makes way first
+                later.append(each)
+                names = (numbered(each.name, number) for number in itertools.count(2))
+                now = replace(each, name=next(n for n in names if name_key(n) not in taken))
+                taken.add(name_key(now.name))
+            told.add(name_key(now.name))
+            actions.append(self._called(now))
+        return actions + [self._called(each) for each in later]
 
     def _called(self, each: Present) -> Action:
         """Take note that someone who is here is called otherwise now."""
