@@ -36,12 +36,20 @@ async def ring(room: int, state: State) -> None:
     layer = get_channel_layer()
     if layer is None:
         return
+    message = {"type": "ring", **asdict(state)}
+    sending = asyncio.ensure_future(layer.group_send(group(room), message))
     try:
-        sending = layer.group_send(group(room), {"type": "ring", **asdict(state)})
-        await asyncio.wait_for(sending, PATIENCE)
+        # Not wait_for: before Python 3.12 it may swallow that its task is cancelled, which is
+        # then never cancelled again.
+        await asyncio.wait({sending}, timeout=PATIENCE)
+        if not sending.done():
+            raise asyncio.TimeoutError
+        sending.result()
         outage.layer.over()
     except Exception as error:  # whatever the layer's client raises: the poll finds it
         outage.layer.met(error)
+    finally:
+        sending.cancel()
 
 
 def ring_for(rooms: Sequence[int]) -> None:

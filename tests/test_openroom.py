@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from broadcast_server.entry import Entry
@@ -24,9 +24,9 @@ class SlowLine(Generic[Frame]):
     """A connection on which writing takes a while, and which notes when it did."""
 
     paused = False
-    encode = staticmethod(bytes)
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[bytes], Frame]) -> None:
+        self.encode = encode
         self.written: asyncio.Queue[tuple[float, list[Frame], float]] = asyncio.Queue()
 
     def write(self, frames: Iterable[Frame]) -> None:
@@ -45,7 +45,7 @@ def test_a_busy_room_rests_between_turns() -> None:
 
     async def part() -> None:
         room = MemoryRoom("lobby", Log(), 4096, lambda *_: None)
-        bob, line = Peer(Entry(format=Format.TEXT), ""), SlowLine[bytes]()
+        bob, line = Peer(Entry(format=Format.TEXT), ""), SlowLine(bytes)
         room.enter(bob, line)
         await asyncio.sleep(0)
         room.receive(bob, "a")

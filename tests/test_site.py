@@ -31,7 +31,7 @@ from wire import TEXT, Wire
 
 from broadcast_server.entry import Entry
 from broadcast_server.protocol import Format, Message, Welcome
-from django_site import log, models, presence
+from django_site import bell, log, models, presence
 from django_site.asgi import application
 from django_site.drain import Drain
 from django_site.node import REST
@@ -137,6 +137,24 @@ def test_stopping_closes_everyone() -> None:
     play(part)
 
 
+# -- the bell --
+
+
+def test_a_ring_is_cancelled_whenever_that_is() -> None:
+    """Who rings can be cancelled at any step, also as the layer is done with it."""
+
+    async def part() -> None:
+        for steps in range(6):
+            ringing = asyncio.ensure_future(bell.ring(1, log.State(0, 0, 0)))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if ringing.cancel():
+                await asyncio.wait({ringing})
+                assert ringing.cancelled()
+
+    asyncio.run(part())
+
+
 # -- the log --
 
 
@@ -145,7 +163,7 @@ def test_a_busy_room_gathers() -> None:
 
     async def part() -> None:
         node = await nodes().get("busy")
-        line = SlowLine[str]()
+        line = SlowLine(bytes.decode)
         peer = await node.come(Entry(format=Format.TEXT), None, "busy", line)
         node.receive(peer, "a")
         _, _, end = await asyncio.wait_for(line.written.get(), 10)
