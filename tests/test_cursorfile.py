@@ -117,17 +117,17 @@ def test_each_run_goes_on_where_the_last_one_was(
     """The first run begins now, the next print what was said since the last: each message, once."""
     place = tmp_path / "place"
     hear = f'"$@" connect {url} --since {place} </dev/null; echo .; '
-    say(url, "since", "n", "1", "2", "3")
-    first = shell(hear.replace("--since", "--room since --since"), program)
-    say(url, "since", "n", "4", "5", "6")
+    say(url, "goes-on", "n", "1", "2", "3")
+    first = shell(hear.replace("--since", "--room goes-on --since"), program)
+    say(url, "goes-on", "n", "4", "5", "6")
     done = shell(hear + hear.replace(" </", " --json </"), program)
     assert (done.code, done.errors) == (0, "")
     assert first.output == ".\n"
     *plain, welcome, _ = done.output.splitlines()
     assert plain == ["n: 4", "n: 5", "n: 6", "."]
-    assert '"room":"since"' in welcome
+    assert '"room":"goes-on"' in welcome
     assert '"recovered":true,"missed":0' in welcome
-    assert place.read_text().startswith("since ")
+    assert place.read_text().startswith("goes-on ")
     assert place.read_text().endswith(".6\n")
 
 
