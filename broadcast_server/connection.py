@@ -394,6 +394,9 @@ class Socket(asyncio.Protocol):
             self._house.knock(self, entry, token, lambda: self._house.enter(self, entry))
         else:
             self.refuse(Refusal(CloseCode.REFUSED, entry))
+        # The library's parser holds on to the request for as long as the connection lasts,
+        # which is a fifth of what an idle one costs.
+        request.headers.clear()
 
     def _say(self, error: Error) -> None:
         line = json_line(error) if self._protocol.subprotocol else text_line(error)

@@ -23,6 +23,7 @@ import pytest
 from houses import INSTALLED, ServedHouse, SocketVisitor, serving
 from programs import Running, running
 from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 from wire import CLOSE, PING, PONG, TEXT, Wire
@@ -101,6 +102,17 @@ def test_origin(origin: str | None, allowed: bool) -> None:
 
 
 # -- time -----------------------------------------------------------------------
+
+
+def test_a_request_is_let_go_when_it_is_answered() -> None:
+    """Nothing of a request's headers is kept for as long as its WebSocket lasts."""
+
+    async def part(server: Server, house: ServedHouse) -> None:
+        await Wire.open(server.url, "/?name=bob", "X-Mark: of this test")
+        kept = [each for each in gc.get_objects() if isinstance(each, Headers)]
+        assert not [each for each in kept if "X-Mark" in each]
+
+    play(part)
 
 
 def test_a_dead_peer_is_found() -> None:
