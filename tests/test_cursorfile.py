@@ -19,7 +19,8 @@ from broadcast_server.protocol import Cursor
 @pytest.fixture
 def url(processes: Processes, program: list[str]) -> str:
     """The address of a server."""
-    return processes.url(tuple(program), ())
+    # Not the one of the houses' tests: they are in rooms of the same names.
+    return processes.url(tuple(program), ("--max-rooms", "9999"))
 
 
 # -- the file --

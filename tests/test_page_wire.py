@@ -167,7 +167,7 @@ def test_a_name_is_asked_for_while_connected(play: Player) -> None:
     play.sockets[-1].close(code=4503)
     play.tab.until("document.querySelector('#again').textContent === 'Join again'")
     play.tab.type("/name alison")
-    assert play.tab.notes() == ["* not renamed: there is no connection"]
+    until(lambda: play.tab.notes() == ["* not renamed: there is no connection"], "a note")
     assert play.tab.js("document.querySelector('#text').value") == "/name alison"
     play.tab.page.click("#again")
     play.welcome(0, sockets=2)

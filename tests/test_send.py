@@ -21,7 +21,8 @@ from websockets.sync.client import connect
 @pytest.fixture
 def url(processes: Processes, program: list[str]) -> str:
     """The address of a server."""
-    return processes.url(tuple(program), ())
+    # Not the one of the houses' tests: they are in rooms of the same names.
+    return processes.url(tuple(program), ("--max-rooms", "9999"))
 
 
 def test_a_message_is_said(program: list[str], url: str) -> None:

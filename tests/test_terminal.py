@@ -257,6 +257,7 @@ def test_somebody_says_my_name(program: list[str], server: Running) -> None:
     at = [server.url, "--room", "bell"]
     shell('echo "ann, before" | "$@" connect ' + " ".join(at), program)
     with person(program, *at, "--name", "ann", "--bell", "--history", "9") as ann:
+        ann.sees("-- /help for help --")
         with person(program, *at, "--name", "bob") as bob:
             bob.sees("-- /help for help --")
             ann.sees(TIME + "  anonymous: ann, before", TIME + "  bob joined the chat")
