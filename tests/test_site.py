@@ -366,14 +366,18 @@ def test_those_who_never_read_cost_little(processes: Processes, command: tuple[s
         bob = await house.open("/?name=bob&room=unread", as_json=True)
         await bob.line()
         dead = [await Wire.open(url, "/?name=dead&room=unread") for _ in range(20)]
-        for count in range(2, 22):
-            assert json.loads(await bob.line())["count"] == count
+        count = 1
+        while count < 21:
+            event = json.loads(await bob.line())
+            if event["type"] != "head":  # the site beats when it will
+                count += 1
+                assert event["count"] == count
         before = site.rss
         say = json.dumps({"type": "say", "text": "x" * 4000})
         for _ in range(20):
             await bob.send("\n".join([say] * 200))
             for _ in range(200):
-                assert json.loads(await bob.line())["type"] == "message"
+                assert json.loads(await bob.line())["type"] in ("message", "head")
         assert site.rss - before < 40 * 2**20  # of 305 that were sent
         for each in dead:
             each.cut()

@@ -97,7 +97,9 @@ class Wire:
     @classmethod
     async def cut_all(cls) -> None:
         """Let none of them outlive a test."""
-        for wire in cls.dialled:
-            wire.cut()
+        # Off the list first: one of a test that failed in the middle may have no loop any more.
+        wires = tuple(cls.dialled)
         cls.dialled.clear()
+        for wire in wires:
+            wire.cut()
         await asyncio.sleep(0)  # for the transports to let go
