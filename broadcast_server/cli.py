@@ -214,6 +214,8 @@ def _connect(options: argparse.Namespace, where: Target) -> int:
         def keep(cursor: Cursor) -> None:
             file.keep(conversation.room, cursor)
 
+    if options.exec is not None and options.json:
+        return _wrong("connect", "--exec and --json (BROADCAST_JSON) are too much, give one")
     if options.exec is not None and (problem := _no_command(options.exec)):
         return _wrong("connect", f"--exec: {problem}")
     conversation = Conversation(options.name, room, options.history, since)

@@ -99,6 +99,13 @@ def test_no_command(command: list[str], why: str, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == f"broadcast-server connect: error: --exec: {why}\n"
 
 
+def test_what_prints_nothing_prints_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who asks for the events themselves and for a command that gets them is told to choose."""
+    assert main(["connect", "--json", "--exec", "true"]) == 2
+    why = "--exec and --json (BROADCAST_JSON) are too much, give one"
+    assert capsys.readouterr().err == f"broadcast-server connect: error: {why}\n"
+
+
 def test_a_command_that_is_slow(program: list[str], url: str, tmp_path: Path) -> None:
     """A listener runs one at a time however fast messages come; on leaving it waits for that one.
 
