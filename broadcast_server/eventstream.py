@@ -13,6 +13,9 @@ from .entry import Entry, entry_of, parse_cursor, parse_query
 from .protocol import Cursor, Error, Format
 from .web import Answer, plain
 
+STALLED = 40.0
+"""Seconds in which a client that takes nothing is cut, as one is that answers no ping."""
+
 RETRY = 500
 """Milliseconds after which a browser comes back at the soonest, and at the latest three times
 that: not all at once."""

@@ -20,6 +20,7 @@ from .entry import Entry
 from .eventstream import HEADERS, Listen, is_stream, parse_listen, type_of
 from .gate import Refusal, given_token
 from .post import (
+    PATIENCE,
     Post,
     Said,
     TooFew,
@@ -44,9 +45,6 @@ from .web import (
     refused,
     shared,
 )
-
-PATIENCE = 20.0
-"""Seconds that a client may do nothing at all before it is cut, or take for a whole message."""
 
 
 class Keeper(Site, House, Protocol):

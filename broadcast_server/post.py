@@ -14,6 +14,9 @@ from .entry import Entry, entry_of, parse_count, parse_query
 from .protocol import BAD_ID, Error, Format, is_id, say_of
 from .web import Answer, is_socket_path, plain, text_answer
 
+PATIENCE = 20.0
+"""Seconds in which a whole message has to be there."""
+
 LENGTH = 19
 """So many digits has a Content-Length at the most that is worth a look."""
 

@@ -13,12 +13,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .connection import bound, client_name
-from .eventstream import LAST_CHUNK, bare, chunk, preface
+from .eventstream import LAST_CHUNK, STALLED, bare, chunk, preface
 from .openroom import DONE, Encode
 from .protocol import CloseCode, Cursor, Format
-
-STALLED = 40.0
-"""Seconds in which a client that takes nothing is cut, as one is that answers no ping."""
 
 LAST = 10.0
 """Seconds in which it has to take the last of it."""

@@ -19,6 +19,7 @@ from django.urls import Resolver404, resolve
 from broadcast_server.entry import Entry
 from broadcast_server.eventstream import HEADERS, Listen, is_stream, parse_listen, type_of
 from broadcast_server.post import (
+    PATIENCE,
     Post,
     body_limit,
     is_post,
@@ -50,9 +51,6 @@ from .urls import Here
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-PATIENCE = 20.0
-"""Seconds in which a whole message has to be there."""
 
 ANSWER = 15.0
 """Seconds in which the log has to take it, or its sender is told that it does not answer."""

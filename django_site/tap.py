@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from broadcast_server.eventstream import bare, preface
+from broadcast_server.eventstream import STALLED, bare, preface
 from broadcast_server.openroom import DONE
 from broadcast_server.protocol import Cursor, Format
 from broadcast_server.room import Peer
@@ -23,9 +23,6 @@ from .nodes import nodes
 
 BUFFER = 64 * 2**10
 """So many bytes may wait to be sent before a listener counts as stalled."""
-
-STALLED = 40.0
-"""Seconds in which a client that takes nothing is cut, as one is that answers no ping."""
 
 LAST = 2.0
 """Seconds in which it has to take the last of it when its server ends."""

@@ -15,7 +15,7 @@ from broadcast_server import (
     connection,
     conversation,
     door,
-    exchange,
+    eventstream,
     fanout,
     handler,
     history,
@@ -28,7 +28,6 @@ from broadcast_server import (
     send,
     server,
     share,
-    tap,
     web,
 )
 from broadcast_server.options import parser
@@ -84,9 +83,9 @@ def commands() -> list[argparse.ArgumentParser]:
 
 BOUNDS = {
     "the head of a request | 8 KiB": web.HEAD_BYTES == 8 * 2**10,
-    "and a line break, within 20 s": (post.body_limit(9), exchange.PATIENCE) == (11, 20),
+    "and a line break, within 20 s": (post.body_limit(9), post.PATIENCE) == (11, 20),
     "a stream that takes nothing | 64 KiB in its transport, 40 s": (
-        (connection.BUFFER, tap.STALLED) == (2**16, 40)
+        (connection.BUFFER, eventstream.STALLED) == (2**16, 40)
     ),
     "a frame | 1 MiB": protocol.MAX_FRAME_BYTES == 2**20,
     "a message | 4,096 bytes": protocol.MAX_MESSAGE_BYTES == 4096,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 
 import pytest
 from conftest import Processes
-from houses import INSTALLED, ServedHouse, serving
+from houses import INSTALLED, ServedHouse
+from test_server import play
 from wire import Wire
 
 from broadcast_server.connection import BUFFER, UNSENT, Times
@@ -56,21 +56,6 @@ def test_those_who_never_read_cost_little(processes: Processes) -> None:
     asyncio.run(part())
 
 
-def play(part: Callable[[Server, ServedHouse], Awaitable[None]], times: Times) -> None:
-    """Play *part* against a server in the same loop."""
-
-    async def run() -> None:
-        async with serving(Settings(port=0, times=times)) as server:
-            house = ServedHouse(server.url)
-            try:
-                await part(server, house)
-            finally:
-                await house.close()
-                await Wire.cut_all()
-
-    asyncio.run(run())
-
-
 def test_who_never_reads_is_found_out_and_let_go() -> None:
     """Who reads nothing is out within two pings, and gone, though it cannot be told why."""
     times = Times(ping=0.4, close=0.2)
@@ -98,7 +83,7 @@ def test_who_never_reads_is_found_out_and_let_go() -> None:
             await asyncio.sleep(0.01)
         assert socket not in server._open
 
-    play(part, times)
+    play(part, Settings(port=0, times=times))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is asked of Linux how much it holds")
@@ -120,7 +105,7 @@ def test_the_system_holds_little_for_who_never_reads() -> None:
         unsent = fcntl.ioctl(descriptor, SIOCOUTQNSD, bytes(4))
         assert 0 < int.from_bytes(unsent, sys.byteorder) < 2 * UNSENT
 
-    play(part, Times())
+    play(part)
 
 
 def test_the_dead_are_found_within_forty_seconds() -> None:
