@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -228,7 +229,10 @@ def _dials(pid: int, port: int) -> bool:
     """Tell whether a process has a connection to that port of this machine."""
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[2] == f"0100007F:{port:04X}" and row[3] == "01"}
-    links = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile, and so is not the one
+            links.append(str(each.readlink()))
     return any(f"socket:[{inode}]" in links for inode in inodes)
 
 
