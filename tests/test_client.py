@@ -196,21 +196,23 @@ def test_looking_back_is_seen_by_nobody_else() -> None:
     """Who asks for the past gets it again, misses nothing, and the others notice nothing."""
 
     async def part() -> None:
-        async with house() as (_, url), member(url) as (ann, ear), member(url, "bob") as (_, other):
-            await other.until(lambda: other.events)
-            for text in "abc":
-                ann.say(text)
-            await ann.all_heard()
-            ann.look_back(2)
-            await ear.until(lambda: ear.texts == [*"abcbc"])
-            ann.say("d")
-            await ann.all_heard()
-            ann.look_back(99)
-            await ear.until(lambda: ear.texts == [*"abcbcdabcd"])
-            ann.say("e")
-            await other.until(lambda: other.texts == [*"abcde"])
-            assert {type(event) for event in other.events} == {Welcome, Message}
-            assert ear.notes == []
+        async with house() as (_, url), member(url) as (ann, ear):
+            await ear.until(lambda: ear.events)
+            async with member(url, "bob") as (_, other):
+                await other.until(lambda: other.events)
+                for text in "abc":
+                    ann.say(text)
+                await ann.all_heard()
+                ann.look_back(2)
+                await ear.until(lambda: ear.texts == [*"abcbc"])
+                ann.say("d")
+                await ann.all_heard()
+                ann.look_back(99)
+                await ear.until(lambda: ear.texts == [*"abcbcdabcd"])
+                ann.say("e")
+                await other.until(lambda: other.texts == [*"abcde"])
+                assert {type(event) for event in other.events} == {Welcome, Message}
+                assert ear.notes == []
 
     play(part)
 
