@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import tempfile
 import time
@@ -36,7 +37,14 @@ AT_ONCE = 16
 """So many cases are under way."""
 
 QUIET = 0.05
-"""Seconds without an answer after which who waits for one gives up."""
+"""Seconds without an answer after which a client that waits for one stops waiting."""
+
+QUIET_CHECKS = 4
+"""A client that waits checks this often whether it was quiet, then stops waiting.
+
+A room in which others speak need not become quiet: the client that behaves speaks in the
+lobby about once every `QUIET` seconds.
+"""
 
 END, END_HOSTED = 15.0, 75.0
 """Seconds after which a connection whose client sends no more has to have ended."""
@@ -155,10 +163,11 @@ class Sender:
                 writer.write_eof()
                 await asyncio.wait_for(asyncio.shield(reading), self._end)
             elif one.end != "cut":
-                size = -1
-                while size != len(got) and not reading.done():
+                for _ in range(QUIET_CHECKS):
                     size = len(got)
                     await asyncio.wait({reading}, timeout=QUIET)
+                    if reading.done() or size == len(got):
+                        break
         except asyncio.TimeoutError:  # which is an OSError since Python 3.11
             raise
         except (OSError, RuntimeError):  # it was cut before all was sent
@@ -214,22 +223,31 @@ async def _read(reader: asyncio.StreamReader, to: bytearray) -> None:
 # -- a siege --------------------------------------------------------------------
 
 
-async def besiege(kind: str, seed: str, seconds: float, folder: Path) -> tuple[Found, str]:
-    """Send cases to a house for so long, and see whether it is as it was; and its memory."""
+async def besiege(
+    kind: str, seed: str, folder: Path, *, cases: float = math.inf, seconds: float = math.inf
+) -> tuple[Found, str]:
+    """Send cases to a house, and see whether it is as it was; and its memory.
+
+    It ends after *cases* cases or *seconds* seconds, whichever comes first. Before, the house
+    is warmed up by a quarter as many cases, or for a quarter of the seconds.
+    """
     others: Counter[str] = Counter()
     async with besieged(kind, folder, others) as house:
         hosted = kind == "daphne"
         warm = Sender(house.url, seed + " warm", hosted=hosted)
         begin = time.monotonic()
         before = await house.left()
-        await warm.run(lambda: time.monotonic() < begin + seconds / 4)
+        await warm.run(
+            lambda: warm.found.cases < cases / 4 and time.monotonic() < begin + seconds / 4
+        )
         sender = Sender(house.url, seed, hosted=hosted)
         sizes = [house.memory()]
 
         def going() -> bool:
             if sender.found.cases % 100 == 0:
                 sizes.append(house.memory())
-            return time.monotonic() < begin + seconds and house.alive()
+            more = sender.found.cases < cases and time.monotonic() < begin + seconds
+            return more and house.alive()
 
         await sender.run(going)
         found = sender.found
@@ -286,7 +304,7 @@ def main() -> int:
         if given.case is not None:
             asyncio.run(replay(given.house, given.seed, given.case, Path(folder)))
             return 0
-        besieging = besiege(given.house, given.seed, given.minutes * 60, Path(folder))
+        besieging = besiege(given.house, given.seed, Path(folder), seconds=given.minutes * 60)
         found, memory = asyncio.run(besieging)
     if given.save:
         inputs.save(given.house, found.cases, given.minutes, found.outcomes)

@@ -23,12 +23,12 @@ from websockets.utils import apply_mask
 
 from benchmarks.answers import understood
 from benchmarks.besieged import errors_in
-from benchmarks.cases import FRAMES, HEADS, case, frame, frames
-from benchmarks.fuzz import besiege
+from benchmarks.cases import FRAMES, HEADS, Case, case, frame, frames
+from benchmarks.fuzz import END, QUIET, Sender, besiege
 from broadcast_server.frames import Cut
 from broadcast_server.protocol import MAX_FRAME_BYTES
 
-SECONDS = 8.0
+CASES = 1200
 READ = 2**18  # asyncio reads no more at once
 
 Seen = list[tuple[Opcode, bool, bytes]]
@@ -101,11 +101,33 @@ def test_the_cut_reads_any_bytes_as_the_library_does(reads: list[bytes]) -> None
 def test_a_server_bears_whatever_is_sent(tmp_path: Path) -> None:
     """Broken and hostile bytes harm nobody: no fault, nobody held up, and nothing left of it."""
     seed = str(time.time_ns())
-    found, _ = asyncio.run(besiege("server", seed, SECONDS, tmp_path))
+    found, _ = asyncio.run(besiege("server", seed, tmp_path, cases=CASES))
     assert found.faults == [], f"python -m benchmarks.fuzz --seed {seed}"
-    assert found.cases > 50 and found.echoes > 5
+    assert found.cases == CASES and found.echoes > 5
     outcomes = sum(found.outcomes.values(), Counter())
     assert {"400", "101, closed with 1002", "101, closed with 1007"} <= outcomes.keys()
+
+
+def test_a_client_that_waits_needs_no_quiet() -> None:
+    """Who waits for an answer stops waiting in a room in which others speak without an end."""
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not writer.is_closing():
+                writer.write(b"x")
+                await asyncio.sleep(QUIET / 5)
+        finally:
+            writer.close()
+
+    async def part() -> None:
+        server = await asyncio.start_server(speak, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        async with server:
+            sending = Sender(f"ws://{host}:{port}/", "s").send(Case("", (b"hi",), 0, "wait"))
+            got, ended = await asyncio.wait_for(sending, END)
+        assert got.startswith(b"x") and not ended
+
+    asyncio.run(part())
 
 
 def test_a_number_makes_the_same_case() -> None:
