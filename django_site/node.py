@@ -116,7 +116,10 @@ class Node(OpenRoom):
         ] = {}  # who waits for what they posted
         self._echoes: list[tuple[Said, asyncio.Future[Said | TooFew]]] = []  # what is logged of it
         self._space = asyncio.Event()
-        self._leaving: list[str] = []
+        # Tokens of members that left. Each waits until so many entries of the outbox, counted
+        # from the start, were processed: those that were in it when the member left.
+        self._leaving: list[tuple[str, int]] = []
+        self._processed = 0  # entries of the outbox, counted from the start
         self._numbers = itertools.count()
         self._read_all = False  # as of the last look
         self._unsure = False  # whether the outbox may have been logged already
@@ -180,7 +183,7 @@ class Node(OpenRoom):
     async def _admit_all(self) -> None:
         try:
             while self._newcomers:
-                batch = [each for each in self._newcomers[:CROWD] if not each[1].done()]
+                batch = self._newcomers[:CROWD]
                 del self._newcomers[:CROWD]
                 try:
                     await self._admit(batch)
@@ -193,6 +196,12 @@ class Node(OpenRoom):
                 waiting.cancel()
 
     async def _admit(self, batch: list[tuple[Newcomer, asyncio.Future[Peer]]]) -> None:
+        # Members that have left this process are taken off the roster first. `_work` may be
+        # resting, and a client that closed and connects again would find its own name taken.
+        left = set(self._leaving)
+        while not left.isdisjoint(self._leaving):
+            await self._once()
+        batch = [each for each in batch if not each[1].done()]  # some may have given up meanwhile
         newcomers = [newcomer for newcomer, _ in batch]
         enter = database_sync_to_async(presence.enter)
         found = await enter(self.key, self._process, newcomers)
@@ -229,7 +238,7 @@ class Node(OpenRoom):
         if peer is not None:
             self._accounts.pop(peer, None)
             self._appetite.pop(peer, None)
-        self._leaving.append(token)
+        self._leaving.append((token, self._processed + len(self._outbox)))
         self._wake.set()
 
     def wake(self, state: State) -> None:
@@ -383,8 +392,9 @@ class Node(OpenRoom):
         """Log what waits, read what is new, and tell the members."""
         async with self._look:
             batch = self._batch()
-            # Who leaves has said its last words first.
-            leaving = self._leaving[:] if len(batch) == len(self._outbox) else []
+            # A member leaves after what it said itself, and does not wait for what others say.
+            done = self._processed + len(batch)
+            leaving = [token for token, place in self._leaving if place <= done]
             # Under the name that each has now: it may have been renamed since it spoke.
             drafts = [
                 replace(each, name=peer.name) for peer, each in batch if isinstance(each, Draft)
@@ -399,6 +409,7 @@ class Node(OpenRoom):
                 self._unsure = False
             outage.database.over()
             del self._outbox[: len(batch)]
+            self._processed = done
             del self._leaving[: len(leaving)]
             self._space.set()
             self._take(seen, batch)

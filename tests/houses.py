@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import secrets
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -58,6 +61,9 @@ class House(ABC):
     @abstractmethod
     async def open(self, target: str, *, as_json: bool) -> Visitor:
         """Let a client come in at *target*, ``/?name=bob``."""
+
+    async def emptied(self, room: str) -> None:  # noqa: B027  # one process knows at once
+        """Wait until all processes know that the last client has left *room*."""
 
 
 # -- the bare room ------------------------------------------------------------
@@ -198,7 +204,8 @@ class ServedHouse(House):
     def __init__(self, url: str, *others: str) -> None:
         self.url = url
         # Of a house of several processes, each visitor comes to the next.
-        self._urls = itertools.cycle([url, *others])
+        self._processes = [url, *others]
+        self._urls = itertools.cycle(self._processes)
         self._visitors: list[SocketVisitor] = []
 
     def somewhere(self) -> str:
@@ -217,6 +224,20 @@ class ServedHouse(House):
         visitor = SocketVisitor(socket)
         self._visitors.append(visitor)
         return visitor
+
+    async def emptied(self, room: str) -> None:
+        # One process has to know by itself, so it is given no time here. Another one learns it
+        # from the database, which may be later than the client sees its close answered.
+        if len(self._processes) > 1:
+            end = time.monotonic() + PATIENCE
+            while await asyncio.to_thread(self._count, room):
+                assert time.monotonic() < end, f"{room} does not empty"
+
+    def _count(self, room: str) -> int:
+        url = self.url.replace("ws:", "http:").rstrip("/") + f"/stream?room={room}&poll=1"
+        with urlopen(url, timeout=PATIENCE) as answer:
+            count: int = json.loads(answer.readline())["count"]
+        return count
 
     async def close(self) -> None:
         """Close all clients that are still there."""

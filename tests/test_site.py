@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -232,6 +233,70 @@ def test_members_of_a_dead_process_are_taken_out() -> None:
     presence.beat("living")
     assert [each.name for each in presence.present(room)] == ["bob-2"]
     assert log.state([room])[room].roster > version
+
+
+class Paper:
+    """A connection that keeps the lines it is sent, and takes no time for it."""
+
+    paused = False
+    encode = staticmethod(bytes.decode)
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, frames: Iterable[str]) -> None:
+        self.lines += [line for frame in frames for line in frame.split("\n")]
+
+    def close(self, code: int, reason: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("lines", [1, 2500])
+def test_who_comes_right_back_has_its_name(lines: int) -> None:
+    """Who left this process is off the roster before anyone comes, once its last words are said."""
+
+    async def part() -> None:
+        node = await nodes().get(f"back-{lines}")
+        witness = Paper()
+        await node.come(Entry(name="alice", format=Format.TEXT), None, "alice", witness)
+        for token in ("one", "two", "three"):
+            line = SlowLine(bytes.decode)  # so that the room has reason to rest
+            peer = await node.come(Entry(name="bob", format=Format.TEXT), None, token, line)
+            assert peer.name == "bob"
+            node.receive(peer, "x")
+            await asyncio.wait_for(line.written.get(), 10)
+            node.receive(peer, "\n".join(["x"] * lines))
+            node.go(peer, token)
+        await node.come(Entry(name="carol", format=Format.TEXT), None, "carol", Paper())
+        told = asyncio.Event()
+        node.next_turn(told.set)
+        await asyncio.wait_for(told.wait(), 10)
+        visit = ["bob joined the chat", *["bob: x"] * (1 + lines), "bob left the chat"]
+        assert witness.lines == [*visit * 3, "carol joined the chat"]
+
+    play(part)
+
+
+def test_who_gives_up_while_others_leave_is_not_here() -> None:
+    """Who is gone before it is in, at whatever step that is, is on the roster no more."""
+
+    async def part() -> None:
+        node = await nodes().get("given up")
+        for steps in range(30):
+            entry = Entry(name="bob", format=Format.TEXT)
+            peer = await node.come(entry, None, f"here-{steps}", Paper())
+            node.go(peer, f"here-{steps}")
+            coming = asyncio.ensure_future(node.come(entry, None, f"gone-{steps}", Paper()))
+            for _ in range(steps):
+                await asyncio.sleep(0.0002)
+            if not coming.cancel():
+                node.go(await coming, f"gone-{steps}")
+            await asyncio.wait({coming})
+        await node.come(Entry(name="alice", format=Format.TEXT), None, "alice", Paper())
+        here = await asyncio.to_thread(presence.present, node.key)
+        assert [each.name for each in here] == ["alice"]
+
+    play(part)
 
 
 # -- processes --

@@ -79,6 +79,7 @@ class Stage:
         self._house = house
         self._visitors: dict[str, Visitor] = {}
         self._as_json: dict[str, bool] = {}
+        self._rooms: dict[str, str] = {}
         self._known: dict[str, str] = {}
         # One server plays many transcripts, so each has rooms of its own.
         self._suffix = "-" + secrets.token_hex(4)
@@ -115,6 +116,8 @@ class Stage:
             case "closes":
                 del self._visitors[step.who]
                 await who.close()
+                if not self._visitors:  # nobody hears that it left
+                    await self._house.emptied(self._rooms[step.who])
             case "vanishes":
                 del self._visitors[step.who]
                 await who.vanish()
@@ -145,6 +148,7 @@ class Stage:
             target = re.sub(r"room=[a-z0-9.-]+(?=&|$)", rf"\g<0>{self._suffix}", target)
         else:
             target += f"{'&' if '?' in target else '?'}room=lobby{self._suffix}"
+        self._rooms[who] = target.partition("room=")[2].partition("&")[0]
         self._as_json[who] = bool(as_json)
         self._visitors[who] = await self._house.open(target, as_json=bool(as_json))
 
