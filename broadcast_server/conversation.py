@@ -194,7 +194,9 @@ class Conversation:
             case Message():
                 return self._message(event)
             case Hidden(seq=seq, id=id):
-                if seq > self._seen:  # in the place of the message, which we never saw
+                # It stands for a message that we did not receive, unless it is about one before
+                # our cursor: a moderator may hide that at any time.
+                if self._cursor is not None and seq > max(self._seen, self._cursor.seq):
                     self._advance(seq)
                 self._outbox.pop(id or "", None)
             case Head(seq=seq):

@@ -514,6 +514,15 @@ def test_what_is_hidden_later_moves_nothing() -> None:
     assert hear(conversation, Hidden(42), message(44)) == [Hidden(42), message(44)]
 
 
+def test_hiding_an_earlier_message_before_the_pong_moves_no_cursor() -> None:
+    """A new client whose replay is not over keeps its cursor when an earlier message is hidden."""
+    conversation = Conversation("alice", None)
+    conversation.query()
+    hear(conversation, welcome(41), Hidden(12))
+    conversation.lost()
+    assert asked(conversation).since == Cursor("e", 41)
+
+
 def test_a_gap_before_what_is_hidden_is_a_gap() -> None:
     """Numbers have no gaps, also where what is under them was hidden."""
     with pytest.raises(Gap):
