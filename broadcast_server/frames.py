@@ -8,6 +8,7 @@ Pure: bytes in, pieces out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 # Of a frame's first byte, and of its second.
@@ -46,6 +47,12 @@ class Cut:
             if length > 125:  # it is in the next two or eight bytes
                 start += 2 if length == 126 else 8
                 if start > size:
+                    if not second & MASKED or first & 0x07 > 0x02:
+                        # The library fails the connection for these two bytes alone, so
+                        # nothing after them is a frame.
+                        self._through = sys.maxsize
+                        yield False, data[at:]
+                        return
                     break
                 length = int.from_bytes(data[at + 2 : start], "big")
             key, masked = start, second & MASKED

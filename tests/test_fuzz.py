@@ -90,6 +90,10 @@ def test_the_cut_reads_frames_as_the_library_does(seed: int, places: list[int]) 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.binary(max_size=40), max_size=10))
 @example([frame(Random(0), 1, b"a")[:3], frame(Random(0), 1, b"a")[3:] + b"\x81"])
+@example([b"\x00", b"~"])  # unmasked, and its length still to come
+@example([b"\x03", b"\xfe"])  # a reserved opcode, likewise
+@example([b"\x00", b"~", frame(Random(0), 1, b"a")])
+@example([b"\x03", b"\xfe", frame(Random(0), 1, b"a")])
 def test_the_cut_reads_any_bytes_as_the_library_does(reads: list[bytes]) -> None:
     """Any bytes at all, in any pieces, come to the same frames and the same close."""
     assert by_the_cut(reads) == by_the_library(reads) == by_the_library([b"".join(reads)])
