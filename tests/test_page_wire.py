@@ -111,8 +111,8 @@ def test_what_had_no_echo_is_said_again(play: Player) -> None:
         {"type": "error", "code": "duplicate", "text": "said before", "id": said[1][1]},
         {"type": "error", "code": "too_long", "text": "message is too long", "id": said[2][1]},
     )
+    until(lambda: play.tab.notes() == ["* message is too long"], "the error")
     play.tab.heard("one")
-    assert play.tab.notes() == ["* message is too long"]
     assert play.tab.js("document.querySelector('#text').value") == "three"
 
 
