@@ -1,4 +1,4 @@
-# The single file, and a Python to run it: see docs/deploy.md.
+# An image with the single file and a Python to run it; see docs/deploy.md.
 FROM python:3.14-slim AS build
 WORKDIR /build
 COPY build_zipapp.py LICENSE ./

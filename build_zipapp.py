@@ -1,11 +1,11 @@
-"""Build the single file: this package and all that it runs on, as one zip that Python runs.
+"""Build the single file: this package and its dependencies, as one zip that Python can run.
 
     python3 build_zipapp.py [--output PATH]
 
-It needs Python and, the first time, a package index that pip can reach: the wheels
-that it fetches stay in build/wheels/. They are pinned by their hashes, and whatever
-else could differ from build to build (order, times, modes) is fixed here, so that
-two builds of one commit are the same file, byte for byte.
+The first build needs a package index that pip can reach; the wheels are then stored in
+build/wheels/. They are pinned by their hashes, and everything else that could differ
+between builds (order, times, modes) is fixed, so that two builds of one commit are
+identical, byte for byte.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Wheel(NamedTuple):
 
     @property
     def file(self) -> str:
-        """What it is called."""
+        """The file name of the wheel."""
         return f"{self.name}-{self.version}-py3-none-any.whl"
 
     @property
     def requirement(self) -> str:
-        """How pip is asked for it."""
+        """The line for the wheel in pip's requirements file."""
         return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
 
 
-# websockets 17 needs Python 3.11, and the file promises 3.10.
+# websockets 17 needs Python 3.11, but the single file supports 3.10.
 WHEELS = (
     Wheel(
         "websockets", "16.1.1", "6abbd3e82c731c8e531714466acd5d87b5e88ac3243465337ba71d68e23ae7e3"
@@ -64,30 +64,49 @@ WHEELS = (
 
 LEFT_OUT = {
     "wcwidth/table_grapheme_overrides/_known_*": "164 KiB: widths in particular terminals, which"
-    " prompt_toolkit does not ask for; wcwidth does without those that it does not find",
+    " prompt_toolkit does not use; wcwidth works without them",
     "websockets/legacy/*": "42 KiB: the asyncio API before websockets 13",
+    "websockets/asyncio/server.py": "9 KiB: a server; ours is Sans-I/O",
+    "websockets/asyncio/router.py": "2 KiB: needs that server",
+    "websockets/speedups.c": "2 KiB: the source of an extension in C, which a zip cannot hold",
     "websockets/sync/*": "28 KiB: the API on threads",
     "websockets/cli.py": "2 KiB: websockets' own client, which needs sync",
     "websockets/__main__.py": "0 KiB: needs cli",
     "websockets/auth.py": "0 KiB: needs legacy, as its old name",
     "websockets/http.py": "0 KiB: needs legacy, as its old name",
-    "prompt_toolkit/contrib/*": "22 KiB: telnet and ssh servers, completion by grammar",
-    "*.dist-info/RECORD": "13 KiB: hashes of the files as they would be installed",
+    "prompt_toolkit/contrib/*": "22 KiB: telnet and ssh servers, completion by a grammar",
+    "*.dist-info/RECORD": "13 KiB: hashes of the installed files",
 }
-"""What of the wheels does not go in: how much smaller that makes the file, and what it is."""
+"""The files of the wheels that are left out: how much smaller that makes the file, and why."""
 
 MAIN = b'''\
-"""Where Python begins to run the single file."""
+"""The entry point of the single file."""
 
 import sys
 
 
+def compile_once():
+    """Let zipimport compile each module once: by itself it does so to find its name as well."""
+    import os
+    from zipimport import zipimporter
+
+    class Importer(zipimporter):
+        def get_filename(self, fullname):
+            end = os.sep + "__init__.py" if self.is_package(fullname) else ".py"
+            name = fullname.rpartition(".")[2]
+            return os.path.join(self.archive, self.prefix + name + end)
+
+    sys.path_hooks.insert(0, Importer)
+    sys.path_importer_cache.pop(sys.path[0], None)
+
+
 def start():
-    # In words that every Python can read, so that an old one can say what is wrong.
+    # This syntax works in every Python 3, so that an old one can report its version.
     if sys.version_info < (3, 10):
         found = "%d.%d.%d" % sys.version_info[:3]
         sys.stderr.write("broadcast-server needs Python 3.10 or newer, this is %s\\n" % found)
         return 1
+    compile_once()
     try:
         from broadcast_server.__main__ import run
 
@@ -107,20 +126,20 @@ class Failure(Exception):
     """The file could not be built; the text, one line, says why and what to do."""
 
 
-# -- what goes in -------------------------------------------------------------
+# -- the contents ---------------------------------------------------------------
 
 
 def entries(root: Path, wheels: Sequence[bytes]) -> dict[str, bytes]:
-    """Gather all that goes into the file, by its path there."""
-    found = {"__main__.py": MAIN, "LICENSE": (root / "LICENSE").read_bytes()}
+    """Return the contents of the file, by their paths in it."""
+    contents = {"__main__.py": MAIN, "LICENSE": (root / "LICENSE").read_bytes()}
     for path in _own_files(root / "broadcast_server"):
-        found[path.relative_to(root).as_posix()] = path.read_bytes()
+        contents[path.relative_to(root).as_posix()] = path.read_bytes()
     for wheel in wheels:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             for name in archive.namelist():
                 if not name.endswith("/") and not _left_out(name):
-                    found[name] = archive.read(name)
-    return found
+                    contents[name] = archive.read(name)
+    return contents
 
 
 def _own_files(package: Path) -> Iterator[Path]:
@@ -136,12 +155,12 @@ def _left_out(name: str) -> bool:
 
 
 def pack(contents: Mapping[str, bytes]) -> bytes:
-    """Make the file of its *contents*: the same bytes for the same contents, always."""
+    """Return the bytes of the file, which are always the same for the same *contents*."""
     buffer = io.BytesIO()
     buffer.write(SHEBANG)
-    # Deflated, 0.63 MiB, where stored takes 2.29 and starts no sooner: both listen after
-    # 338 ms (median of 41 each, interleaved). To inflate the 28 modules that `start` needs
-    # takes 1 ms of that, to compile them 60.
+    # Compressed, the file has 0.63 MiB, uncompressed 2.29, and it does not start sooner: both
+    # listen after 338 ms (median of 41 interleaved starts each). Inflating the 28 modules that
+    # `start` needs takes 1 ms of that, compiling them 60.
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(contents):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
@@ -155,7 +174,7 @@ def pack(contents: Mapping[str, bytes]) -> bytes:
 
 
 def fetch(wheels: Sequence[Wheel], store: Path) -> list[bytes]:
-    """Return the *wheels*, from *store* as far as they are there and whole."""
+    """Return the contents of the *wheels*; download those that are not intact in *store*."""
     missing = [wheel for wheel in wheels if _stored(wheel, store) is None]
     if missing:
         store.mkdir(parents=True, exist_ok=True)
@@ -163,8 +182,8 @@ def fetch(wheels: Sequence[Wheel], store: Path) -> list[bytes]:
             _download(missing, Path(name))
             for wheel in missing:
                 os.replace(Path(name, wheel.file), store / wheel.file)
-    found = [_stored(wheel, store) for wheel in wheels]
-    return [wheel for wheel in found if wheel is not None]
+    contents = [_stored(wheel, store) for wheel in wheels]
+    return [wheel for wheel in contents if wheel is not None]
 
 
 def _stored(wheel: Wheel, store: Path) -> bytes | None:
@@ -176,15 +195,15 @@ def _stored(wheel: Wheel, store: Path) -> bytes | None:
 
 
 def _download(wheels: Sequence[Wheel], to: Path) -> None:
-    """Have pip download the *wheels*; it sees to their hashes."""
-    wanted = to / "requirements.txt"
-    wanted.write_text("".join(f"{wheel.requirement}\n" for wheel in wheels), encoding="utf-8")
+    """Download the *wheels* with pip, which checks their hashes."""
+    requirements = to / "requirements.txt"
+    requirements.write_text("".join(f"{wheel.requirement}\n" for wheel in wheels), encoding="utf-8")
     done = _run(
         *(_python_with_pip(to / "venv"), "-m", "pip", "download"),
         *("--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"),
         *("--require-hashes", "--only-binary", ":all:", "--platform", "any"),
         *("--implementation", "py", "--abi", "none", "--python-version", "3.10"),
-        *("--dest", str(to), "--requirement", str(wanted)),
+        *("--dest", str(to), "--requirement", str(requirements)),
     )
     if done.returncode:
         raise Failure(
@@ -194,15 +213,15 @@ def _download(wheels: Sequence[Wheel], to: Path) -> None:
         )
 
 
-def _reason(said: str) -> str:
-    """Pick from what pip *said* why it failed. It gives a network's fault as a warning only."""
-    broken = re.findall(r"after connection broken by '(.*)': /", said)
-    errors = re.findall(r"^ERROR: (.*)", said, re.MULTILINE)
-    return "; ".join(broken[-1:] + errors[-1:]) or "it gave no reason"
+def _reason(errors: str) -> str:
+    """Return why pip failed, from what it printed. It reports network errors as warnings only."""
+    network = re.findall(r"after connection broken by '(.*)': /", errors)
+    others = re.findall(r"^ERROR: (.*)", errors, re.MULTILINE)
+    return "; ".join(network[-1:] + others[-1:]) or "it gave no reason"
 
 
 def _python_with_pip(venv: Path) -> str:
-    """Return a Python that has pip: this one, or else one in a new environment at *venv*."""
+    """Return a Python with pip: this one, else that of a new virtual environment at *venv*."""
     if importlib.util.find_spec("pip") is not None:
         return sys.executable
     if _run(sys.executable, "-m", "venv", str(venv)).returncode:
@@ -214,7 +233,7 @@ def _python_with_pip(venv: Path) -> str:
 
 
 def _run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # pip's own warnings are not ours, even where ours are errors.
+    # Warnings in pip's code must not become errors, even if ours do.
     command = [python, "-W", "ignore", *arguments]
     return subprocess.run(
         command,
@@ -230,7 +249,7 @@ def _run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def write(data: bytes, path: Path) -> None:
-    """Put the file at *path* in one step: a server that runs from there hands it out whole."""
+    """Replace the file at *path* in one step, so that no reader sees half of it."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(handle, "wb") as file:
@@ -243,7 +262,7 @@ def write(data: bytes, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the file that the command line asks for, and return the exit code."""
+    """Run the command line, and return the exit code."""
     parser = argparse.ArgumentParser(description="Build the single file.")
     parser.add_argument(
         "--output",

@@ -1,4 +1,4 @@
-"""The benchmark: how fast this server is, beside what a user would take instead.
+"""Benchmarks: how fast this server is, compared to what a user could use instead.
 
-`python -m benchmarks` runs it; docs/performance.md says what it measures and how.
+`python -m benchmarks` runs them; docs/performance.md says what is measured and how.
 """

@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks`."""
+"""Entry point of `python -m benchmarks`."""
 
 from .command import main
 

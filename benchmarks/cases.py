@@ -1,8 +1,7 @@
-"""The cases: what a broken or hostile client might send, made from chance.
+"""The cases of the fuzzer: what a broken or hostile client might send, generated at random.
 
-A case is something valid to which one thing was done; some have their bytes garbled after
-that as well. Pure: a source of chance in, bytes out. So a number makes the same case again,
-and Hypothesis can look for a smaller one.
+A case is valid input with one defect; in some cases, a few bytes are changed after that. Pure
+functions: a `Random` in, bytes out. So a seed reproduces a case, and Hypothesis can shrink it.
 """
 
 from __future__ import annotations
@@ -23,33 +22,46 @@ WORDS = (
     *("\x00", "\x1b[2J", "\u202ehi", "日本", "e\u0301", "\u2028", "\r", "\r\r", "\U0001f600" * 9),
 )
 NAMES = ("bob", "Bob", "alice", "x" * 32, "ß", "ss", "bob-2", "anonymous", "日本")
-BAD_NAMES = (
+INVALID_NAMES = (
     *("x" * 33, "", "a:b", " a", "*a", "/a", "\u202ea", "\ud7ff", "a\x00", "a  b", "\u0301a"),
 )
 SESSIONS = ("s" * 16, "t" * 64)
 CURSORS = ("epoch.1", "e." + "9" * 18)
-BAD = {
-    "name": BAD_NAMES,
+INVALID_PARAMETERS = {
+    "name": INVALID_NAMES,
     "room": ("", "Lobby", "-", "x" * 65, "\x00", "../x", "日本"),
     "history": ("-1", "x", "1" * 19, "\u0661"),
     "since": ("epoch", ".", "e.99999999999999999999", "e.-1", "\u0661.\u0661"),
     "session": ("short", "u" * 65, "v" * 15 + "!"),
 }
-ODD = ("%", "%f", "%ff", "%c3%28", "&" * 65, "=", "name", "%00", "name=%ED%A0%80", "+", ";", "#")
+ODD_QUERIES = (
+    "%",
+    "%f",
+    "%ff",
+    "%c3%28",
+    "&" * 65,
+    "=",
+    "name",
+    "%00",
+    "name=%ED%A0%80",
+    "+",
+    ";",
+    "#",
+)
 
 Make = Callable[[Random], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one client sends: *chunks*, each in a write of its own, then how it ends."""
+    """What one client sends: *chunks*, each in its own write, and how the connection ends."""
 
     kind: str
     chunks: tuple[bytes, ...]
-    head: int
-    """So many of them are a handshake, whose answer a client that keeps the rules awaits."""
+    handshake_chunks: int
+    """How many of the chunks are a handshake, whose response a correct client waits for."""
     end: str
-    """``wait`` for an answer, ``eof``: send no more and read to the end, ``cut``."""
+    """``wait`` for a response, ``eof`` (end the sending direction, read to the end), or ``cut``."""
 
 
 # -- frames -------------------------------------------------------------------
@@ -66,7 +78,7 @@ def frame(
     length: int | None = None,
     form: int | None = None,
 ) -> bytes:
-    """Write a frame; *length* is what it says of itself, in *form* 7, 16 or 64 bits."""
+    """Return a frame. *length* is the length in its header, in *form* 7, 16 or 64 bits."""
     size = len(payload) if length is None else length
     if form is None:
         form = 7 if size < 126 else 16 if size < 2**16 else 64
@@ -85,21 +97,21 @@ def frame(
     return head + key + masked_payload.to_bytes(len(payload), "big")
 
 
-def word(random: Random) -> str:
-    """Return something that somebody might say."""
+def random_word(random: Random) -> str:
+    """Return the text of a message."""
     return random.choice(WORDS)
 
 
-def said(random: Random) -> bytes:
-    """Return the lines of a message, in one format or the other, good or bad."""
+def random_lines(random: Random) -> bytes:
+    """Return lines for a text frame, in either format, valid or not."""
     kind = random.randrange(40)
     if kind < 20:
-        return "\n".join(word(random) for _ in range(random.randint(1, 4))).encode()
+        return "\n".join(random_word(random) for _ in range(random.randint(1, 4))).encode()
     if kind == 20:
-        return noise(random, 40)
+        return random_bytes(random, 40)
     request: object = {
         "type": random.choice(("say", "say", "say", "members", "name", "ping", "welcome", 1, None)),
-        "text": random.choice((word(random), word(random), 1, None, ["x"], "\ud800")),
+        "text": random.choice((random_word(random), random_word(random), 1, None, ["x"], "\ud800")),
         "id": random.choice(("a", "b", "", "x" * 65, 7, "\udfff", None)),
     }
     if kind == 21:
@@ -110,87 +122,94 @@ def said(random: Random) -> bytes:
     return "\n".join([text] * random.randint(1, 12)).encode()
 
 
-def noise(random: Random, most: int) -> bytes:
-    """Return any bytes."""
-    return bytes(random.getrandbits(8) for _ in range(random.randint(0, most)))
+def random_bytes(random: Random, max_bytes: int) -> bytes:
+    """Return at most *max_bytes* random bytes."""
+    return bytes(random.getrandbits(8) for _ in range(random.randint(0, max_bytes)))
 
 
-def text(random: Random) -> bytes:
-    """Return a frame of text, in most cases a valid one."""
-    return frame(random, TEXT, said(random))
+def text_frame(random: Random) -> bytes:
+    """Return a text frame, in most cases a valid one."""
+    return frame(random, TEXT, random_lines(random))
 
 
-def fragments(random: Random, payload: bytes, amid: Make | None = None) -> bytes:
-    """Return a message in several frames, with *amid* between two of them."""
+def fragments(random: Random, payload: bytes, between: Make | None = None) -> bytes:
+    """Return a message in several frames, with a frame by *between* among them."""
     parts = random.randint(2, 6)
     cuts = sorted(random.randint(0, len(payload)) for _ in range(parts - 1))
     edges = [0, *cuts, len(payload)]
     place = random.randint(1, parts - 1)
-    found = b""
+    data = b""
     for number in range(parts):
-        if number == place and amid is not None:
-            found += amid(random)
+        if number == place and between is not None:
+            data += between(random)
         piece = payload[edges[number] : edges[number + 1]]
-        found += frame(random, 0 if number else TEXT, piece, fin=number == parts - 1)
-    return found
+        data += frame(random, 0 if number else TEXT, piece, fin=number == parts - 1)
+    return data
 
 
-def closing(random: Random) -> bytes:
-    """Return a close as it should be."""
+def close_frame(random: Random) -> bytes:
+    """Return a valid close frame."""
     code = random.choice((1000, 1001, 3000, 4999))
     return frame(random, CLOSE, code.to_bytes(2, "big") + random.choice((b"", b"bye")))
 
 
 FRAMES: dict[str, Make] = {
-    "messages": lambda random: b"".join(text(random) for _ in range(random.randint(1, 30))),
-    "a message in fragments": lambda random: fragments(random, said(random)),
+    "messages": lambda random: b"".join(text_frame(random) for _ in range(random.randint(1, 30))),
+    "a message in fragments": lambda random: fragments(random, random_lines(random)),
     "a ping amid fragments": lambda random: fragments(
-        random, said(random), lambda random: frame(random, PING, b"p")
+        random, random_lines(random), lambda random: frame(random, PING, b"p")
     ),
     "pings": lambda random: frame(random, PING, b"p" * 125) * random.randint(1, 300),
-    "pongs": lambda random: frame(random, PONG, noise(random, 20)) * 3,
-    "a close": closing,
-    "a message after a close": lambda random: closing(random) + text(random),
+    "pongs": lambda random: frame(random, PONG, random_bytes(random, 20)) * 3,
+    "a close": close_frame,
+    "a message after a close": lambda random: close_frame(random) + text_frame(random),
     "a frame of 1 MiB": lambda random: frame(random, TEXT, b"x" * MIB),
     "a frame over 1 MiB": lambda random: frame(random, TEXT, b"x" * (MIB + 1)),
     "fragments over 1 MiB": lambda random: fragments(random, b"x" * (MIB + 1)),
     "2,000 lines": lambda random: frame(random, TEXT, b"x\n" * 2000),
-    "binary": lambda random: frame(random, BINARY, noise(random, 20)),
-    "binary in fragments": lambda random: (
+    "a binary message": lambda random: frame(random, BINARY, random_bytes(random, 20)),
+    "a binary message in fragments": lambda random: (
         frame(random, BINARY, b"b", fin=False) + frame(random, 0, b"c")
     ),
-    "without a mask": lambda random: frame(random, TEXT, said(random), masked=False),
+    "a frame without a mask": lambda random: frame(
+        random, TEXT, random_lines(random), masked=False
+    ),
     "a reserved bit": lambda random: frame(
-        random, random.choice((TEXT, PING)), said(random)[:99], reserved=random.randint(1, 7)
+        random,
+        random.choice((TEXT, PING)),
+        random_lines(random)[:99],
+        reserved=random.randint(1, 7),
     ),
     "a reserved opcode": lambda random: frame(
-        random, random.choice((3, 4, 5, 6, 7, 11, 12, 13, 14, 15)), noise(random, 20)
+        random, random.choice((3, 4, 5, 6, 7, 11, 12, 13, 14, 15)), random_bytes(random, 20)
     ),
     "a long ping": lambda random: frame(random, PING, b"p" * random.randint(126, 70_000)),
     "a ping in fragments": lambda random: frame(random, PING, b"p", fin=False),
-    "a continuation of nothing": lambda random: frame(random, 0, said(random)),
-    "a message amid fragments": lambda random: fragments(random, said(random), text),
-    "a close amid fragments": lambda random: fragments(random, said(random), closing),
+    "a continuation of nothing": lambda random: frame(random, 0, random_lines(random)),
+    "a message amid fragments": lambda random: fragments(random, random_lines(random), text_frame),
+    "a close amid fragments": lambda random: fragments(random, random_lines(random), close_frame),
     "a length in too many bytes": lambda random: frame(
         random, TEXT, b"short", form=random.choice((16, 64))
     ),
     "a huge length": lambda random: frame(
         random,
         random.choice((TEXT, 0, BINARY, CLOSE)),
-        noise(random, 20),
+        random_bytes(random, 20),
         length=random.choice((MIB + 1, 2**31, 2**32, 2**62, 2**63 - 1)),
         form=64,
     ),
     "a negative length": lambda random: frame(
         random, TEXT, b"x", length=random.choice((2**63, 2**64 - 1)), form=64
     ),
-    "less than it says": lambda random: frame(
+    "a frame shorter than its length": lambda random: frame(
         random, TEXT, b"x" * 9, length=random.choice((10, 125, 300, 70_000))
     ),
-    "not UTF-8": lambda random: frame(
+    "a message that is not UTF-8": lambda random: frame(
         random, TEXT, random.choice((b"\xc3\x28", b"\xff", b"\xed\xa0\x80", b"x" * 300 + b"\xc3"))
     ),
-    "not UTF-8, in fragments": lambda random: fragments(random, "日本".encode() + b"\xe6"),
+    "a message in fragments that is not UTF-8": lambda random: fragments(
+        random, "日本".encode() + b"\xe6"
+    ),
     "a close of one byte": lambda random: frame(random, CLOSE, b"\x03"),
     "a close with a bad code": lambda random: frame(
         random,
@@ -198,33 +217,33 @@ FRAMES: dict[str, Make] = {
         random.choice((0, 999, 1004, 1005, 1006, 1015, 2999, 65535)).to_bytes(2, "big"),
     ),
     "a close whose reason is not UTF-8": lambda random: frame(random, CLOSE, b"\x03\xe8\xff"),
-    "frames of noise": lambda random: noise(random, 300),
+    "frames of random bytes": lambda random: random_bytes(random, 300),
 }
 
 
 # -- requests -----------------------------------------------------------------
 
 
-def query(random: Random) -> str:
-    """Return a query with which one may come in."""
-    given = []
+def random_query(random: Random) -> str:
+    """Return the query of a valid join."""
+    parameters = []
     if random.random() < 0.7:
-        given.append("name=" + quote(random.choice(NAMES)))
-    given.append("room=" + random.choice(ROOMS))
+        parameters.append("name=" + quote(random.choice(NAMES)))
+    parameters.append("room=" + random.choice(ROOMS))
     if random.random() < 0.3:
-        given.append("history=" + random.choice(("0", "5", "99999")))
+        parameters.append("history=" + random.choice(("0", "5", "99999")))
     if random.random() < 0.2:
-        given.append("since=" + quote(random.choice(CURSORS)))
+        parameters.append("since=" + quote(random.choice(CURSORS)))
     if random.random() < 0.2:
-        given.append("session=" + quote(random.choice(SESSIONS)))
-    random.shuffle(given)
-    return "&".join(given)
+        parameters.append("session=" + quote(random.choice(SESSIONS)))
+    random.shuffle(parameters)
+    return "&".join(parameters)
 
 
 def head(
     *lines: bytes, method: bytes = b"GET", target: bytes = b"/", version: bytes = b"1.1"
 ) -> bytes:
-    """Write the head of a request."""
+    """Return the head of a request."""
     return b"\r\n".join([method + b" " + target + b" HTTP/" + version, *lines, b"", b""])
 
 
@@ -240,44 +259,46 @@ JSON = b"Sec-WebSocket-Protocol: broadcast.v1.json"
 
 
 def handshake(random: Random) -> bytes:
-    """Return a handshake as it should be."""
+    """Return a valid handshake, for either format."""
     lines = [*UPGRADE, JSON] if random.random() < 0.5 else [*UPGRADE]
-    return head(*lines, target=b"/?" + query(random).encode())
+    return head(*lines, target=b"/?" + random_query(random).encode())
 
 
-def without(index: int) -> bytes:
-    """Return a handshake that lacks a line."""
+def without_header(index: int) -> bytes:
+    """Return a handshake without the header at *index*."""
     return head(*UPGRADE[:index], *UPGRADE[index + 1 :])
 
 
-def instead(*others: bytes) -> bytes:
-    """Return a handshake that has other lines instead of its own of those names."""
+def with_headers(*others: bytes) -> bytes:
+    """Return a handshake in which *others* replace the headers of the same names."""
     names = {line.partition(b":")[0].lower() for line in others}
     kept = [line for line in UPGRADE if line.partition(b":")[0].lower() not in names]
     return head(*kept, *others)
 
 
-def refused(random: Random) -> bytes:
-    """Return a handshake that asks for something that there cannot be."""
-    name = random.choice(tuple(BAD))
-    return head(*UPGRADE, target=f"/?{name}={quote(random.choice(BAD[name]))}".encode())
+def invalid_handshake(random: Random) -> bytes:
+    """Return a handshake with an invalid parameter."""
+    name = random.choice(tuple(INVALID_PARAMETERS))
+    return head(
+        *UPGRADE, target=f"/?{name}={quote(random.choice(INVALID_PARAMETERS[name]))}".encode()
+    )
 
 
-def asked(random: Random) -> bytes:
-    """Return a request over HTTP as it should be."""
+def http_request(random: Random) -> bytes:
+    """Return a valid HTTP request for a page or a file."""
     path = random.choice((b"/", b"/healthz", b"/metrics", b"/broadcast-server.pyz", b"/nothing"))
     accept = random.choice((b"*/*", b"text/html", b"\xff"))
     method = random.choice((b"GET", b"GET", b"HEAD"))
     return head(HOST, b"Accept: " + accept, method=method, target=path)
 
 
-def posted(random: Random) -> bytes:
-    """Return a post, in most cases one that is said."""
-    target = b"/?" + query(random).encode()
+def post_request(random: Random) -> bytes:
+    """Return a POST, in most cases a valid one."""
+    target = b"/?" + random_query(random).encode()
     if random.random() < 0.4:
         ids = b"id=a", b"id=" + b"x" * 65, b"id="
         target += b"&" + random.choice((*ids, b"require=1", b"require=99", b"require=x"))
-    body = said(random)[: random.choice((99, 5000, 200_000))]
+    body = random_lines(random)[: random.choice((99, 5000, 200_000))]
     lines = [HOST]
     if random.random() < 0.1:
         lines.append(b"Expect: 100-continue")
@@ -288,9 +309,9 @@ def posted(random: Random) -> bytes:
     return head(*lines, method=b"POST", target=target) + body
 
 
-def listened(random: Random) -> bytes:
-    """Return a request for a stream, in most cases one that there is."""
-    target = random.choice((b"/stream?", b"/x/stream?")) + query(random).encode()
+def stream_request(random: Random) -> bytes:
+    """Return a stream request, in most cases a valid one."""
+    target = random.choice((b"/stream?", b"/x/stream?")) + random_query(random).encode()
     target += random.choice((b"", b"&poll=1", b"&poll=1", b"&poll=2"))
     lines = [HOST]
     if random.random() < 0.5:
@@ -303,61 +324,63 @@ def listened(random: Random) -> bytes:
     return head(*lines, method=method, target=target, version=version)
 
 
-def pick(*made: bytes) -> Make:
-    """Return what makes one of these."""
-    return lambda random: random.choice(made)
+def one_of(*choices: bytes) -> Make:
+    """Return a function that picks one of these."""
+    return lambda random: random.choice(choices)
 
 
-LONG = b"x" * 9000
+LONG_BYTES = b"x" * 9000
 
 HEADS: dict[str, Make] = {
-    "a request": asked,
-    "two requests at once": lambda random: asked(random) + asked(random),
-    "a POST": posted,
-    "a POST that nobody may": pick(
+    "a request": http_request,
+    "two requests at once": lambda random: http_request(random) + http_request(random),
+    "a POST": post_request,
+    "a POST that is not allowed": one_of(
         *(
             head(HOST, line, b"Content-Length: 5", method=b"POST") + b"hello"
             for line in (b"Origin: http://x", b"Origin: null", b"Authorization: Bearer \xff")
         )
     ),
-    "a POST of no length": pick(
+    "a POST without a valid length": one_of(
         head(HOST, method=b"POST"),
         head(HOST, b"Content-Length: 0", method=b"POST"),
         head(HOST, b"Content-Length: " + b"9" * 5000, method=b"POST"),
     ),
-    "a POST that waits to be asked": pick(
+    "a POST with Expect: 100-continue": one_of(
         *(
             head(HOST, b"Expect: 100-continue", b"Content-Length: " + size, method=b"POST")
             for size in (b"5", b"5000000")
         )
     ),
-    "a stream": listened,
-    "a stream and more": lambda random: listened(random) + asked(random) + noise(random, 99),
-    "a preflight": pick(
+    "a stream request": stream_request,
+    "a stream request and more bytes": lambda random: (
+        stream_request(random) + http_request(random) + random_bytes(random, 99)
+    ),
+    "a preflight": one_of(
         head(HOST, b"Origin: http://x", method=b"OPTIONS"),
         head(HOST, b"Access-Control-Request-Method: POST", method=b"OPTIONS", target=b"/stream"),
         head(HOST, method=b"OPTIONS", target=b"*"),
     ),
-    "a POST of more than it says": lambda random: (
+    "a POST longer than its Content-Length": lambda random: (
         head(HOST, b"Content-Length: 5", method=b"POST") + b"hello" * random.randint(2, 2000)
     ),
-    "a POST of less than it says": pick(
+    "a POST shorter than its Content-Length": one_of(
         head(HOST, b"Content-Length: 50", method=b"POST") + b"hello",
         head(HOST, b"Content-Length: 99999999999", method=b"POST") + b"hello",
     ),
-    "a POST in chunks": pick(
+    "a POST in chunks": one_of(
         head(HOST, b"Transfer-Encoding: chunked", method=b"POST") + b"5\r\nhello\r\n0\r\n\r\n"
     ),
-    "a POST in bad chunks": pick(
+    "a POST in bad chunks": one_of(
         *(
             head(HOST, b"Transfer-Encoding: chunked", method=b"POST") + chunks
             for chunks in (
-                *(b"z\r\n", b"-5\r\nhello\r\n", b"5;" + LONG, b"fffffffffffffffff\r\n"),
-                *(b"5\r\nhelloworld\r\n", b"0\r\nx: " + LONG, b"5\nhello\n0\n\n"),
+                *(b"z\r\n", b"-5\r\nhello\r\n", b"5;" + LONG_BYTES, b"fffffffffffffffff\r\n"),
+                *(b"5\r\nhelloworld\r\n", b"0\r\nx: " + LONG_BYTES, b"5\nhello\n0\n\n"),
             )
         )
     ),
-    "a length and chunks": pick(
+    "conflicting or invalid lengths": one_of(
         head(HOST, b"Content-Length: 5", b"Transfer-Encoding: chunked", method=b"POST")
         + b"0\r\n\r\n",
         head(HOST, b"Content-Length: 5", b"Content-Length: 6", method=b"POST") + b"hello!",
@@ -365,13 +388,13 @@ HEADS: dict[str, Make] = {
         head(HOST, b"Content-Length: -1", method=b"POST"),
         head(HOST, b"Content-Length: 1e3", method=b"POST"),
     ),
-    "an odd method": pick(
+    "an odd method": one_of(
         *(
             head(HOST, method=method)
             for method in (b"BREW", b"CONNECT", b"get", b"", b"G\xc3\x89T", b"G" * 9000, b"PRI")
         )
     ),
-    "an odd target": pick(
+    "an odd target": one_of(
         *(
             head(HOST, target=target)
             for target in (
@@ -386,19 +409,19 @@ HEADS: dict[str, Make] = {
                     b"/\xff",
                     b"/a b",
                 ),
-                *(b"/../..", b"/?" + LONG, b"/" + LONG, b"/#", b"/?\xc3\xa9", b"/\x7f"),
+                *(b"/../..", b"/?" + LONG_BYTES, b"/" + LONG_BYTES, b"/#", b"/?\xc3\xa9", b"/\x7f"),
             )
         )
     ),
-    "an odd version": pick(
+    "an odd version": one_of(
         *(
             head(HOST, version=version)
             for version in (b"1.0", b"0.9", b"2.0", b"1.2", b"", b"x", b"9")
         )
     ),
-    "no host": pick(head(), head(version=b"1.0")),
-    "two hosts": pick(head(HOST, b"Host: other")),
-    "an odd header": pick(
+    "a request without Host": one_of(head(), head(version=b"1.0")),
+    "a request with two Hosts": one_of(head(HOST, b"Host: other")),
+    "an odd header": one_of(
         *(
             head(HOST, line)
             for line in (
@@ -412,25 +435,29 @@ HEADS: dict[str, Make] = {
                     b"X: y\r",
                     b"\x00: x",
                 ),
-                *(b"X\xe9: y", b"X: " + LONG, b"X" * 9000 + b": y", b"Expect: 100-continue"),
+                *(b"X\xe9: y", b"X: " + LONG_BYTES, b"X" * 9000 + b": y", b"Expect: 100-continue"),
                 *(b"X: y\r\n folded", b"Connection: " + b"a," * 2000, b"X-Forwarded-For: \xff,,"),
             )
         )
     ),
-    "many headers": lambda random: head(HOST, *[b"X: y"] * random.choice((50, 200, 1000, 3000))),
-    "lines without CR": lambda random: asked(random).replace(b"\r\n", b"\n"),
-    "empty lines first": lambda random: b"\r\n" * random.randint(1, 9) + asked(random),
-    "TLS": pick(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 32),
-    "HTTP/2": pick(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
-    "noise": lambda random: noise(random, 300),
-    "nothing": pick(b""),
+    "a request with many headers": lambda random: head(
+        HOST, *[b"X: y"] * random.choice((50, 200, 1000, 3000))
+    ),
+    "a request with lines without CR": lambda random: http_request(random).replace(b"\r\n", b"\n"),
+    "a request after empty lines": lambda random: (
+        b"\r\n" * random.randint(1, 9) + http_request(random)
+    ),
+    "TLS": one_of(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 32),
+    "HTTP/2": one_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
+    "random bytes": lambda random: random_bytes(random, 300),
+    "no bytes at all": one_of(b""),
     "an endless head": lambda random: b"x" * random.choice((8000, 8193, 20_000, 100_000)),
-    "half a head": lambda random: asked(random)[: random.randint(1, 40)],
-    "frames without a handshake": text,
-    "a handshake without a key": pick(without(4)),
-    "a handshake with an odd key": pick(
+    "half a head": lambda random: http_request(random)[: random.randint(1, 40)],
+    "frames without a handshake": text_frame,
+    "a handshake without a key": one_of(without_header(4)),
+    "a handshake with an odd key": one_of(
         *(
-            instead(b"Sec-WebSocket-Key: " + key)
+            with_headers(b"Sec-WebSocket-Key: " + key)
             for key in (
                 b"",
                 b"short",
@@ -442,42 +469,47 @@ HEADS: dict[str, Make] = {
             )
         )
     ),
-    "a handshake with two keys": pick(head(*UPGRADE, UPGRADE[4])),
-    "a handshake of an odd version": pick(
-        without(3),
+    "a handshake with two keys": one_of(head(*UPGRADE, UPGRADE[4])),
+    "a handshake of another WebSocket version": one_of(
+        without_header(3),
         head(*UPGRADE, b"Sec-WebSocket-Version: 13"),
         *(
-            instead(b"Sec-WebSocket-Version: " + version)
+            with_headers(b"Sec-WebSocket-Version: " + version)
             for version in (b"8", b"", b"13, 8", b"x", b"\xff", b"1" * 5000)
         ),
     ),
-    "a handshake without Connection": pick(
-        without(2), instead(b"Connection: close"), instead(b"Connection: keep-alive")
+    "a handshake without Connection": one_of(
+        without_header(2),
+        with_headers(b"Connection: close"),
+        with_headers(b"Connection: keep-alive"),
     ),
-    "an upgrade to something else": pick(
-        *(instead(b"Upgrade: " + to) for to in (b"h2c", b"", b"websocket/13", b"h2c, websocket"))
+    "an upgrade to another protocol": one_of(
+        *(
+            with_headers(b"Upgrade: " + to)
+            for to in (b"h2c", b"", b"websocket/13", b"h2c, websocket")
+        )
     ),
-    "two upgrades": pick(
+    "two upgrades": one_of(
         head(*UPGRADE, b"Upgrade: h2c"), head(*UPGRADE, b"Upgrade: websocket"), head(*UPGRADE * 2)
     ),
-    "a handshake in pieces of a header": pick(
-        instead(b"Connection: keep-alive,", b"Connection: , Upgrade ,,"),
-        instead(b"UPGRADE:\twebsocket\t", b"connection:upgrade"),
-        instead(b"Upgrade: webso\r\n cket"),
+    "a handshake with split headers": one_of(
+        with_headers(b"Connection: keep-alive,", b"Connection: , Upgrade ,,"),
+        with_headers(b"UPGRADE:\twebsocket\t", b"connection:upgrade"),
+        with_headers(b"Upgrade: webso\r\n cket"),
     ),
-    "a handshake that is no GET": pick(
+    "a handshake other than GET": one_of(
         *(head(*UPGRADE, method=method) for method in (b"POST", b"HEAD", b"PUT", b"get", b""))
     ),
-    "a handshake with a body": pick(
+    "a handshake with a body": one_of(
         head(*UPGRADE, b"Content-Length: 5") + b"hello",
         head(*UPGRADE, b"Content-Length: x"),
         head(*UPGRADE, b"Content-Length: 5", b"Content-Length: 6"),
         head(*UPGRADE, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n",
     ),
-    "a handshake of another HTTP": pick(
+    "a handshake of another HTTP version": one_of(
         *(head(*UPGRADE, version=version) for version in (b"1.0", b"2.0", b"", b"1.1 "))
     ),
-    "a handshake with odd extensions": pick(
+    "a handshake with odd extensions": one_of(
         *(
             head(*UPGRADE, b"Sec-WebSocket-Extensions: " + offered)
             for offered in (
@@ -490,7 +522,7 @@ HEADS: dict[str, Make] = {
             )
         )
     ),
-    "a handshake with odd subprotocols": pick(
+    "a handshake with odd subprotocols": one_of(
         *(
             head(*UPGRADE, b"Sec-WebSocket-Protocol: " + offered)
             for offered in (
@@ -506,7 +538,7 @@ HEADS: dict[str, Make] = {
         head(*UPGRADE, JSON, JSON),
         head(*UPGRADE, JSON, b"Sec-WebSocket-Protocol: \xe9"),
     ),
-    "a handshake with an odd origin": pick(
+    "a handshake with an odd origin": one_of(
         *(
             head(*UPGRADE, b"Origin: " + origin)
             for origin in (
@@ -521,22 +553,22 @@ HEADS: dict[str, Make] = {
         ),
         head(*UPGRADE, b"Origin: http://x", b"Origin: http://y"),
     ),
-    "a handshake to elsewhere": pick(
+    "a handshake to another path": one_of(
         *(
             head(*UPGRADE, target=target)
             for target in (b"/x", b"*", b"", b"http://x/", b"/\xff", b"/x/")
         )
     ),
-    "a handshake for what cannot be": refused,
+    "a handshake with an invalid parameter": invalid_handshake,
     "a handshake with an odd query": lambda random: head(
-        *UPGRADE, target=b"/?" + random.choice(ODD).encode() * random.randint(1, 70)
+        *UPGRADE, target=b"/?" + random.choice(ODD_QUERIES).encode() * random.randint(1, 70)
     ),
-    "a handshake with a noisy query": lambda random: head(
-        *UPGRADE, target=b"/?name=" + noise(random, 30).translate(None, b" \r\n")
+    "a handshake with random bytes in its query": lambda random: head(
+        *UPGRADE, target=b"/?name=" + random_bytes(random, 30).translate(None, b" \r\n")
     ),
     "a handshake with lines without CR": lambda random: handshake(random).replace(b"\r\n", b"\n"),
     "half a handshake": lambda random: handshake(random)[: random.randint(20, 150)],
-    "a handshake and too much": lambda random: head(*UPGRADE, b"X: " + b"y" * 8000),
+    "a handshake with a huge header": lambda random: head(*UPGRADE, b"X: " + b"y" * 8000),
 }
 
 
@@ -544,36 +576,36 @@ HEADS: dict[str, Make] = {
 
 
 def frames(random: Random) -> tuple[str, bytes]:
-    """Return frames of which one is perhaps odd, and what that is."""
+    """Return frames, one of which may have a defect, and the kind of that one."""
     kind = random.choice(tuple(FRAMES))
-    data = b"".join(text(random) for _ in range(random.randint(0, 3))) + FRAMES[kind](random)
+    data = b"".join(text_frame(random) for _ in range(random.randint(0, 3))) + FRAMES[kind](random)
     if random.random() < 0.3:
-        data += b"".join(text(random) for _ in range(random.randint(1, 3)))
+        data += b"".join(text_frame(random) for _ in range(random.randint(1, 3)))
     if random.random() < 0.2:
-        data += closing(random)
+        data += close_frame(random)
     return kind, data
 
 
-def garbled(random: Random, data: bytes) -> bytes:
-    """Return *data* with a few of its bytes changed, doubled, gone, or cut off."""
+def garble(random: Random, data: bytes) -> bytes:
+    """Return *data* with a few bytes changed, inserted, removed, repeated, or cut off."""
     for _ in range(random.randint(1, 4)):
         place = random.randint(0, len(data))
-        many = random.randint(1, 20)
+        size = random.randint(1, 20)
         match random.randrange(5):
             case 0:
                 data = data[:place] + bytes([random.getrandbits(8)]) + data[place + 1 :]
             case 1:
-                data = data[:place] + noise(random, many) + data[place:]
+                data = data[:place] + random_bytes(random, size) + data[place:]
             case 2:
-                data = data[:place] + data[place + many :]
+                data = data[:place] + data[place + size :]
             case 3:
-                data = data[:place] + data[place : place + many] * 2 + data[place + many :]
+                data = data[:place] + data[place : place + size] * 2 + data[place + size :]
             case _:
                 data = data[:place] if random.random() < 0.3 else data
     return data
 
 
-def split(random: Random, data: bytes) -> tuple[bytes, ...]:
+def split_randomly(random: Random, data: bytes) -> tuple[bytes, ...]:
     """Return *data* in a few pieces, or byte by byte."""
     if len(data) <= 400 and random.random() < 0.1:
         return tuple(data[at : at + 1] for at in range(len(data)))
@@ -584,7 +616,7 @@ def split(random: Random, data: bytes) -> tuple[bytes, ...]:
 
 
 def case(random: Random) -> Case:
-    """Return something that a client might send."""
+    """Return a random case."""
     head, rest = b"", b""
     if random.random() < 0.4:
         kind = random.choice(tuple(HEADS))
@@ -595,7 +627,7 @@ def case(random: Random) -> Case:
         kind, rest = frames(random)
         head = handshake(random)
     if random.random() < 0.15:
-        kind, head, rest = kind + ", garbled", b"", garbled(random, head + rest)
-    first = split(random, head)
-    chunks = (*first, *split(random, rest))
+        kind, head, rest = kind + ", garbled", b"", garble(random, head + rest)
+    first = split_randomly(random, head)
+    chunks = (*first, *split_randomly(random, rest))
     return Case(kind, chunks, len(first), random.choice(("wait", "eof", "eof", "cut")))

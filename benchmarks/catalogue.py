@@ -1,4 +1,4 @@
-"""The catalogue: all servers that are compared."""
+"""The catalogue of all servers that are compared."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .servers import (
 )
 
 
-def of_packages(*names: str) -> Callable[[], str]:
-    """Return what tells the versions of Python packages."""
+def package_versions(*names: str) -> Callable[[], str]:
+    """Return a function that describes the versions of Python packages."""
 
-    def told() -> str:
+    def describe() -> str:
         found = []
         for name in names:
             try:
@@ -36,91 +36,96 @@ def of_packages(*names: str) -> Callable[[], str]:
                 found.append(f"no {name}")
         return ", ".join(found)
 
-    return told
+    return describe
 
 
-def of_program(*command: str) -> Callable[[], str]:
-    """Return what tells the version in the first line that a command prints."""
+def program_version(*command: str) -> Callable[[], str]:
+    """Return a function that returns the first line that a command prints."""
 
-    def told() -> str:
+    def describe() -> str:
         program = which(command[0])
         if program is None:
             return ""
         done = subprocess.run([program, *command[1:]], check=False, capture_output=True, text=True)
         return done.stdout.splitlines()[0].strip() if done.stdout else ""
 
-    return told
+    return describe
 
 
-def of_node(name: str) -> Callable[[], str]:
-    """Return what tells the version of a Node module that was installed."""
+def node_version(name: str) -> Callable[[], str]:
+    """Return a function that describes the version of an installed Node module."""
 
-    def told() -> str:
+    def describe() -> str:
         described = BUILT / "node_modules" / name / "package.json"
         return f"{name} {json.loads(described.read_text('utf-8'))['version']}"
 
-    return told
+    return describe
 
 
-def of_gorilla() -> str:
-    """Tell the versions of Go and of Debian's package of the library."""
+def gorilla_version() -> str:
+    """Describe the versions of Go and of Debian's package of the library."""
     package = "golang-github-gorilla-websocket-dev"
-    library = of_program("dpkg-query", "--show", "--showformat=${Version}", package)()
-    return f"gorilla/websocket {library}, {of_program('go', 'version')()}"
+    library = program_version("dpkg-query", "--show", "--showformat=${Version}", package)()
+    return f"gorilla/websocket {library}, {program_version('go', 'version')()}"
 
 
-def no_file() -> str | None:
-    """Tell whether the single file was built."""
-    return None if FILE.exists() else f"no {FILE.name}: python3 build_zipapp.py"
+def zipapp_missing() -> str | None:
+    """Return why the single file cannot be run, None if it was built."""
+    return None if ZIPAPP.exists() else f"no {ZIPAPP.name}: python3 build_zipapp.py"
 
 
-def no_compiler() -> str | None:
-    """Tell whether the system's C compiler is there."""
+def compiler_missing() -> str | None:
+    """Return why C cannot be compiled, None if there is a compiler."""
     return None if compiler() else "no cc: install a C compiler"
 
 
 def peer(name: str, file: str = "server.py") -> str:
-    """Return the path of a peer's file."""
+    """Return the path of a peer's source file."""
     return str(PEERS / name / file)
 
 
 @functools.cache
 def floor_program() -> Path:
-    """Compile the floor in C, once."""
+    """Compile the minimal server in C, once, and return its path."""
     return compile_c(PEERS / "floor" / "floor.c", Path(tempfile.mkdtemp()))
 
 
 def floor(kind: str, name: str) -> Server:
-    """Return the floor in C, *each* or *turn*."""
+    """Return the minimal server in C, which writes each message at once, or all of a turn together.
+
+    *kind* is ``each`` or ``turn``.
+    """
     return Server(
         name,
         lambda port, scratch: [str(floor_program()), str(port), kind],
-        missing=no_compiler,
-        version=of_program("cc", "--version"),
+        missing=compiler_missing,
+        version=program_version("cc", "--version"),
     )
 
 
 def mosquitto(port: int, scratch: Path) -> list[str]:
     """Write the broker's configuration, and return its command."""
-    told = (PEERS / "mosquitto" / "mosquitto.conf").read_text("ascii")
-    here = scratch / "mosquitto.conf"
-    here.write_text(told.replace("PORT", str(port)).replace("FOLDER", str(scratch)), "ascii")
-    return [which("mosquitto") or "", "-c", str(here)]
+    template = (PEERS / "mosquitto" / "mosquitto.conf").read_text("ascii")
+    configuration = scratch / "mosquitto.conf"
+    configuration.write_text(
+        template.replace("PORT", str(port)).replace("FOLDER", str(scratch)), "ascii"
+    )
+    return [which("mosquitto") or "", "-c", str(configuration)]
 
 
 def ours(name: str, *program: str, missing: Callable[[], str | None] = lambda: None) -> Server:
-    """Return our own server, run by *program*, with its default settings."""
+    """Return our standalone server, run by *program*, with its default settings."""
     return Server(
         name,
         lambda port, scratch: [sys.executable, *program, "start", "--port", str(port)],
         missing=missing,
-        version=of_packages("broadcast-server", "websockets"),
+        version=package_versions("broadcast-server", "websockets"),
         ours=True,
     )
 
 
 def node(name: str, folder: str, dialect: str = "text") -> Server:
-    """Return a server that runs in Node on the module *name*."""
+    """Return a server in Node that uses the module *name*."""
     return Server(
         f"Node {name}",
         lambda port, scratch: ["node", peer(folder, "server.js"), str(port)],
@@ -128,48 +133,48 @@ def node(name: str, folder: str, dialect: str = "text") -> Server:
         missing=lambda: (
             needs_program("node", "nodejs")() or needs_built(BUILT / "node_modules" / name)()
         ),
-        version=of_node(name),
+        version=node_version(name),
         environment={"NODE_PATH": str(BUILT / "node_modules")},
     )
 
 
 def picows(name: str, *options: str) -> Server:
-    """Return a server on picows."""
+    """Return a server that uses picows."""
     return Server(
         name,
         lambda port, scratch: [sys.executable, peer("picows"), str(port), *options],
         missing=lambda: (
             needs_module("picows")() or needs_module(options[0] if options else "sys")()
         ),
-        version=of_packages("picows", *options),
+        version=package_versions("picows", *options),
     )
 
 
-FILE = ROOT / "broadcast-server.pyz"
-OURS = FILE.name
+ZIPAPP = ROOT / "broadcast-server.pyz"
+OURS = ZIPAPP.name
 INSTALLED = "broadcast-server, installed"
 UVLOOP = "broadcast-server, installed, uvloop"
 WEBSOCKETS = "websockets broadcast()"
-EACH = "C floor"
-TURN = "C floor, coalescing"
+FLOOR = "C floor"
+COALESCING_FLOOR = "C floor, coalescing"
 
 OURS_ALL = (OURS, INSTALLED, UVLOOP)
-FLOORS = (EACH, TURN)
+FLOORS = (FLOOR, COALESCING_FLOOR)
 
 SERVERS = (
-    ours(OURS, str(FILE), missing=no_file),
+    ours(OURS, str(ZIPAPP), missing=zipapp_missing),
     ours(INSTALLED, "-m", "broadcast_server"),
     Server(
         UVLOOP,
         lambda port, scratch: [sys.executable, peer("uvloop"), str(port)],
         missing=needs_module("uvloop"),
-        version=of_packages("broadcast-server", "websockets", "uvloop"),
+        version=package_versions("broadcast-server", "websockets", "uvloop"),
         ours=True,
     ),
     Server(
         WEBSOCKETS,
         lambda port, scratch: [sys.executable, peer("websockets"), str(port)],
-        version=of_packages("websockets"),
+        version=package_versions("websockets"),
     ),
     picows("picows"),
     picows("picows, uvloop", "uvloop"),
@@ -179,15 +184,15 @@ SERVERS = (
         "Go gorilla/websocket",
         lambda port, scratch: [str(BUILT / "gorilla"), str(port)],
         missing=needs_built(BUILT / "gorilla"),
-        version=of_gorilla,
+        version=gorilla_version,
     ),
     Server(
         "mosquitto",
         mosquitto,
         dialect="mqtt",
         missing=needs_program("mosquitto", "mosquitto"),
-        version=of_program("mosquitto", "-h"),
+        version=program_version("mosquitto", "-h"),
     ),
-    floor("each", EACH),
-    floor("turn", TURN),
+    floor("each", FLOOR),
+    floor("turn", COALESCING_FLOOR),
 )

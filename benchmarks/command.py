@@ -1,4 +1,4 @@
-"""The command line: what to measure, and where the result goes."""
+"""The command line of `python -m benchmarks`: what to measure, and where the result goes."""
 
 from __future__ import annotations
 
@@ -19,35 +19,39 @@ from .servers import BUILT, Server
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what reads the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure this server beside others: everyone gets what anyone says.",
+        description="Compare this server to others: every message goes to every client.",
     )
     parser.add_argument("--quick", action="store_true", help="a few measurements, one round")
-    parser.add_argument("--hosted", action="store_true", help="the hosted house alone")
+    parser.add_argument("--hosted", action="store_true", help="only the Django deployment")
     parser.add_argument(
         "--only", metavar="WORD", action="append", help="only servers whose name has WORD in it"
     )
     parser.add_argument(
-        "--install", action="store_true", help="fetch and build what the peers need, and end"
+        "--install",
+        action="store_true",
+        help="fetch and build what the other servers need, and exit",
     )
     parser.add_argument(
-        "--write", action="store_true", help="put the result into docs/ and the README"
+        "--write", action="store_true", help="write the result into docs/ and the README"
     )
     parser.add_argument(
-        "--render", action="store_true", help="put the result that is in docs/ there again, and end"
+        "--render",
+        action="store_true",
+        help="write the stored result into the pages again, and exit",
     )
     return parser
 
 
 def chosen(servers: list[Server], only: list[str] | None) -> list[Server]:
-    """Return the servers that were asked for."""
+    """Return the selected servers."""
     return [each for each in servers if not only or any(word in each.name for word in only)]
 
 
-def measure(given: argparse.Namespace) -> Result:
-    """Run everything that was asked for."""
+def measure(options: argparse.Namespace) -> Result:
+    """Run all selected measurements."""
     result = now()
     begin = time.monotonic()
 
@@ -57,31 +61,31 @@ def measure(given: argparse.Namespace) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         load = Load(scratch)
-        if not given.hosted:
-            servers = chosen(list(SERVERS), given.only)
-            measurements = plan.QUICK if given.quick else plan.WHOLE
+        if not options.hosted:
+            servers = chosen(list(SERVERS), options.only)
+            measurements = plan.QUICK if options.quick else plan.WHOLE
             take(result, servers, measurements, load, scratch, tell)
-        if given.hosted or not given.quick:
+        if options.hosted or not options.quick:
             with services() as environment:
-                servers = chosen(hosted_servers(environment), given.only)
+                servers = chosen(hosted_servers(environment), options.only)
                 if servers:
                     take(result, servers, plan.HOSTED, load, scratch, tell)
     return result
 
 
 def main() -> None:
-    """Measure, print the tables, and write figures and plot."""
-    given = parser().parse_args()
-    if given.install:
+    """Measure, print the tables, and write the figures and the plot."""
+    options = parser().parse_args()
+    if options.install:
         install()
         return
-    folder = document.DOCS if given.write or given.render else BUILT
-    if given.render:
+    folder = document.DOCS if options.write or options.render else BUILT
+    if options.render:
         result = read(document.FIGURES)
     else:
-        # The services and whatever else is not a server under test keep off its core.
+        # Only the server under test runs on its core: all other processes inherit this one.
         os.sched_setaffinity(0, {LOADS_CORE})
-        result = measure(given)
+        result = measure(options)
         folder.mkdir(parents=True, exist_ok=True)
         result.write(folder / document.FIGURES.name)
     if folder == document.DOCS:

@@ -1,4 +1,4 @@
-"""The document: tables go between markers of Markdown files, and all else there stays."""
+"""Write tables between the markers of Markdown pages; the rest of a page stays as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(<!-- measured: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def blocks(result: Result) -> dict[str, str]:
-    """Return everything that a page can show, by name."""
+    """Return all blocks that a page can show, by name."""
     return {
         "machine": verdict.machine(result),
         "targets": verdict.targets(result),
@@ -29,17 +29,17 @@ def blocks(result: Result) -> dict[str, str]:
 
 
 def filled(page: str, blocks: Mapping[str, str]) -> str:
-    """Return *page* with each block between its markers; one that is not there stays empty."""
+    """Return *page* with each block between its markers; a dash if it was not measured."""
     return BLOCK.sub(lambda found: f"{found[1]}{blocks.get(found[2], '-')}\n{found[3]}", page)
 
 
 def write(result: Result) -> None:
-    """Bring all pages up to date."""
+    """Update all pages."""
     for page in PAGES:
         page.write_text(filled(page.read_text("utf-8"), blocks(result)), "utf-8")
 
 
 def stale(result: Result, page: Path) -> bool:
-    """Tell whether *page* says anything else than *result*."""
+    """Return whether a block of *page* differs from *result*."""
     text = page.read_text("utf-8")
     return filled(text, blocks(result)) != text

@@ -1,9 +1,9 @@
-"""The fuzz: one case after another against a house, and what it has to say to that.
+"""The fuzzer: sends many cases to a deployment, and checks its responses and its state.
 
-`python -m benchmarks.fuzz --minutes 10 --house server`. Beside those who send the cases there
-is a client that behaves, and that no case may hold up. At the end nothing may be left: no
-connection, no task, no file, no memory, and nothing in the log that is an error. A case is
-made from the seed and its number alone; `--case` sends one again and shows what it got.
+`python -m benchmarks.fuzz --minutes 10 --deployment server`. Besides the connections that send
+cases, there is a well-behaved client, which no case may delay. At the end, nothing may be left: no
+connection, task, file descriptor or memory, and no error in the log. A case depends on the seed
+and its number only; `--case` sends one again and shows the response.
 """
 
 from __future__ import annotations
@@ -26,121 +26,126 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from broadcast_server.protocol import SUBPROTOCOL
+from broadcast_server.protocol.messages import SUBPROTOCOL
 
 from . import inputs
-from .answers import understood
-from .besieged import HOUSES, besieged
+from .answers import classify
 from .cases import Case, case
+from .fuzz_target import DEPLOYMENTS, run_target
 
-AT_ONCE = 16
-"""So many cases are under way."""
+CONCURRENT_CASES = 16
+"""How many cases are sent at the same time."""
 
-QUIET = 0.05
-"""Seconds without an answer after which a client that waits for one stops waiting."""
+QUIET_S = 0.05
+"""Seconds without further data after which a client that waits for a response stops waiting."""
 
 QUIET_CHECKS = 4
-"""A client that waits checks this often whether it was quiet, then stops waiting.
+"""How often a waiting client checks whether it was quiet, before it stops waiting.
 
-A room in which others speak need not become quiet: the client that behaves speaks in the
-lobby about once every `QUIET` seconds.
+A room in which others publish need not become quiet: the well-behaved client publishes in the
+lobby about once every `QUIET_S` seconds.
 """
 
-END, END_HOSTED = 15.0, 75.0
-"""Seconds after which a connection whose client sends no more has to have ended."""
+CLOSE_TIMEOUT_S, DJANGO_CLOSE_TIMEOUT_S = 15.0, 75.0
+"""Seconds within which the server must end a connection whose client sends no more."""
 
-EARLY = 2**14
-"""Daphne reads no more of who sends so much before its handshake is answered, not even its end.
+MAX_EARLY_BYTES = 2**14
+"""Bytes before the response to a handshake from which on Daphne reads nothing more.
 
-It is found by the pings, after 50 s; to wait for that would leave no time for other cases.
+It does not notice the end of such a connection either, until a ping times out after 50 s. Waiting
+for that would leave no time for other cases.
 """
 
-BOUND, BOUND_HOSTED = 5.0, 15.0
-"""Seconds within which the client that behaves has its echo, on a machine that is busy."""
+ECHO_TIMEOUT_S, DJANGO_ECHO_TIMEOUT_S = 5.0, 15.0
+"""Seconds within which the well-behaved client must get its echo, on a busy machine."""
 
-LEFT = 60.0
-"""Seconds within which a house is as empty as before, when all are gone."""
+CLEANUP_TIMEOUT_S = 60.0
+"""Seconds within which a deployment must release everything after the clients are gone."""
 
-KEPT = 32 * 2**20
-"""Bytes of memory that a house may hold more of than when it had warmed up."""
+MAX_GROWTH_BYTES = 32 * 2**20
+"""Bytes by which the memory of a deployment may grow after it has warmed up."""
 
 
 @dataclass
-class Found:
-    """What came of it."""
+class Report:
+    """The result of a fuzz run."""
 
     cases: int = 0
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    others: dict[str, int] = field(default_factory=dict)
-    """Errors in the log that are in no code of ours."""
+    foreign_errors: dict[str, int] = field(default_factory=dict)
+    """Errors in the log that are outside our code, with their counts."""
     echoes: int = 0
-    longest: float = 0.0
-    """Seconds that the client that behaves waited for an echo."""
+    longest_echo_s: float = 0.0
+    """The longest time in seconds that the well-behaved client waited for an echo."""
 
 
 class Stuck(Exception):
-    """A connection that does not end."""
+    """The server did not end a connection in time."""
 
 
-# -- who sends ----------------------------------------------------------------
+# -- the sender ---------------------------------------------------------------
 
 
 class Sender:
-    """Sends cases to a house at *url*, and finds faults in its answers."""
+    """Sends cases to the deployment at *url*, and checks its responses."""
 
     def __init__(self, url: str, seed: str, *, hosted: bool = False) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname, parts.port
         self._url = url
         self._seed = seed
-        self._patient = hosted  # Daphne drops what comes before the answer to a handshake
-        self._end = END_HOSTED if hosted else END
-        self.found = Found()
+        self._django = hosted  # Daphne drops data that arrives before the response to a handshake
+        self._close_timeout = DJANGO_CLOSE_TIMEOUT_S if hosted else CLOSE_TIMEOUT_S
+        self.report = Report()
 
     def case(self, number: int) -> Case:
-        """Make a case again."""
+        """Return the case of a number."""
         return case(Random(f"{self._seed}/{number}"))
 
     async def run(self, going: Callable[[], bool]) -> None:
-        """Send cases as long as *going* says so, and behave beside that."""
-        over = asyncio.Event()
-        behaving = asyncio.ensure_future(self._behave(over))
+        """Send cases while *going* returns true, with the well-behaved client beside them."""
+        stopped = asyncio.Event()
+        checking = asyncio.ensure_future(self._publish_and_check(stopped))
         try:
-            await asyncio.gather(*(self._work(going) for _ in range(AT_ONCE)))
+            await asyncio.gather(*(self._send_cases(going) for _ in range(CONCURRENT_CASES)))
         finally:
-            over.set()
-            await behaving
+            stopped.set()
+            await checking
 
-    async def _work(self, going: Callable[[], bool]) -> None:
+    async def _send_cases(self, going: Callable[[], bool]) -> None:
         while going():
-            self.found.cases += 1
-            number = self.found.cases
-            one = self.case(number)
+            self.report.cases += 1
+            number = self.report.cases
+            sent_case = self.case(number)
             try:
-                outcome = understood(*await self.send(one), hosted=self._patient)
+                outcome = classify(*await self.send(sent_case), hosted=self._django)
             except (ValueError, OSError, Stuck, asyncio.TimeoutError) as fault:
-                said = f"seed {self._seed}, case {number} ({one.kind}): {fault}"
-                self.found.faults.append(said)
+                text = f"seed {self._seed}, case {number} ({sent_case.kind}): {fault}"
+                self.report.faults.append(text)
                 outcome = "a fault"
-            if one.end != "cut":
-                kind = "garbled" if one.kind.endswith(", garbled") else one.kind
-                self.found.outcomes.setdefault(kind, Counter())[outcome] += 1
+            if sent_case.end != "cut":
+                kind = "garbled" if sent_case.kind.endswith(", garbled") else sent_case.kind
+                self.report.outcomes.setdefault(kind, Counter())[outcome] += 1
 
-    async def send(self, one: Case) -> tuple[bytes, bool]:
-        """Send *one*, and return what came back and whether the connection has ended.
+    async def send(self, sent_case: Case) -> tuple[bytes, bool]:
+        """Send a case; return the response, and whether the server ended the connection.
 
-        Raises `Stuck`.
+        Raises `Stuck` if it did not end the connection in time, or did not read the case.
         """
         opening = asyncio.open_connection(self._host, self._port)
-        reader, writer = await asyncio.wait_for(opening, self._end)
+        reader, writer = await asyncio.wait_for(opening, self._close_timeout)
         got = bytearray()
         reading = asyncio.ensure_future(_read(reader, got))
         try:
-            await asyncio.wait_for(self._send(one, writer, got, reading), 2 * self._end)
+            await asyncio.wait_for(
+                self._send(sent_case, writer, got, reading), 2 * self._close_timeout
+            )
             ended = reading.done()
         except asyncio.TimeoutError:
-            raise Stuck(f"it did not end, or did not take all; it sent {got[-80:]!r}") from None
+            raise Stuck(
+                f"the connection did not end or not all was read; received {got[-80:]!r}"
+            ) from None
         finally:
             reading.cancel()
             await asyncio.wait({reading})
@@ -148,37 +153,45 @@ class Sender:
         return bytes(got), ended
 
     async def _send(
-        self, one: Case, writer: asyncio.StreamWriter, got: bytearray, reading: asyncio.Future[None]
+        self,
+        sent_case: Case,
+        writer: asyncio.StreamWriter,
+        got: bytearray,
+        reading: asyncio.Future[None],
     ) -> None:
         try:
-            for number, chunk in enumerate(one.chunks):
-                if self._patient and number == one.head > 0:
+            for number, chunk in enumerate(sent_case.chunks):
+                if self._django and number == sent_case.handshake_chunks > 0:
                     while b"\r\n\r\n" not in got and not reading.done():
                         await asyncio.wait({reading}, timeout=0.01)
                 writer.write(chunk)
-                await asyncio.wait_for(writer.drain(), self._end)
-                await asyncio.sleep(0)  # for a server in this loop to read it alone
-            early = sum(map(len, one.chunks[one.head :])) if self._patient else 0
-            if one.end == "eof" and not (one.head == 0 and early > EARLY):
+                await asyncio.wait_for(writer.drain(), self._close_timeout)
+                await asyncio.sleep(0)  # so that a server in this loop reads this chunk alone
+            early = (
+                sum(map(len, sent_case.chunks[sent_case.handshake_chunks :])) if self._django else 0
+            )
+            if sent_case.end == "eof" and not (
+                sent_case.handshake_chunks == 0 and early > MAX_EARLY_BYTES
+            ):
                 writer.write_eof()
-                await asyncio.wait_for(asyncio.shield(reading), self._end)
-            elif one.end != "cut":
+                await asyncio.wait_for(asyncio.shield(reading), self._close_timeout)
+            elif sent_case.end != "cut":
                 for _ in range(QUIET_CHECKS):
                     size = len(got)
-                    await asyncio.wait({reading}, timeout=QUIET)
+                    await asyncio.wait({reading}, timeout=QUIET_S)
                     if reading.done() or size == len(got):
                         break
-        except asyncio.TimeoutError:  # which is an OSError since Python 3.11
+        except asyncio.TimeoutError:  # a subclass of OSError since Python 3.11
             raise
-        except (OSError, RuntimeError):  # it was cut before all was sent
-            await asyncio.wait({reading}, timeout=self._end)
+        except (OSError, RuntimeError):  # the connection was cut before all was sent
+            await asyncio.wait({reading}, timeout=self._close_timeout)
 
-    async def _behave(self, over: asyncio.Event) -> None:
-        """Say something again and again, and see to it that it comes back, in order."""
+    async def _publish_and_check(self, stopped: asyncio.Event) -> None:
+        """Publish repeatedly, and check that all messages are received in order."""
         clock = asyncio.get_running_loop().time
         address = self._url + "?name=good"
         try:
-            # It takes all there is at any time: what it waits for is the server.
+            # It reads everything at once, so that a delay is caused by the server.
             async with connect(
                 address,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
@@ -187,29 +200,29 @@ class Sender:
                 max_queue=None,
             ) as socket:
                 last = None
-                while not over.is_set():
-                    self.found.echoes += 1
-                    id = str(self.found.echoes)
+                while not stopped.is_set():
+                    self.report.echoes += 1
+                    id = str(self.report.echoes)
                     begin = clock()
                     await socket.send(json.dumps({"type": "say", "text": "hello", "id": id}))
-                    back = False
-                    while not back:
+                    echoed = False
+                    while not echoed:
                         frame = await asyncio.wait_for(socket.recv(), 60)
                         for line in str(frame).split("\n"):
                             event = json.loads(line)
                             if event["type"] == "message":
                                 if last is not None and event["seq"] != last + 1:
                                     gap = f"{event['seq']} came after {last}"
-                                    self.found.faults.append(gap)
+                                    self.report.faults.append(gap)
                                 last = event["seq"]
-                                back |= (event["name"], event.get("id")) == ("good", id)
-                    self.found.longest = max(self.found.longest, clock() - begin)
-                    await asyncio.wait({asyncio.ensure_future(over.wait())}, timeout=QUIET)
+                                echoed |= (event["name"], event.get("id")) == ("good", id)
+                    self.report.longest_echo_s = max(self.report.longest_echo_s, clock() - begin)
+                    await asyncio.wait({asyncio.ensure_future(stopped.wait())}, timeout=QUIET_S)
         except (OSError, ConnectionClosed, asyncio.TimeoutError) as fault:
-            self.found.faults.append(f"the client that behaves: {fault!r}")
-        if self.found.longest > (BOUND_HOSTED if self._patient else BOUND):
-            text = f"the client that behaves waited {self.found.longest:.1f} s for an echo"
-            self.found.faults.append(text)
+            self.report.faults.append(f"the well-behaved client: {fault!r}")
+        if self.report.longest_echo_s > (DJANGO_ECHO_TIMEOUT_S if self._django else ECHO_TIMEOUT_S):
+            text = f"the well-behaved client waited {self.report.longest_echo_s:.1f} s for an echo"
+            self.report.faults.append(text)
 
 
 async def _read(reader: asyncio.StreamReader, to: bytearray) -> None:
@@ -220,107 +233,110 @@ async def _read(reader: asyncio.StreamReader, to: bytearray) -> None:
         pass
 
 
-# -- a siege --------------------------------------------------------------------
+# -- a run ----------------------------------------------------------------------
 
 
-async def besiege(
+async def fuzz(
     kind: str, seed: str, folder: Path, *, cases: float = math.inf, seconds: float = math.inf
-) -> tuple[Found, str]:
-    """Send cases to a house, and see whether it is as it was; and its memory.
+) -> tuple[Report, str]:
+    """Fuzz a deployment; return the report, and a description of its memory.
 
-    It ends after *cases* cases or *seconds* seconds, whichever comes first. Before, the house
-    is warmed up by a quarter as many cases, or for a quarter of the seconds.
+    The run ends after *cases* cases or *seconds* seconds, whichever comes first. Before it, the
+    deployment is warmed up with a quarter of the cases, or for a quarter of the seconds.
     """
-    others: Counter[str] = Counter()
-    async with besieged(kind, folder, others) as house:
+    foreign: Counter[str] = Counter()
+    async with run_target(kind, folder, foreign) as deployment:
         hosted = kind == "daphne"
-        warm = Sender(house.url, seed + " warm", hosted=hosted)
+        warm = Sender(deployment.url, seed + " warm", hosted=hosted)
         begin = time.monotonic()
-        before = await house.left()
+        before = await deployment.leftovers()
         await warm.run(
-            lambda: warm.found.cases < cases / 4 and time.monotonic() < begin + seconds / 4
+            lambda: warm.report.cases < cases / 4 and time.monotonic() < begin + seconds / 4
         )
-        sender = Sender(house.url, seed, hosted=hosted)
-        sizes = [house.memory()]
+        sender = Sender(deployment.url, seed, hosted=hosted)
+        sizes = [deployment.memory()]
 
         def going() -> bool:
-            if sender.found.cases % 100 == 0:
-                sizes.append(house.memory())
-            more = sender.found.cases < cases and time.monotonic() < begin + seconds
-            return more and house.alive()
+            if sender.report.cases % 100 == 0:
+                sizes.append(deployment.memory())
+            more = sender.report.cases < cases and time.monotonic() < begin + seconds
+            return more and deployment.alive()
 
         await sender.run(going)
-        found = sender.found
-        found.faults += warm.found.faults
-        end = time.monotonic() + LEFT
-        while (now := await house.left()) != before:
+        report = sender.report
+        report.faults += warm.report.faults
+        end = time.monotonic() + CLEANUP_TIMEOUT_S
+        while (now := await deployment.leftovers()) != before:
             if time.monotonic() > end:
-                found.faults.append(f"left over: {now}, before it was {before}")
+                report.faults.append(f"left over: {now}, before it was {before}")
                 break
             await asyncio.sleep(0.1)
-        found.faults += house.complaints()
-        sizes.append(house.memory())
-        if sizes[-1] > sizes[0] + KEPT:
-            found.faults.append(f"memory grew from {sizes[0]:,} to {sizes[-1]:,} bytes")
-    found.others = dict(others)
+        report.faults += deployment.errors()
+        sizes.append(deployment.memory())
+        if sizes[-1] > sizes[0] + MAX_GROWTH_BYTES:
+            report.faults.append(f"memory grew from {sizes[0]:,} to {sizes[-1]:,} bytes")
+    report.foreign_errors = dict(foreign)
     mib = [round(size / 2**20) for size in (sizes[0], max(sizes), sizes[-1])]
-    return found, f"memory {mib[0]} MiB when warm, {mib[1]} at most, {mib[2]} at the end"
+    return report, f"memory {mib[0]} MiB when warm, {mib[1]} at most, {mib[2]} at the end"
 
 
 # -- the command --------------------------------------------------------------
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fuzz",
-        description="Send a house what broken and hostile clients might, and see that it is well.",
+        description="Send a deployment broken and hostile input, and check that it is unharmed.",
     )
-    parser.add_argument("--house", choices=HOUSES, default="server")
+    parser.add_argument("--deployment", choices=DEPLOYMENTS, default="server")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", default=str(time.time_ns()))
-    parser.add_argument("--save", action="store_true", help="keep what came of it for the docs")
-    parser.add_argument("--case", type=int, help="send only this one, and show it")
-    return parser.parse_args()
+    parser.add_argument("--save", action="store_true", help="store the outcomes for docs/inputs.md")
+    parser.add_argument(
+        "--case", type=int, help="send only the case of this number, and show the response"
+    )
+    return parser
 
 
 async def replay(kind: str, seed: str, number: int, folder: Path) -> None:
-    """Send one case, and show what came back."""
-    async with besieged(kind, folder, Counter()) as house:
-        sender = Sender(house.url, seed, hosted=kind == "daphne")
-        one = sender.case(number)
-        print(f"{one.kind}, then {one.end}")
-        for chunk in one.chunks:
+    """Send one case, and show the response."""
+    async with run_target(kind, folder, Counter()) as deployment:
+        sender = Sender(deployment.url, seed, hosted=kind == "daphne")
+        sent_case = sender.case(number)
+        print(f"{sent_case.kind}, then {sent_case.end}")
+        for chunk in sent_case.chunks:
             print("->", repr(chunk[:300]), len(chunk))
-        got, ended = await sender.send(one)
+        got, ended = await sender.send(sent_case)
         print("<-", repr(got[:1000]), len(got), "ended" if ended else "open")
-        print(*house.complaints(), sep="\n")
+        print(*deployment.errors(), sep="\n")
 
 
 def main() -> int:
-    """Do as told, and return 1 if there was a fault."""
-    given = arguments()
+    """Run the command line, and return 1 if there was a fault."""
+    options = make_parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if given.case is not None:
-            asyncio.run(replay(given.house, given.seed, given.case, Path(folder)))
+        if options.case is not None:
+            asyncio.run(replay(options.deployment, options.seed, options.case, Path(folder)))
             return 0
-        besieging = besiege(given.house, given.seed, Path(folder), seconds=given.minutes * 60)
-        found, memory = asyncio.run(besieging)
-    if given.save:
-        inputs.save(given.house, found.cases, given.minutes, found.outcomes)
-    print(f"{given.house}, seed {given.seed}: {found.cases} cases in {given.minutes:g} minutes")
-    print(f"{found.echoes} echoes beside them, the longest wait {found.longest:.3f} s; {memory}")
-    for kind, outcomes in sorted(found.outcomes.items()):
+        run = fuzz(options.deployment, options.seed, Path(folder), seconds=options.minutes * 60)
+        report, memory = asyncio.run(run)
+    if options.save:
+        inputs.save(options.deployment, report.cases, options.minutes, report.outcomes)
+    run_name = f"{options.deployment}, seed {options.seed}"
+    print(f"{run_name}: {report.cases} cases in {options.minutes:g} minutes")
+    print(f"{report.echoes} echoes, the longest wait {report.longest_echo_s:.3f} s; {memory}")
+    for kind, outcomes in sorted(report.outcomes.items()):
         print(
             f"| {kind} |",
-            ", ".join(f"{what} ({many})" for what, many in outcomes.most_common()),
+            ", ".join(f"{outcome} ({count})" for outcome, count in outcomes.most_common()),
             "|",
         )
-    for what, many in found.others.items():
-        print(f"in no code of ours, {many} times: {what}")
-    print(f"{len(found.faults)} faults")
-    print(*found.faults[:50], sep="\n")
-    return bool(found.faults)
+    for error, count in report.foreign_errors.items():
+        print(f"outside our code, {count} times: {error}")
+    print(f"{len(report.faults)} faults")
+    print(*report.faults[:50], sep="\n")
+    return bool(report.faults)
 
 
 if __name__ == "__main__":

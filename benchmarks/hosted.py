@@ -1,4 +1,4 @@
-"""The hosted house beside the chat of the Channels tutorial, on the same servers."""
+"""The Django deployment and the chat of the Channels tutorial, under the same ASGI servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .catalogue import of_packages
+from .catalogue import package_versions
 from .servers import PEERS, ROOT, Server
 
 DAPHNE, UVICORN = "Daphne", "uvicorn"
@@ -19,17 +19,17 @@ LOGS = {MEMORY: "SQLite", REDIS: "PostgreSQL"}
 
 
 def tutorial_name(kind: str, where: str) -> str:
-    """Name the tutorial's chat under *kind*, with its channel layer *where*."""
+    """Return the name of the tutorial's chat under *kind*, with its channel layer *where*."""
     return f"tutorial, {kind}, {where}"
 
 
 def site_name(kind: str, where: str) -> str:
-    """Name our site in the same place."""
+    """Return the name of our deployment under *kind*, with its channel layer *where*."""
     return f"django_site, {kind}, {LOGS[where]}, {where}"
 
 
 def asgi(kind: str, application: str, port: int) -> list[str]:
-    """Return the command by which *kind* serves *application*."""
+    """Return the command with which *kind* serves *application*."""
     if kind == DAPHNE:
         return [sys.executable, "-m", "daphne", "-v", "0", "-p", str(port), application]
     quiet = ["--log-level", "warning", "--no-access-log"]
@@ -42,24 +42,24 @@ def tutorial(kind: str, where: str, environment: Mapping[str, str]) -> Server:
         tutorial_name(kind, where),
         lambda port, scratch: asgi(kind, "tutorial:application", port),
         dialect="tutorial",
-        version=of_packages("channels", "channels_redis", kind.lower()),
+        version=package_versions("channels", "channels_redis", kind.lower()),
         environment=environment,
         folder=PEERS / "tutorial",
     )
 
 
 def site(kind: str, where: str, environment: Mapping[str, str]) -> Server:
-    """Return our site."""
+    """Return our Django deployment."""
 
     def command(port: int, scratch: Path) -> list[str]:
-        # In a folder of its own is its database, if no other is given.
+        # Its own folder holds its database, unless DATABASE_URL names another.
         serve = asgi(kind, "django_site.asgi:application", port)
         return ["env", f"BROADCAST_DATA={scratch}", *serve]
 
     return Server(
         site_name(kind, where),
         command,
-        version=of_packages("django", "channels", kind.lower()),
+        version=package_versions("django", "channels", kind.lower()),
         environment=environment,
         ours=True,
     )
@@ -67,7 +67,7 @@ def site(kind: str, where: str, environment: Mapping[str, str]) -> Server:
 
 @contextmanager
 def services() -> Iterator[Mapping[str, str]]:
-    """Run a Redis and a PostgreSQL, and return where they are as the environment of a site."""
+    """Run a Redis and a PostgreSQL, and yield the variables that tell a deployment where."""
     sys.path.append(str(ROOT / "tests"))
     from services import postgresql, redis_server
 
@@ -82,14 +82,14 @@ def services() -> Iterator[Mapping[str, str]]:
 
 
 def hosted_servers(services: Mapping[str, str]) -> list[Server]:
-    """Return all that are compared."""
+    """Return all servers that are compared."""
     redis = {"REDIS_URL": services["REDIS_URL"]}
-    found = []
+    servers = []
     for kind in (DAPHNE, UVICORN):
-        found += [
+        servers += [
             tutorial(kind, MEMORY, {}),
             site(kind, MEMORY, {}),
             tutorial(kind, REDIS, redis),
             site(kind, REDIS, services),
         ]
-    return found
+    return servers

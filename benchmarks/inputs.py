@@ -1,7 +1,7 @@
-"""The inputs: what broken and hostile clients sent in a fuzz, and what each of them got.
+"""The inputs: what broken and hostile clients sent in a fuzz run, and how the server responded.
 
-`python -m benchmarks.fuzz --save` keeps that for a house; `python -m benchmarks.inputs` makes the
-table in docs/inputs.md of it.
+`python -m benchmarks.fuzz --save` stores that for one deployment; `python -m benchmarks.inputs`
+writes the table in docs/inputs.md from it.
 """
 
 from __future__ import annotations
@@ -18,80 +18,82 @@ from .document import DOCS, filled
 FIGURES = DOCS / "inputs.json"
 PAGE = DOCS / "inputs.md"
 
-HOUSES = {"zipapp": "the single file", "daphne": "the site, under Daphne"}
+DEPLOYMENTS = {"zipapp": "the standalone server", "daphne": "the Django deployment, under Daphne"}
 
-RARE = 0.05
-"""What came of fewer than so many is not in the table: a case may have something else odd in it."""
+MIN_SHARE = 0.05
+"""Outcomes with a smaller share of the cases are left out: a case may have a second defect."""
 
-WORDS = {
-    "nothing": "nothing yet",
+OUTCOME_TEXTS = {
+    "nothing": "no response yet",
     "ended": "cut",
-    "101, open": "in",
-    "101, ended": "in, and out at its end",
+    "101, open": "joined",
+    "101, ended": "joined, then ended",
 }
 
 Outcomes = Mapping[str, int]
 
 
-def save(house: str, cases: int, minutes: float, outcomes: Mapping[str, Outcomes]) -> None:
-    """Keep what came of a fuzz of *house*, by the kind of case, in place of what was before."""
+def save(deployment: str, cases: int, minutes: float, outcomes: Mapping[str, Outcomes]) -> None:
+    """Store the outcomes of a fuzz run against *deployment*, in place of its older ones."""
     figures = read()
     kinds = {kind: dict(outcomes[kind]) for kind in sorted(outcomes)}
-    figures[house] = {"cases": cases, "minutes": minutes, "outcomes": kinds}
+    figures[deployment] = {"cases": cases, "minutes": minutes, "outcomes": kinds}
     FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def read() -> dict[str, Any]:
-    """Return what was kept."""
-    found = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
-    assert isinstance(found, dict)
-    return found
+    """Return the stored outcomes of all deployments."""
+    stored = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
+    assert isinstance(stored, dict)
+    return stored
 
 
-def words(outcomes: Outcomes) -> str:
-    """Say what came of the cases of one kind, the most frequent first."""
+def describe(outcomes: Outcomes) -> str:
+    """Describe the outcomes of one kind of case, the most frequent first."""
     total = sum(outcomes.values())
     common = sorted(outcomes.items(), key=lambda each: (-each[1], each[0]))
-    told = [(what, many / total) for what, many in common if many >= RARE * total]
-    return ", ".join(f"{_word(what)} ({share:.0%})" for what, share in told)
+    listed = [(what, many / total) for what, many in common if many >= MIN_SHARE * total]
+    return ", ".join(f"{_word(what)} ({share:.0%})" for what, share in listed)
 
 
 def _word(outcome: str) -> str:
     if outcome.isdecimal():
         return f"HTTP {outcome}"
-    return WORDS.get(outcome) or re.sub(r"^101, closed with ", "closed with ", outcome)
+    return OUTCOME_TEXTS.get(outcome) or re.sub(r"^101, closed with ", "closed with ", outcome)
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """Return the table, a kind of case a row."""
-    kinds = sorted(set().union(*(figures[house]["outcomes"] for house in HOUSES)))
+    """Return the table, one row for each kind of case."""
+    kinds = sorted(set().union(*(figures[deployment]["outcomes"] for deployment in DEPLOYMENTS)))
     rows = [
-        f"| what is sent | {' | '.join(HOUSES.values())} |",
-        "|---" * (1 + len(HOUSES)) + "|",
+        f"| what is sent | {' | '.join(DEPLOYMENTS.values())} |",
+        "|---" * (1 + len(DEPLOYMENTS)) + "|",
     ]
     for kind in kinds:
-        cells = (words(figures[house]["outcomes"].get(kind, {})) for house in HOUSES)
+        cells = (
+            describe(figures[deployment]["outcomes"].get(kind, {})) for deployment in DEPLOYMENTS
+        )
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def summary(figures: Mapping[str, Any]) -> str:
-    """Say of how many cases the table is."""
+    """Return how many cases the table covers, by deployment."""
     counts = (
-        f"{figures[house]['cases']:,} cases in {figures[house]['minutes']:g} minutes to {name}"
-        for house, name in HOUSES.items()
+        f"{figures[key]['cases']:,} cases in {figures[key]['minutes']:g} minutes to {name}"
+        for key, name in DEPLOYMENTS.items()
     )
     return f"{', '.join(counts)}."
 
 
 def page(text: str) -> str:
-    """Return the page's *text* with what was kept."""
+    """Return the page's *text* with the table and counts of the stored outcomes."""
     figures = read()
     return filled(text, {"inputs": table(figures), "cases": summary(figures)})
 
 
 def main(path: Path = PAGE) -> int:
-    """Bring the page up to date."""
+    """Update the page."""
     path.write_text(page(path.read_text("utf-8")), "utf-8")
     return 0
 

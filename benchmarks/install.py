@@ -1,6 +1,6 @@
-"""What peers need that no Python package brings: Node's modules, and the Go program.
+"""Install what peers need besides Python packages: Node modules, and the compiled Go program.
 
-It goes into `build/`, which git ignores. Debian's packages are for the user to install.
+Everything goes into `build/`, which git ignores. Debian packages are left to the user.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GOPATH = "/usr/share/gocode"  # where Debian's golang-github-gorilla-websocket-d
 
 
 def install() -> None:
-    """Install and build what the programs on this machine allow."""
+    """Install the Node modules if there is npm, and build the Go program if there is go."""
     BUILT.mkdir(parents=True, exist_ok=True)
     if shutil.which("npm"):
         npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(BUILT)]

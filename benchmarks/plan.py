@@ -1,8 +1,7 @@
 """The plan: what is measured, and how often.
 
-Every measurement gets a server of its own that has just started, and every round takes
-each measurement of all servers one after the other, so that a machine that is slower for
-a while is so for all of them.
+Each measurement starts a new server. In each round, a measurement is taken for all servers one
+after the other, so that a machine that is slower for a while affects all of them.
 """
 
 from __future__ import annotations
@@ -13,32 +12,32 @@ from dataclasses import dataclass, replace
 from .load import Figures, Load
 from .servers import Running
 
-SECONDS = 0.7
-"""How long a rate is taken."""
+RATE_SECONDS = 0.7
+"""Seconds for which a rate is measured."""
 
 SIZES = (64, 1024)
-CROWDS = (100, 1000, 5000)
+CLIENT_COUNTS = (100, 1000, 5000)
 RATES = (20, 200, 2000)
 STAMPEDES = (500, 5000)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing that is measured: *take* says how, *rounds* how often."""
+    """One measurement: *take* performs it, *rounds* is how often."""
 
     name: str
     take: Callable[[Load, Running], Figures]
     rounds: int = 3
     ours: bool = False
-    """Whether it asks for what others do not have."""
+    """Whether it needs a feature that only our servers have."""
 
     def named(self, name: str, ours: bool = False) -> Measurement:
-        """Return the same under another name."""
+        """Return the same measurement under another name."""
         return replace(self, name=name, ours=ours)
 
 
 def saturation(clients: int, size: int, window: int = 30, rounds: int = 3) -> Measurement:
-    """Eight senders with so many messages under way each; everyone gets them all."""
+    """Eight senders with *window* messages in flight each; all clients receive all messages."""
 
     def take(load: Load, server: Running) -> Figures:
         return load.run(
@@ -47,7 +46,7 @@ def saturation(clients: int, size: int, window: int = 30, rounds: int = 3) -> Me
             size=size,
             senders=8,
             window=window,
-            seconds=SECONDS,
+            seconds=RATE_SECONDS,
             drain=2,
         )
 
@@ -55,7 +54,7 @@ def saturation(clients: int, size: int, window: int = 30, rounds: int = 3) -> Me
 
 
 def steady(rate: int, clients: int = 1000, seconds: float = 1.0, rounds: int = 3) -> Measurement:
-    """So many messages a second in all, by eight senders, however slow the server is."""
+    """*rate* messages a second in total, by eight senders, even if the server is slower."""
 
     def take(load: Load, server: Running) -> Figures:
         return load.run(
@@ -72,7 +71,7 @@ def steady(rate: int, clients: int = 1000, seconds: float = 1.0, rounds: int = 3
 
 
 def memory(clients: int) -> Measurement:
-    """What a server's own memory is with so many connections that say nothing."""
+    """The private memory of a server without and with *clients* idle connections."""
 
     def take(load: Load, server: Running) -> Figures:
         before = server.memory
@@ -84,16 +83,18 @@ def memory(clients: int) -> Measurement:
 
 
 def handshakes(rounds: int = 3) -> Measurement:
-    """Sixty-four clients that connect and hang up, again and again."""
+    """Sixty-four clients that connect and disconnect repeatedly."""
 
     def take(load: Load, server: Running) -> Figures:
-        return load.run(**server.target, mode="handshakes", clients=64, warm=0.3, seconds=SECONDS)
+        return load.run(
+            **server.target, mode="handshakes", clients=64, warm=0.3, seconds=RATE_SECONDS
+        )
 
     return Measurement("handshakes", take, rounds)
 
 
 def stampede(clients: int, rounds: int = 3) -> Measurement:
-    """All are cut, miss 50 messages, and come back at once to resume."""
+    """All clients are cut, miss 50 messages, and resume at the same time."""
 
     def take(load: Load, server: Running) -> Figures:
         target = {**server.target, "dialect": "json", "mode": "stampede"}
@@ -103,7 +104,7 @@ def stampede(clients: int, rounds: int = 3) -> Measurement:
 
 
 def fairness(clients: int, window: int, rounds: int = 3) -> Measurement:
-    """One who has *window* messages under way, and one who says 20 a second, who is timed."""
+    """One sender with *window* messages in flight, and one with 20 a second, which is timed."""
 
     def take(load: Load, server: Running) -> Figures:
         target = {**server.target, "mode": "flood"}
@@ -113,7 +114,7 @@ def fairness(clients: int, window: int, rounds: int = 3) -> Measurement:
 
 
 def start(rounds: int = 3) -> Measurement:
-    """Seconds from the start of the process until it takes a connection."""
+    """Seconds from the start of the process until it accepts a connection."""
 
     def take(load: Load, server: Running) -> Figures:
         return {"seconds": server.seconds}
@@ -123,13 +124,13 @@ def start(rounds: int = 3) -> Measurement:
 
 ALONE, FLOOD = fairness(100, 1, rounds=1), fairness(100, 240, rounds=1)
 
-# In three rounds what the targets are about, and in one what takes long.
+# Measurements with a target get three rounds, slow ones get one.
 WHOLE = (
     start(),
     saturation(100, 64),
     saturation(1000, 64),
     saturation(5000, 64, rounds=1),
-    *(saturation(clients, 1024, rounds=1) for clients in CROWDS),
+    *(saturation(clients, 1024, rounds=1) for clients in CLIENT_COUNTS),
     steady(20, seconds=1.5),
     steady(200),
     steady(2000, rounds=1),
@@ -155,4 +156,6 @@ HOSTED = (
     saturation(100, 64, 30, rounds=1).named("hosted, window 30", ours=True),
     steady(50, 100, rounds=1).named("hosted, steady"),
 )
-"""The tutorial's layer drops messages when over 100 wait in a channel: it gets no wider window."""
+"""The tutorial's channel layer drops messages if over 100 wait in a channel, so it gets a window
+of 12 only.
+"""

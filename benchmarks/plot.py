@@ -1,4 +1,4 @@
-"""The plot: how deliveries go with the crowd, and what a message takes in a steady stream."""
+"""The plot: deliveries by the number of clients, and the latency at a steady rate."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from . import plan
 from .catalogue import FLOORS, OURS, OURS_ALL
 from .result import Result
-from .table import at, rate
+from .table import percentile, rate
 
-# Ten that differ, for all but the floors, which are black.
+# Ten distinct colours, for all servers except the minimal ones in C, which are black.
 COLOURS = [
     "#1f77b4", "#17becf", "#2ca02c", "#d62728", "#9467bd",
     "#8c564b", "#e377c2", "#bcbd22", "#ff7f0e", "#7f7f7f",
@@ -17,7 +17,7 @@ COLOURS = [
 
 
 def draw(result: Result, to: Path) -> str | None:
-    """Draw *result* as PNG, or return why not."""
+    """Draw *result* as a PNG file *to*; return None, or the reason if that is not possible."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -26,7 +26,7 @@ def draw(result: Result, to: Path) -> str | None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5), layout="constrained")
-    names = [plan.saturation(crowd, 64).name for crowd in plan.CROWDS]
+    names = [plan.saturation(count, 64).name for count in plan.CLIENT_COUNTS]
     colours = iter(COLOURS)
     for server in result.servers(names):
         values = [result.median(server, name, rate) for name in names]
@@ -34,16 +34,16 @@ def draw(result: Result, to: Path) -> str | None:
         style = "-o" if server in OURS_ALL else ":o" if server in FLOORS else "--o"
         width = 3 if server == OURS else 1.2
         rates = [float("nan") if value is None else value * 1000 for value in values]
-        left.plot(plan.CROWDS, rates, style, label=server, linewidth=width, color=colour)
+        left.plot(plan.CLIENT_COUNTS, rates, style, label=server, linewidth=width, color=colour)
     left.set(xscale="log", yscale="log", xlabel="clients", ylabel="deliveries a second")
-    left.set_title("as many as it can take, 64 bytes")
-    left.set_xticks(plan.CROWDS, [f"{crowd:,}" for crowd in plan.CROWDS])
+    left.set_title("maximum throughput, 64 bytes")
+    left.set_xticks(plan.CLIENT_COUNTS, [f"{count:,}" for count in plan.CLIENT_COUNTS])
     left.grid(alpha=0.3)
     left.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
     calm = plan.steady(200).name
     servers = list(reversed(result.servers([calm])))
-    worst = [result.median(server, calm, at("p99")) for server in servers]
+    worst = [result.median(server, calm, percentile("p99")) for server in servers]
     longest = max((value for value in worst if value is not None), default=1)
     bars = ["tab:blue" if server in OURS_ALL else "tab:grey" for server in servers]
     right.barh(servers, [2 * longest if v is None else v for v in worst], color=bars)

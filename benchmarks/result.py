@@ -1,4 +1,4 @@
-"""The result: every figure of a run, and medians of them."""
+"""The result: all values of a run, and their medians."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .servers import Server, running
 
 @dataclass
 class Result:
-    """What one run of the benchmark found."""
+    """The values of one run of the benchmarks, and where it ran."""
 
     date: str
     machine: str
@@ -28,7 +28,7 @@ class Result:
     figures: list[Figures] = field(default_factory=list)
 
     def of(self, server: str, measurement: str) -> list[Figures]:
-        """Return the figures of all rounds that came to a result."""
+        """Return the figures of all rounds that had a result."""
         return [
             each
             for each in self.figures
@@ -39,21 +39,21 @@ class Result:
     def median(
         self, server: str, measurement: str, value: Callable[[Figures], float | None]
     ) -> float | None:
-        """Return the median over the rounds, None if most have no such value."""
+        """Return the median over the rounds, None if at least half of them have no such value."""
         values = [value(each) for each in self.of(server, measurement)]
-        there = sorted(each for each in values if each is not None)
-        if len(there) * 2 <= len(values) or not values:
+        known = sorted(each for each in values if each is not None)
+        if len(known) * 2 <= len(values) or not values:
             return None
-        return float(statistics.median(there))
+        return float(statistics.median(known))
 
     def servers(self, measurements: Iterable[str]) -> list[str]:
-        """List the servers that have any of these, in the order of the catalogue."""
+        """Return the servers that have any of these, in the order of the catalogue."""
         names = set(measurements)
-        found = {each["server"]: None for each in self.figures if each["measurement"] in names}
-        return list(found)
+        servers = {each["server"]: None for each in self.figures if each["measurement"] in names}
+        return list(servers)
 
     def write(self, to: Path) -> None:
-        """Write everything as JSON, a line for each run."""
+        """Write everything as JSON, with one line for each measurement."""
         head = asdict(self)
         lines = ",\n  ".join(json.dumps(each) for each in head.pop("figures"))
         whole = json.dumps(head, indent=1).removesuffix("\n}")
@@ -83,7 +83,7 @@ def machine() -> str:
 
 
 def now() -> Result:
-    """Return a result that has nothing in it yet."""
+    """Return an empty result with today's date."""
     return Result(datetime.now(timezone.utc).strftime("%Y-%m-%d"), machine())
 
 
@@ -103,20 +103,20 @@ def take(
             tell(f"{server.name}: {reason}")
         else:
             result.versions[server.name] = server.version()
-    there = [each for each in servers if each.name not in result.missing]
+    available = [each for each in servers if each.name not in result.missing]
     for number in range(max(each.rounds for each in measurements)):
         for measurement in measurements:
             if number >= measurement.rounds:
                 continue
-            for server in there:
+            for server in available:
                 if measurement.ours and not server.ours:
                     continue
                 figures = _take(server, measurement, load, scratch)
                 result.figures.append(
                     {"server": server.name, "measurement": measurement.name, **figures}
                 )
-                told = figures.get("failed") or "; ".join(faults(figures)) or "ok"
-                tell(f"round {number + 1}, {measurement.name}, {server.name}: {told}")
+                outcome = figures.get("failed") or "; ".join(faults(figures)) or "ok"
+                tell(f"round {number + 1}, {measurement.name}, {server.name}: {outcome}")
 
 
 def _take(server: Server, measurement: Measurement, load: Load, scratch: Path) -> Figures:

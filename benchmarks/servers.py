@@ -1,7 +1,7 @@
-"""The servers: ours, those that a user would take instead, and the floor in C.
+"""The servers: ours, those that a user could use instead, and the minimal servers in C.
 
-Each is a command that listens on a port of 127.0.0.1, with code of its own in a folder
-of `peers`. What it needs beyond this project's own packages may be missing here.
+Each is a command that listens on a port of 127.0.0.1. The code of the others is in `peers`, one
+folder each. What they need besides this project's packages may be missing on a machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PEERS = ROOT / "benchmarks" / "peers"
 BUILT = ROOT / "build" / "benchmarks"
 """Where `python -m benchmarks --install` puts what peers need; ignored by git."""
 
-PATIENCE = 30.0
+START_TIMEOUT_S = 30.0
 """Seconds that a server may take until it listens."""
 
 Command = Callable[[int, Path], list[str]]
@@ -32,7 +32,7 @@ Command = Callable[[int, Path], list[str]]
 
 @dataclass(frozen=True)
 class Server:
-    """One way to serve. *command* makes the command from a port and a scratch folder."""
+    """A server. *command* returns its command for a port and a scratch folder."""
 
     name: str
     command: Command
@@ -52,11 +52,11 @@ class Running:
     process: subprocess.Popen[bytes]
     port: int
     seconds: float
-    """From the start of its process until it took a connection."""
+    """From the start of the process until it accepted a connection."""
 
     @property
     def memory(self) -> int:
-        """The bytes that it alone would give back if it ended, of it and its children."""
+        """The private memory of the process and its children, in bytes."""
         total = 0
         for pid in (self.process.pid, *_children(self.process.pid)):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
@@ -66,7 +66,7 @@ class Running:
 
     @property
     def target(self) -> dict[str, object]:
-        """What the load needs to know of it."""
+        """The options that tell the load generator about this server."""
         return {"port": self.port, "dialect": self.server.dialect, "pid": self.process.pid}
 
 
@@ -75,7 +75,7 @@ def _children(pid: int) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port at which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -99,9 +99,9 @@ def running(server: Server, scratch: Path) -> Iterator[Running]:
         )
     try:
         while not _listens(port):
-            if process.poll() is not None or time.perf_counter() - begin > PATIENCE:
-                words = log.read_text("utf-8", "replace").strip().splitlines()
-                raise Failed(f"{server.name} does not listen: {words[-1:]}")
+            if process.poll() is not None or time.perf_counter() - begin > START_TIMEOUT_S:
+                lines = log.read_text("utf-8", "replace").strip().splitlines()
+                raise Failed(f"{server.name} does not listen: {lines[-1:]}")
             time.sleep(0.002)
         yield Running(server, process, port, time.perf_counter() - begin)
     finally:
@@ -112,7 +112,7 @@ def running(server: Server, scratch: Path) -> Iterator[Running]:
 def _listens(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
-            # Where nobody listens, a socket may happen to come out at itself.
+            # If nothing listens there, a TCP socket can connect to itself.
             return bool(probe.getsockname() != probe.getpeername())
     except OSError:
         return False
@@ -122,7 +122,7 @@ def _listens(port: int) -> bool:
 
 
 def needs_module(name: str) -> Callable[[], str | None]:
-    """Return what tells whether the Python module *name* is there."""
+    """Return a function that says why the Python module *name* is missing, None if it is not."""
 
     def missing() -> str | None:
         if importlib.util.find_spec(name) is None:
@@ -133,15 +133,15 @@ def needs_module(name: str) -> Callable[[], str | None]:
 
 
 def which(name: str) -> str | None:
-    """Find the program *name*, also among those of an administrator."""
+    """Return the path of the program *name*, which may also be in /usr/sbin."""
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
 def needs_program(name: str, package: str) -> Callable[[], str | None]:
-    """Return what tells whether the program *name* is there."""
+    """Return a function that says why the program *name* is missing, None if it is not."""
     return lambda: None if which(name) else f"no {name}: install {package}"
 
 
 def needs_built(path: Path) -> Callable[[], str | None]:
-    """Return what tells whether *path* was made by ``--install``."""
+    """Return a function that says why *path* is missing, None if ``--install`` has made it."""
     return lambda: None if path.exists() else f"no {path.name}: python -m benchmarks --install"

@@ -1,9 +1,9 @@
-"""The silent: what a thousand clients that never read cost a server, and those who do read.
+"""Silent clients: what a thousand clients that never read cost the server and the other clients.
 
-`python -m benchmarks.silent` takes each server with and without them, one after the other and
-each time newly started: what the others wait for their messages, and what memory the server
-and the system's sockets hold. Then it follows one server of each kind until the silent have
-been found out. The figures go to a file, and with matplotlib there is a plot of the second part.
+`python -m benchmarks.silent` measures each server with and without them, each time newly started:
+the latency of the other clients, and the memory of the server and of the kernel's sockets. Then it
+follows one server of each kind until it has cut the silent clients. The figures go to a file, and
+with matplotlib there is a plot of the second part.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .result import now
 from .servers import BUILT, Running, Server, running
 
 READERS = 100
-SIZE = 1024
+MESSAGE_BYTES = 1024
 
-PERIOD = 0.25
-"""Seconds between two looks at the memory."""
+SAMPLE_INTERVAL_S = 0.25
+"""Seconds between two samples of the memory."""
 
-WAVE = 10
-"""So many of them come at once: Daphne cuts who is not in after 5 seconds."""
+CONNECT_BATCH = 10
+"""How many silent clients connect at once: Daphne cuts a handshake that takes over 5 seconds."""
 
 HANDSHAKE = (
     b"GET /?name=silent HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
@@ -48,7 +48,7 @@ HANDSHAKE = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A server, and how much is said to it: messages a second, and under way at once."""
+    """A server, and its load: messages a second (*rate*), or in flight at once (*window*)."""
 
     server: Server
     rate: int
@@ -63,54 +63,54 @@ SUBJECTS = (
 
 
 @contextmanager
-def silent(port: int, count: int) -> Iterator[None]:
-    """Have so many clients in the room that read the answer to their handshake and no more."""
-    there: list[socket.socket] = []
+def silent_clients(port: int, count: int) -> Iterator[None]:
+    """Connect *count* clients that read the response to their handshake and nothing more."""
+    sockets: list[socket.socket] = []
     try:
-        while len(there) < count:
-            _come(port, min(WAVE, count - len(there)), there)
+        while len(sockets) < count:
+            _connect(port, min(CONNECT_BATCH, count - len(sockets)), sockets)
         yield
     finally:
-        for one in there:
-            one.close()
+        for client in sockets:
+            client.close()
 
 
-def _come(port: int, count: int, there: list[socket.socket]) -> None:
+def _connect(port: int, count: int, sockets: list[socket.socket]) -> None:
     try:
         for _ in range(count):
             one = socket.create_connection(("127.0.0.1", port), timeout=30)
-            there.append(one)
+            sockets.append(one)
             one.sendall(HANDSHAKE)
-        for one in there[-count:]:
+        for one in sockets[-count:]:
             if not one.recv(12).startswith(b"HTTP/1.1 101"):
-                raise Failed(f"silent client {len(there)} was refused")
+                raise Failed(f"silent client {len(sockets)} was rejected")
     except OSError as error:
-        raise Failed(f"silent client {len(there)}: {error}") from None
+        raise Failed(f"silent client {len(sockets)}: {error}") from None
 
 
 def system_memory() -> int:
-    """Return the bytes that all TCP sockets of this machine hold in the kernel."""
-    words = Path("/proc/net/sockstat").read_text("ascii")
-    found = re.search(r"^TCP: .* mem (\d+)", words, re.MULTILINE)
-    return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else 0
+    """Return the kernel memory of all TCP sockets of this machine, in bytes."""
+    text = Path("/proc/net/sockstat").read_text("ascii")
+    pages = re.search(r"^TCP: .* mem (\d+)", text, re.MULTILINE)
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 
-def clients(port: int) -> int:
-    """Ask a server how many clients it has."""
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
-        text = answer.read().decode()
+def client_count(port: int) -> int:
+    """Return how many clients a server has, from its metrics."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
+        text = response.read().decode()
     return int(float(re.findall(r"^broadcast_clients (\S+)", text, re.MULTILINE)[0]))
 
 
 @contextmanager
-def watching(look: Callable[[], tuple[int, ...]]) -> Iterator[list[tuple[float, ...]]]:
-    """Look again and again meanwhile; what is seen begins with the seconds since the first."""
+def sampling(look: Callable[[], tuple[int, ...]]) -> Iterator[list[tuple[float, ...]]]:
+    """Call *look* every `SAMPLE_INTERVAL_S`; a sample begins with the seconds since the start."""
     seen: list[tuple[float, ...]] = []
     over = threading.Event()
     begin = time.monotonic()
 
     def watch() -> None:
-        while not over.wait(PERIOD):
+        while not over.wait(SAMPLE_INTERVAL_S):
             seen.append((round(time.monotonic() - begin, 2), *look()))
 
     thread = threading.Thread(target=watch)
@@ -125,19 +125,19 @@ def watching(look: Callable[[], tuple[int, ...]]) -> Iterator[list[tuple[float, 
 def measure(
     load: Load, subject: Subject, count: int, mode: str, seconds: float, scratch: Path
 ) -> Figures:
-    """Take one run with *count* silent clients on a server of its own."""
+    """Measure one run with *count* silent clients on a newly started server."""
     with (
         tempfile.TemporaryDirectory(dir=scratch) as folder,
         running(subject.server, Path(folder)) as it,
-        silent(it.port, count),
+        silent_clients(it.port, count),
     ):
         before, system = it.memory, system_memory()
-        with watching(lambda: (it.memory, system_memory())) as seen:
+        with sampling(lambda: (it.memory, system_memory())) as seen:
             figures = load.run(
                 **it.target,
                 mode=mode,
                 clients=READERS,
-                size=SIZE,
+                size=MESSAGE_BYTES,
                 rate=subject.rate,
                 window=subject.window,
                 warm=4,
@@ -156,29 +156,34 @@ def measure(
 
 
 def follow(load: Load, subject: Subject, count: int, seconds: float, scratch: Path) -> Figures:
-    """See what becomes of *count* silent clients, while the others talk."""
+    """Sample the server while *count* silent clients are connected and others publish."""
 
     def look(it: Running) -> tuple[int, ...]:
-        return it.memory, system_memory(), clients(it.port)
+        return it.memory, system_memory(), client_count(it.port)
 
     with (
         tempfile.TemporaryDirectory(dir=scratch) as folder,
         running(subject.server, Path(folder)) as it,
     ):
-        talk = {"mode": "rate", "clients": READERS, "size": SIZE, "rate": subject.rate}
-        with watching(lambda: look(it)) as seen, silent(it.port, count):
-            figures = load.run(**it.target, **talk, warm=1, seconds=seconds)
+        load_options = {
+            "mode": "rate",
+            "clients": READERS,
+            "size": MESSAGE_BYTES,
+            "rate": subject.rate,
+        }
+        with sampling(lambda: look(it)) as seen, silent_clients(it.port, count):
+            figures = load.run(**it.target, **load_options, warm=1, seconds=seconds)
     return {"server": subject.server.name, "silent": count, "seen": seen, **figures}
 
 
-def waited(figures: Figures, key: str) -> float:
-    """Return a percentile of a run, without end if so many did not arrive at all."""
+def percentile(figures: Figures, key: str) -> float:
+    """Return a latency percentile of a run in seconds, infinite if too few messages arrived."""
     value = figures["latency"][key]
     return float("inf") if value is None else float(value)
 
 
-def told(taken: list[Figures]) -> str:
-    """Write the medians as a table."""
+def table(taken: list[Figures]) -> str:
+    """Return the medians as a Markdown table."""
     rows = [
         "| server | load | silent | median | 99 % | most | deliveries | memory | in the system |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -186,17 +191,17 @@ def told(taken: list[Figures]) -> str:
     for name, mode, count in dict.fromkeys(
         (each["server"], each["mode"], each["silent"]) for each in taken
     ):
-        these = [
+        runs = [
             each
             for each in taken
             if (each["server"], each["mode"], each["silent"]) == (name, mode, count)
         ]
 
-        def median(value: Callable[[Figures], float], these: list[Figures] = these) -> float:
-            return statistics.median(value(each) for each in these)
+        def median(value: Callable[[Figures], float], runs: list[Figures] = runs) -> float:
+            return statistics.median(value(each) for each in runs)
 
         times = [
-            f"{1000 * median(lambda each, key=key: waited(each, key)):.0f} ms"  # type: ignore[misc]
+            f"{1000 * median(lambda each, key=key: percentile(each, key)):.0f} ms"  # type: ignore[misc]
             for key in ("p50", "p99", "max")
         ]
         rate = median(lambda each: each["deliveries"] / each["seconds"])
@@ -210,7 +215,7 @@ def told(taken: list[Figures]) -> str:
 
 
 def plot(followed: list[Figures], to: Path) -> None:
-    """Draw the memory and the clients over time, if matplotlib is here."""
+    """Draw the memory and the clients over time, if matplotlib is installed."""
     try:
         from matplotlib import pyplot
     except ImportError:
@@ -233,7 +238,7 @@ def plot(followed: list[Figures], to: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and print what was found."""
+    """Measure, and print and store the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.silent")
     parser.add_argument("--silent", type=int, default=1000, metavar="N")
     parser.add_argument("--rounds", type=int, default=3)
@@ -241,40 +246,40 @@ def main() -> None:
     parser.add_argument("--follow", type=float, default=70.0, help="seconds, 0 for not at all")
     parser.add_argument("--only", metavar="WORD", default="")
     parser.add_argument("--output", type=Path, default=BUILT)
-    given = parser.parse_args()
+    options = parser.parse_args()
     os.sched_setaffinity(0, {LOADS_CORE})
-    given.output.mkdir(parents=True, exist_ok=True)
-    subjects = [each for each in SUBJECTS if given.only in each.server.name]
+    options.output.mkdir(parents=True, exist_ok=True)
+    subjects = [each for each in SUBJECTS if options.only in each.server.name]
     taken: list[Figures] = []
     followed: list[Figures] = []
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         load = Load(scratch)
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             for subject in subjects:
                 for mode in ("rate", "window"):
-                    for count in (0, given.silent):
+                    for count in (0, options.silent):
                         what = f"round {number + 1}, {subject.server.name}, {mode}, {count}"
                         try:
-                            one = measure(load, subject, count, mode, given.seconds, scratch)
-                        except Failed as failed:  # Daphne cuts who waits 5 s to come in
+                            one = measure(load, subject, count, mode, options.seconds, scratch)
+                        except Failed as failed:  # Daphne cuts a handshake after 5 s
                             print(f"{what}: {failed}", file=sys.stderr)
                             continue
                         taken.append(one)
                         print(f"{what}: {'; '.join(faults(one)) or 'ok'}", file=sys.stderr)
-        for subject in subjects if given.follow else ():
+        for subject in subjects if options.follow else ():
             try:
-                followed.append(follow(load, subject, given.silent, given.follow, scratch))
-                told_how = "ok"
+                followed.append(follow(load, subject, options.silent, options.follow, scratch))
+                outcome = "ok"
             except Failed as failed:
-                told_how = str(failed)
-            print(f"followed {subject.server.name}: {told_how}", file=sys.stderr)
-    whole = {"machine": now().machine, "date": now().date, "taken": taken, "followed": followed}
-    (given.output / "silent.json").write_text(json.dumps(whole), "utf-8")
+                outcome = str(failed)
+            print(f"followed {subject.server.name}: {outcome}", file=sys.stderr)
+    results = {"machine": now().machine, "date": now().date, "taken": taken, "followed": followed}
+    (options.output / "silent.json").write_text(json.dumps(results), "utf-8")
     print(now().machine)
-    print(told(taken))
+    print(table(taken))
     if followed:
-        plot(followed, given.output / "silent.png")
+        plot(followed, options.output / "silent.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables: a result as Markdown."""
+"""The tables of a result, as Markdown."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ def table(head: Row, rows: Sequence[Row]) -> str:
 
 
 def number(value: float | None, digits: int = 0, unit: str = "") -> str:
-    """Write a value, or that there is none."""
+    """Format a value, or a dash for None."""
     return "-" if value is None else f"{value:,.{digits}f}{unit}"
 
 
 def short(value: float | None) -> str:
-    """Write a value in three figures or so."""
+    """Format a value with about three significant figures."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def ratio(value: float | None, to: float | None) -> str:
-    """Write how many times *to* a value is."""
+    """Format the ratio of *value* to *to*."""
     return "-" if value is None or not to else f"{short(value / to)} x"
 
 
 def rate(figures: Figures) -> float:
-    """Return thousands of deliveries a second."""
+    """Return the thousands of deliveries a second."""
     return float(figures["deliveries"]) / float(figures["seconds"]) / 1000
 
 
-def share(name: str) -> Callable[[Figures], float]:
-    """Return what tells how much of its core the *server* or the *load* used, in per cent."""
+def cpu_share(name: str) -> Callable[[Figures], float]:
+    """Return a function that returns the per cent of its core that *name* used."""
     return lambda figures: 100 * float(figures[f"{name}_cpu"]) / float(figures["seconds"])
 
 
-def at(name: str, what: str = "latency") -> Callable[[Figures], float | None]:
-    """Return what tells a percentile in milliseconds, None if it was not reached."""
+def percentile(name: str, what: str = "latency") -> Callable[[Figures], float | None]:
+    """Return a function that returns a percentile in milliseconds, None if it was not reached."""
 
     def value(figures: Figures) -> float | None:
         seconds = figures[what][name]
@@ -55,34 +55,34 @@ def at(name: str, what: str = "latency") -> Callable[[Figures], float | None]:
     return value
 
 
-def cost(figures: Figures) -> float:
+def cpu_per_million(figures: Figures) -> float:
     """Return the server's CPU seconds for a million deliveries."""
     return float(figures["server_cpu"]) / float(figures["deliveries"]) * 1e6
 
 
-def each(figures: Figures) -> float:
+def kib_per_connection(figures: Figures) -> float:
     """Return the KiB of memory of an idle connection."""
     return float(figures["held"] - figures["before"]) / float(figures["clients"]) / 1024
 
 
-def whole(figures: Figures) -> float:
+def total_mib(figures: Figures) -> float:
     """Return the MiB of a server with all its idle connections."""
     return float(figures["held"]) / 2**20
 
 
-def buried(figures: Figures) -> float:
-    """Return how many of all deliveries had not come two seconds after the end, in per cent."""
+def undelivered(figures: Figures) -> float:
+    """Return the share of deliveries still missing two seconds after the end, in per cent."""
     latency = figures["latency"]
     return 100 * (1 - float(latency["count"]) / float(latency["all"]))
 
 
 def saturation(result: Result, size: int) -> str:
     """Return thousands of deliveries a second, and ratios to websockets' `broadcast()`."""
-    names = {n: plan.saturation(n, size).name for n in plan.CROWDS}
+    names = {n: plan.saturation(n, size).name for n in plan.CLIENT_COUNTS}
     head = ["64 bytes" if size == 64 else f"{size:,} bytes"]
     for clients in names:
         head += [f"{clients:,} clients, k/s", "x"]
-    head += ["its core", "the load's"]
+    head += ["server CPU", "load CPU"]
     rows = []
     for server in result.servers(names.values()):
         row = [server]
@@ -92,34 +92,41 @@ def saturation(result: Result, size: int) -> str:
             row += [short(found), ratio(found, base)]
         middle = names[1000]
         row += [
-            number(result.median(server, middle, share(who)), 0, " %") for who in ("server", "load")
+            number(result.median(server, middle, cpu_share(who)), 0, " %")
+            for who in ("server", "load")
         ]
         rows.append(row)
     return table(head, rows)
 
 
 def steady(result: Result, rate_: int) -> str:
-    """Return latencies at a steady rate to 1,000 clients, and what they cost."""
+    """Return latencies at a steady rate to 1,000 clients, and the CPU time of a delivery."""
     name = plan.steady(rate_).name
     head = [
         f"{rate_:,} messages/s",
         "p50, ms",
         "p99",
         "p99.9",
-        "last has it, p50",
-        "CPU s a million",
-        "buried",
+        "last client, p50",
+        "CPU s per million",
+        "undelivered",
     ]
     rows = []
     for server in result.servers([name]):
-        values = [at("p50"), at("p99"), at("p999"), at("p50", "last"), cost]
+        values = [
+            percentile("p50"),
+            percentile("p99"),
+            percentile("p999"),
+            percentile("p50", "last"),
+            cpu_per_million,
+        ]
         row = [server, *(short(result.median(server, name, value)) for value in values)]
-        rows.append([*row, number(result.median(server, name, buried), 0, " %")])
+        rows.append([*row, number(result.median(server, name, undelivered), 0, " %")])
     return table(head, rows)
 
 
 def connections(result: Result) -> str:
-    """Return what connections cost: memory, handshakes, and the start of the server."""
+    """Return the cost of connections: memory, handshakes, and the start of the server."""
     some, many = (plan.memory(n).name for n in (1000, 10_000))
     hands, begin = plan.handshakes().name, plan.start().name
 
@@ -130,16 +137,16 @@ def connections(result: Result) -> str:
         "connections",
         "KiB each at 1,000",
         "at 10,000",
-        "MiB in all",
+        "MiB in total",
         "handshakes/s",
         "s to the first connection",
     ]
     rows = [
         [
             server,
-            number(result.median(server, some, each), 1),
-            number(result.median(server, many, each), 1),
-            number(result.median(server, many, whole)),
+            number(result.median(server, some, kib_per_connection), 1),
+            number(result.median(server, many, kib_per_connection), 1),
+            number(result.median(server, many, total_mib)),
             number(result.median(server, hands, shaken)),
             number(result.median(server, begin, lambda figures: float(figures["seconds"])), 2),
         ]
@@ -149,31 +156,39 @@ def connections(result: Result) -> str:
 
 
 def stampede(result: Result) -> str:
-    """Return how long it takes until all are back with what they missed."""
+    """Return how long it takes until all clients have reconnected and caught up."""
 
     def arrived(figures: Figures) -> float | None:
         return None if figures["in"] < 0 else float(figures["in"])
 
-    head = ["come back at once", "all in, s", "all have all, s", "p50, ms", "p99, ms"]
+    head = ["simultaneous reconnects", "all joined, s", "all caught up, s", "p50, ms", "p99, ms"]
     rows = []
     for clients in plan.STAMPEDES:
         name = plan.stampede(clients).name
         for server in result.servers([name]):
-            values = [arrived, lambda figures: float(figures["seconds"]), at("p50"), at("p99")]
+            values = [
+                arrived,
+                lambda figures: float(figures["seconds"]),
+                percentile("p50"),
+                percentile("p99"),
+            ]
             told = (short(result.median(server, name, value)) for value in values)
             rows.append([f"{clients:,}, {server}", *told])
     return table(head, rows)
 
 
 def fairness(result: Result) -> str:
-    """Return how long the messages of one take, alone and beside one who floods."""
+    """Return how long the messages of one client take, alone and alongside a flood."""
     alone, beside = plan.ALONE.name, plan.FLOOD.name
-    head = ["beside a flood", "window 1: p50, ms", "p99", "window 240: p50, ms", "p99", "p99.9"]
+    head = ["alongside a flood", "window 1: p50, ms", "p99", "window 240: p50, ms", "p99", "p99.9"]
     rows = [
         [
             server,
-            *(short(result.median(server, alone, at(each))) for each in ("p50", "p99")),
-            *(short(result.median(server, beside, at(each))) for each in ("p50", "p99", "p999")),
+            *(short(result.median(server, alone, percentile(each))) for each in ("p50", "p99")),
+            *(
+                short(result.median(server, beside, percentile(each)))
+                for each in ("p50", "p99", "p999")
+            ),
         ]
         for server in result.servers([alone, beside])
     ]
@@ -181,7 +196,7 @@ def fairness(result: Result) -> str:
 
 
 def hosted(result: Result) -> str:
-    """Return the hosted house beside the tutorial, 100 clients."""
+    """Return the Django deployment beside the Channels tutorial, 100 clients."""
     small, big, calm = (each.name for each in plan.HOSTED)
     head = [
         "100 clients",
@@ -202,7 +217,7 @@ def hosted(result: Result) -> str:
             if server.startswith("tutorial"):
                 base[name] = found
             row += [short(found), ratio(found, base.get(name))]
-        row += [short(result.median(server, calm, at(each))) for each in ("p50", "p99")]
+        row += [short(result.median(server, calm, percentile(each))) for each in ("p50", "p99")]
         rows.append(row)
     return table(head, rows)
 

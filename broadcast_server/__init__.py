@@ -1,3 +1,3 @@
-"""A WebSocket broadcast server and its client in one command line."""
+"""A WebSocket broadcast server and its clients, in one command-line program."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Run as ``python -m broadcast_server``; the single file begins here as well."""
+"""The entry point of ``python -m broadcast_server`` and of the single file."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ import sys
 
 
 def run() -> int:
-    """Run the command line."""
-    # Outside of its loop, which knows better, Ctrl+C ends the program at once: there
-    # is nothing to tidy up, and a KeyboardInterrupt may come up in the middle of an
-    # import, or of the interpreter's own end.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background
+    """Run the command line, and return the exit status of the process."""
+    # Outside of an event loop, which handles SIGINT itself, Ctrl+C ends the process at once. There
+    # is nothing to clean up, and a KeyboardInterrupt could be raised in the middle of an import or
+    # while the interpreter shuts down.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job ignores it
         signal.signal(signal.SIGINT, lambda *_: os._exit(1))
-    from .cli import main
+    from broadcast_server.cli.main import main
 
     return main()
 

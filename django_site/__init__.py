@@ -1,1 +1,1 @@
-"""The hosted house: the same room on Django Channels."""
+"""The hosted deployment: the same room on Django Channels."""

@@ -1,7 +1,7 @@
-"""The application: WebSockets, posts and streams go to the room, the rest to Django.
+"""The ASGI application: WebSockets, posts and event streams go to the rooms, the rest to Django.
 
-Whoever serves it, it says goodbye: by the server's lifespan, and under Daphne,
-which has none, by its reactor.
+It closes every connection before the server ends: by the server's lifespan events, and under
+Daphne, which has none, by a trigger of its reactor.
 """
 
 from __future__ import annotations
@@ -10,51 +10,74 @@ import asyncio
 import os
 import sys
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "django_site.settings")
 django.setup(set_prefix=False)
 
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402  # Django has to be set up first
+# All of these need Django to be set up.
+from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
-from . import files  # noqa: E402  # the same
-from .consumers import RoomConsumer  # noqa: E402  # the same
-from .database import prepare  # noqa: E402  # the same
-from .exchange import exchange, is_ours  # noqa: E402  # the same
-from .nodes import nodes  # noqa: E402  # the same
-
-prepare()
-_http = ASGIHandler()
-_room = RoomConsumer.as_asgi()
+from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
+from .store.schema import prepare_database  # noqa: E402
+from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
+from .transport.http import handle_request, is_room_request  # noqa: E402
+from .transport.websocket import RoomConsumer  # noqa: E402
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Serve one connection, or the lifespan of the server. The types are ASGI's."""
-    match scope["type"]:
-        case "websocket":
-            await _room(scope, receive, send)
-        case "http":
-            await (exchange if is_ours(scope) else _http)(scope, receive, send)
-        case "lifespan":
-            await receive()
-            files.watch(asyncio.get_running_loop())
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await nodes().stop()
-            await send({"type": "lifespan.shutdown.complete"})
+class Application:
+    """The ASGI application. It owns the replicas of all rooms, and hands them to connections."""
+
+    def __init__(self) -> None:
+        self._django = ASGIHandler()
+        self._websocket = RoomConsumer.as_asgi()
+        self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
+            WeakKeyDictionary()
+        )
+
+    @property
+    def replicas(self) -> ReplicaRegistry:
+        """The replicas of the running event loop. A server has one loop, each test has its own."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._registries:
+            self._registries[loop] = ReplicaRegistry()
+        return self._registries[loop]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection, or the lifespan of the server. The types are ASGI's."""
+        scope = {**scope, SCOPE_KEY: self.replicas}
+        match scope["type"]:
+            case "websocket":
+                await self._websocket(scope, receive, send)
+            case "http" if is_room_request(scope):
+                await handle_request(scope, receive, send)
+            case "http":
+                await self._django(scope, receive, send)
+            case "lifespan":
+                await self._live(receive, send)
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        await receive()
+        report_exhaustion(asyncio.get_running_loop())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.replicas.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def stop_with_daphne(self) -> None:
+        """Have Daphne's reactor wait until every connection is closed, before it cuts them."""
+        if "daphne.server" not in sys.modules:
+            return
+        from twisted.internet import defer, reactor
+
+        def stop() -> Any:
+            return defer.Deferred.fromFuture(asyncio.ensure_future(self.replicas.stop()))
+
+        cast(Any, reactor).addSystemEventTrigger("before", "shutdown", stop)
 
 
-def _say_goodbye_under_daphne() -> None:
-    """Have Daphne's reactor wait, before it cuts everyone, until they are closed."""
-    if "daphne.server" not in sys.modules:
-        return
-    from twisted.internet import defer, reactor
-
-    def goodbye() -> Any:
-        return defer.Deferred.fromFuture(asyncio.ensure_future(nodes().stop()))
-
-    cast(Any, reactor).addSystemEventTrigger("before", "shutdown", goodbye)
-
-
-_say_goodbye_under_daphne()
+prepare_database()
+application = Application()
+application.stop_with_daphne()

@@ -1,30 +1,29 @@
-"""The tables: the log of each room, who is in it, who may not, and what moderators did.
+"""The tables of the rooms: the log, the roster, bans, and what moderators did.
 
-What a row means is here, what is done with it in `log`, `presence` and `moderation`.
+The rows are read and written by `store.message_log`, `store.presence` and `moderation.actions`.
 """
 
 from __future__ import annotations
 
-import secrets
 from datetime import timezone
 
 from django.conf import settings
 from django.db import models
 from django.utils.timezone import now
 
-from .keys import KEY
+from broadcast_server.rooms.message_log import new_epoch as new_epoch  # noqa: PLC0414  # for migrations
+from django_site.accounts.name_key import MAX_KEY_CHARS
 
-
-def new_epoch() -> str:
-    """Return a random name for a log."""
-    return secrets.token_urlsafe(9)
+MAX_ID_CHARS = 80
+"""How many characters of a message's id, with its NUL characters escaped, fit into a column."""
 
 
 class Room(models.Model):
-    """A room: its log's epoch and last number, and how often its roster has changed.
+    """A room: the epoch of its log, and counters that show replicas what is new.
 
-    *edits* counts the messages that moderators hid in it. *closed* is since when nobody
-    may be in it, *closed_why* what they are told.
+    *head* is the number of the last message, *roster* the version of the roster, and *edits* the
+    count of messages that moderators have hidden. *closed* is the time since which the room is
+    closed, None if it is open, and *closed_why* the reason that clients are told.
     """
 
     name = models.CharField(max_length=64, unique=True)
@@ -40,10 +39,11 @@ class Room(models.Model):
 
 
 class Message(models.Model):
-    """A line of the log. *source* is where *client_id* counts: a session, or a connection.
+    """A message in the log of a room.
 
-    *account* is whose name it was, None if a guest's. *edit* is which of the room's edits
-    hid it, None while it can be seen.
+    *client_id* is unique within *source*: a session, or a connection. *account* is the account of
+    the author, None for a guest. *edit* is the number of the room's edit that hid the message,
+    None if it is not hidden.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
@@ -51,15 +51,15 @@ class Message(models.Model):
     name = models.CharField(max_length=32)
     text = models.TextField()
     at = models.DateTimeField()
-    source = models.CharField(max_length=80)
-    client_id = models.CharField(max_length=80)
+    source = models.CharField(max_length=MAX_ID_CHARS)
+    client_id = models.CharField(max_length=MAX_ID_CHARS)
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, db_index=False
     )
     edit = models.BigIntegerField(null=True)
 
     class Meta:
-        """A number and an id are there once."""
+        """A number is unique in its room, and so is an id with its source."""
 
         indexes = (
             models.Index(fields=["at"], name="messages_by_time"),
@@ -82,7 +82,10 @@ class Message(models.Model):
 
 
 class Process(models.Model):
-    """A process that serves; what it has not *seen* for a while is gone, and so are its members."""
+    """A process that serves clients, and when it gave its last sign of life.
+
+    A process that was not *seen* for a while counts as dead, and is deleted with its members.
+    """
 
     id = models.CharField(primary_key=True, max_length=32)
     seen = models.DateTimeField()
@@ -92,18 +95,18 @@ class Process(models.Model):
 
 
 class Member(models.Model):
-    """Someone in a room. *key* is what is unique in a name, *token* the connection's.
+    """A member or a subscriber of a room.
 
-    *account* is whose name it is, None of a guest. Who only listens has no name and is on no
-    roster. One that has an *end_code* is in the
-    room no more: its process has yet to close it, with that code and error.
+    *key* is the unique key of the name, *token* identifies the connection, and *account* is None
+    for a guest. A subscriber has no name. A row with an *end_code* is not in the room any more:
+    its process has yet to close the connection, with that code and the error *end_fault*.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="members")
     process = models.ForeignKey(Process, on_delete=models.CASCADE, related_name="members")
-    key = models.CharField(max_length=KEY)
+    key = models.CharField(max_length=MAX_KEY_CHARS)
     name = models.CharField(max_length=32)
-    session = models.CharField(max_length=64, null=True)  # none is no session
+    session = models.CharField(max_length=64, null=True)  # None without a session
     token = models.CharField(max_length=32)
     account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
     end_code = models.SmallIntegerField(null=True)
@@ -111,7 +114,7 @@ class Member(models.Model):
     end_text = models.CharField(max_length=300, default="")
 
     class Meta:
-        """A name and a session are there once."""
+        """A name and a session are unique in their room."""
 
         ordering = ("id",)
         constraints = (
@@ -124,17 +127,17 @@ class Member(models.Model):
 
 
 class Ban(models.Model):
-    """Someone may not come in *until* then: a *name*, or an *account*; in one *room*, or in all.
+    """A ban of a *name* or of an *account*, in one *room* or (None) in all, *until* a time.
 
-    *key* is what is unique in the name, empty of an account. It is *lifted* before its time
-    by a moderator.
+    *key* is the unique key of the name, empty for an account. *lifted* is when a moderator has
+    ended the ban early.
     """
 
     room = models.ForeignKey(
         Room, on_delete=models.CASCADE, null=True, blank=True, help_text="Empty is all rooms."
     )
     name = models.CharField(max_length=32, blank=True)
-    key = models.CharField(max_length=KEY, blank=True, editable=False, db_index=True)
+    key = models.CharField(max_length=MAX_KEY_CHARS, blank=True, editable=False, db_index=True)
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.CASCADE,
@@ -148,7 +151,7 @@ class Ban(models.Model):
     lifted = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        """The newest first."""
+        """The newest ban first."""
 
         ordering = ("-pk",)
         constraints = (
@@ -161,17 +164,17 @@ class Ban(models.Model):
 
     @property
     def until_words(self) -> str:
-        """Until when it is, for those in every zone."""
+        """The end of the ban in UTC, for people in any time zone."""
         return f"{self.until.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
     def __str__(self) -> str:
         where = "all rooms" if self.room is None else self.room.name
-        whom = self.name if self.account is None else f"account {self.account}"
-        return f"{whom} in {where} until {self.until_words}"
+        target = self.name if self.account is None else f"account {self.account}"
+        return f"{target} in {where} until {self.until_words}"
 
 
 class Record(models.Model):
-    """What a moderator did. It is in words, so that it outlives what it is about."""
+    """An action of a moderator, in words: the record remains when its subject is deleted."""
 
     at = models.DateTimeField(default=now)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True)
@@ -181,7 +184,7 @@ class Record(models.Model):
     reason = models.CharField(max_length=200, blank=True)
 
     class Meta:
-        """The newest first."""
+        """The newest record first."""
 
         ordering = ("-pk",)
 

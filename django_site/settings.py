@@ -1,4 +1,4 @@
-"""The settings, from the environment: everything has a default for one machine."""
+"""Django's settings, from environment variables. Each has a default for a site on one machine."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from broadcast_server.gate import Limits
-from broadcast_server.secret import token_of
-
-from .address import trusted_of
+from broadcast_server.admission.admission import AdmissionLimits
+from broadcast_server.admission.token import token_from
+from django_site.client_address import parse_trusted_proxy
 
 env = environ.Env()
-LIMITS = Limits()
+LIMITS = AdmissionLimits()
 
 DEBUG = env.bool("DEBUG", default=True)
 DATA = Path(env.str("BROADCAST_DATA", default=".")).resolve()
 
-# Without DEBUG there is no default: a secret that everyone knows is none.
+# Without DEBUG there is no default, because everyone knows the default.
 INSECURE = {"default": "for development only"} if DEBUG else {}
 SECRET_KEY = env.str("SECRET_KEY", **INSECURE)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"] if DEBUG else [])
@@ -29,10 +28,10 @@ BROADCAST_ALLOW_ORIGIN = frozenset(
     each.lower() for each in env.list("BROADCAST_ALLOW_ORIGIN", default=[])
 )
 
-# Messages a second that one client may say, ten times as many at once; 0 is no limit.
+# Messages a second of one client, with a burst of ten times as many; 0 is no limit.
 BROADCAST_RATE = env.int("BROADCAST_RATE", default=100)
 
-# What one process allows; the reasons are in docs/limits.md.
+# The limits of one process; docs/limits.md gives the reasons.
 BROADCAST_MAX_CLIENTS = env.int("BROADCAST_MAX_CLIENTS", default=LIMITS.clients)
 BROADCAST_MAX_CLIENTS_PER_ADDRESS = env.int(
     "BROADCAST_MAX_CLIENTS_PER_ADDRESS", default=LIMITS.clients_per_address
@@ -40,7 +39,7 @@ BROADCAST_MAX_CLIENTS_PER_ADDRESS = env.int(
 BROADCAST_MAX_ROOMS = env.int("BROADCAST_MAX_ROOMS", default=LIMITS.rooms)
 BROADCAST_MAX_JOINS = env.int("BROADCAST_MAX_JOINS", default=LIMITS.joins)
 
-# Seconds without a sign of life after which the members of a process are taken out.
+# Seconds without a sign of life after which a process counts as dead.
 BROADCAST_DEAD = env.float("BROADCAST_DEAD", default=40.0)
 
 BROADCAST_LOGIN = env.str("BROADCAST_LOGIN", default="optional")
@@ -49,14 +48,16 @@ if BROADCAST_LOGIN not in ("optional", "required"):
         f"BROADCAST_LOGIN is {BROADCAST_LOGIN!r}, allowed are optional and required"
     )
 
-# What guests have to know; accounts have what is their own.
+# The token of guests. An account signs in with its password or a token of its own.
 try:
-    BROADCAST_TOKEN = token_of(env.str("BROADCAST_TOKEN", ""), env.str("BROADCAST_TOKEN_FILE", ""))
+    BROADCAST_TOKEN = token_from(
+        env.str("BROADCAST_TOKEN", ""), env.str("BROADCAST_TOKEN_FILE", "")
+    )
 except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 if BROADCAST_TOKEN is not None and BROADCAST_LOGIN == "required":
     raise ImproperlyConfigured(
-        "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required lets none in: unset either"
+        "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required admits none: unset one of them"
     )
 
 INSTALLED_APPS = [
@@ -92,7 +93,7 @@ TEMPLATES = [
         },
     }
 ]
-# The admin's own files, served from where they are installed: nothing to collect.
+# The admin's own files are served from where they are installed, without collectstatic.
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
@@ -109,28 +110,28 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "page"
 LOGOUT_REDIRECT_URL = "login"
-CSRF_FAILURE_VIEW = "django_site.accounts.views.stale"
+CSRF_FAILURE_VIEW = "django_site.accounts.views.csrf_failure"
 
 MAIL = "EMAIL_URL" in env.ENVIRON
-"""Whether we can send mail, without which nobody gets a new password by it."""
+"""Whether the site can send mail. Without it there are no pages to reset a password."""
 
 if MAIL:
     vars().update(env.email_url("EMAIL_URL"))
     EMAIL_TIMEOUT = 10
     DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
 
-# Without DEBUG the site is one of the internet, and so behind TLS.
+# Without DEBUG the site is assumed to be on the internet, and so behind TLS.
 TLS = env.bool("BROADCAST_TLS", default=not DEBUG)
 SECURE_SSL_REDIRECT = TLS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked for by the machine beside
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # requested by monitoring on the same machine
 SECURE_HSTS_SECONDS = 3600 if TLS else 0
 SESSION_COOKIE_SECURE = TLS
 CSRF_COOKIE_SECURE = TLS
 X_FRAME_OPTIONS = "DENY"
-BROADCAST_TRUSTED_PROXY = trusted_of(env.str("BROADCAST_TRUSTED_PROXY", default="no"))
+BROADCAST_TRUSTED_PROXY = parse_trusted_proxy(env.str("BROADCAST_TRUSTED_PROXY", default="no"))
 if BROADCAST_TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Of subdomains, and of a browser's list for all times, the owner of the domain decides.
+# HSTS for subdomains, and the browsers' preload list: the owner of the domain decides on both.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 ROOT_URLCONF = "django_site.urls"
@@ -140,7 +141,7 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 EMBEDDED = "DATABASE_URL" not in env.ENVIRON
-"""Whether the database is our own file, which we make and migrate ourselves."""
+"""Whether the database is the site's own SQLite file, which it creates and migrates itself."""
 
 if EMBEDDED:
     DATABASES = {
@@ -149,8 +150,8 @@ if EMBEDDED:
             "NAME": str(DATA / "broadcast.sqlite3"),
             "CONN_MAX_AGE": None,
             "OPTIONS": {
-                # A transaction that begins by reading could not go on to write when
-                # another process did meanwhile.
+                # Otherwise a transaction that begins by reading fails when it writes, if another
+                # process has written in the meantime.
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
@@ -158,8 +159,8 @@ if EMBEDDED:
         }
     }
 else:
-    # A connection is kept, since to make one takes longer than a turn's transaction, and
-    # looked at before each use, since the database may have been restarted meanwhile.
+    # Connections are kept, because opening one takes longer than the transaction of a batch. They
+    # are checked before use, because the database may have been restarted.
     KEPT: dict[str, Any] = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     DATABASES = {"default": {**KEPT, **env.db("DATABASE_URL")}}
 
@@ -177,12 +178,14 @@ LOG_FORMAT = env.str("BROADCAST_LOG_FORMAT", default="text")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "broadcast_server.logline.formatter", "format": LOG_FORMAT}},
+    "formatters": {
+        "line": {"()": "broadcast_server.server.log_format.formatter", "format": LOG_FORMAT}
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
         "django_site": {"handlers": ["console"], "level": "INFO", "propagate": False},
-        # It logs a traceback for each attempt to reach a Redis that is away. The node
-        # says in a line that the bell does not ring.
+        # It logs a traceback for each attempt to reach a Redis that is away. `store.outage`
+        # logs one line instead.
         "channels_redis": {"level": "CRITICAL"},
     },
 }

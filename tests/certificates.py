@@ -1,4 +1,4 @@
-"""Certificates for tests: each its own authority."""
+"""Certificates for tests: self-signed, so that each is its own authority."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def write_pair(cert: Path, key: Path) -> None:
-    """Write a certificate for localhost and 127.0.0.1, and its key."""
+    """Write a certificate for localhost and 127.0.0.1 to *cert*, and its key to *key*."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(timezone.utc)

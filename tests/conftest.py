@@ -1,4 +1,4 @@
-"""What several test files share: the houses, started once."""
+"""Fixtures and hooks of the whole suite: deployments that are started once for all tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from houses import (
+from deployments import (
     INSTALLED,
-    BareHouse,
-    House,
-    ServedHouse,
+    BareDeployment,
+    Deployment,
+    ServedDeployment,
     serving,
     zipped,
 )
@@ -29,50 +29,50 @@ from services import postgresql, redis_server
 from wire import Wire
 from xdist.scheduler import LoadScopeScheduling
 
-from broadcast_server.cli import settings_of
-from broadcast_server.options import parse
+from broadcast_server.cli.options import parse_options
+from broadcast_server.cli.start import settings_of
 
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:application")
-HOUSES = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
-SERVED = ("server", "installed", "zipapp")
-HOSTED = ("daphne", "uvicorn", "cluster")
-LONGEST = (
-    "test_site_faults",
+DEPLOYMENTS = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
+OWN_SERVERS = ("server", "installed", "zipapp")
+DJANGO_KINDS = ("daphne", "uvicorn", "cluster")
+SLOWEST_GROUPS = (
+    "test_outages",
     "test_chaos",
     "test_page",
     "test_zipapp",
-    "test_site",
+    "test_replication",
     "cluster",
     "test_moderation",
     "zipapp",
     "test_listener",
-    "test_cli",
-    "test_terminal",
+    "test_main",
+    "test_prompt",
     "test_pipe",
     "test_accounts",
     "installed",
     "server",
     "test_server",
 )
-"""Groups of tests that take longer than any other, the longest first."""
+"""The slowest groups of tests, the slowest first: `group_of` says what a group is."""
 
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all modules
 
-Play = Callable[[House], Awaitable[None]]
-Visit = Callable[[ServedHouse], Awaitable[None]]
+Part = Callable[[Deployment], Awaitable[None]]
+ServedPart = Callable[[ServedDeployment], Awaitable[None]]
 
 
 def variables(options: tuple[str, ...]) -> dict[str, Any]:
-    """Return options of ``start`` as the environment that a site reads."""
+    """Return options of ``start`` as environment variables of the Django deployment."""
     given = {
         "BROADCAST_" + flag.strip("-").replace("-", "_").upper(): value
         for flag, value in zip(options[::2], options[1::2], strict=True)
     }
     usual = {
-        "BROADCAST_RATE": "0",  # tests say much at once
-        # For those who say that they come through a proxy; the others are of this machine.
+        "BROADCAST_RATE": "0",  # tests publish many messages at once
+        # The limit applies to clients with an X-Forwarded-For header; others are local.
         "BROADCAST_TRUSTED_PROXY": "127.0.0.1",
         "BROADCAST_MAX_CLIENTS_PER_ADDRESS": "1",
     }
@@ -80,63 +80,64 @@ def variables(options: tuple[str, ...]) -> dict[str, Any]:
 
 
 def migrate(**environment: str) -> None:
-    """Make the tables of a database that is not embedded."""
+    """Create the tables in the database that *environment* names."""
     command = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
     subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=60)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Have at least three processes: a third of the suite's time is spent waiting."""
+    """Use at least three worker processes: a third of the suite's time is spent waiting."""
     return max(3, os.cpu_count() or 1)
 
 
 def group_of(test: str) -> str:
-    """Return which tests a test runs in one process with: those of its house, or of its file.
+    """Return a test's group, whose tests run in one worker process.
 
-    So each house is started once, however its tests are shared out.
+    The group is the deployment that the test runs against, else its file. So each deployment is
+    started once, however many workers there are.
     """
     path, _, name = test.partition("::")
-    house = re.search(rf"\[({'|'.join(HOUSES)})[-\]]", name)
-    return house[1] if house else Path(path).stem
+    deployment = re.search(rf"\[({'|'.join(DEPLOYMENTS)})[-\]]", name)
+    return deployment[1] if deployment else Path(path).stem
 
 
-class ByHouse(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Shares tests out by their groups; xdist's own groups do not count since pytest 9.2."""
+class ByDeployment(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Distributes tests by `group_of`: xdist ignores its own groups since pytest 9.2."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByHouse:
-    """Have xdist share tests out in this way."""
-    return ByHouse(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByDeployment:
+    """Make xdist use the scheduler above."""
+    return ByDeployment(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first, so that at the end nobody waits for one of them."""
-    places = {group: place for place, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(group_of(item.nodeid), len(LONGEST)))
+    """Run the slowest groups first, so that no worker is left with one of them at the end."""
+    ranks = {group: place for place, group in enumerate(SLOWEST_GROUPS)}
+    items.sort(key=lambda item: ranks.get(group_of(item.nodeid), len(SLOWEST_GROUPS)))
 
 
 class Processes:
-    """Servers in processes of their own: one for each program and set of options."""
+    """Server processes that tests share: one for each program and set of options."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self.services: dict[str, Any] = {}
-        """Where the database and the bell of the cluster are, as the environment says it."""
+        """The variables that tell the cluster's sites where Redis and PostgreSQL are."""
         self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Running] = {}
 
     def url(self, program: tuple[str, ...], options: tuple[str, ...]) -> str:
-        """Return the address of such a server, started if it is not there yet."""
+        """Return the address of *program* with these options; start it on the first call."""
         key = program, options
         if key not in self._running:
             command = *program, "start", "--port", "0", *options
             self._running[key] = self._stack.enter_context(running(*command))
         return self._running[key].url
 
-    def hosted_url(self, command: tuple[str, ...], options: tuple[str, ...]) -> str:
-        """Return the address of a site that *command* serves, with a database of its own."""
+    def django_url(self, command: tuple[str, ...], options: tuple[str, ...]) -> str:
+        """Return the address of a Django deployment that *command* serves."""
         key = command, options
         if key not in self._running:
             data = self._stack.enter_context(tempfile.TemporaryDirectory())
@@ -145,11 +146,11 @@ class Processes:
         return listening(self._running[key])
 
     def running(self, command: tuple[str, ...], options: tuple[str, ...]) -> Running:
-        """Return such a server, which runs already."""
+        """Return the process of a server that has been started."""
         return self._running[command, options]
 
     def cluster_urls(self, options: tuple[str, ...]) -> list[str]:
-        """Return the addresses of two sites on one Redis and one PostgreSQL."""
+        """Return the addresses of two Django processes that share a Redis and a PostgreSQL."""
         if not self.services:
             redis = self._stack.enter_context(redis_server())
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
@@ -166,22 +167,22 @@ class Processes:
         return urls
 
     def stop(self) -> None:
-        """Stop them all; none may have complained."""
+        """Stop all servers. Each must exit cleanly and must not have printed a traceback."""
         for (command, _), server in self._running.items():
-            # uvicorn ends itself by the signal, when it is done.
-            wanted = -signal.SIGTERM if command == UVICORN else 0
-            assert server.signal(signal.SIGTERM) == wanted
+            # uvicorn raises the signal again after its shutdown.
+            expected = -signal.SIGTERM if command == UVICORN else 0
+            assert server.signal(signal.SIGTERM) == expected
 
 
 @pytest.fixture(scope="session")
 def program() -> list[str]:
-    """The command that runs us, for tests that run it themselves."""
+    """The command of the installed program, for tests that start processes themselves."""
     return list(INSTALLED)
 
 
 @pytest.fixture(scope="module")
 def server(program: list[str]) -> Iterator[Running]:
-    """A server for all tests of a file; each has a room of its own."""
+    """A server for all tests of one file; each test uses its own room."""
     with running(*program, "start", "--port", "0") as server:
         assert server.url
         yield server
@@ -190,7 +191,7 @@ def server(program: list[str]) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def processes() -> Iterator[Processes]:
-    """Processes that live until the last test."""
+    """Server processes that live until the last test."""
     with ExitStack() as stack:
         processes = Processes(stack)
         yield processes
@@ -207,7 +208,7 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def zipapp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The single file, built once for all tests; they are not to change it."""
+    """The single file, built once for all tests. Tests must not change it."""
     path = tmp_path_factory.mktemp("zipapp") / "broadcast-server.pyz"
     command = [sys.executable, "-W", "error", str(ROOT / "build_zipapp.py"), "--output", str(path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -215,14 +216,14 @@ def zipapp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["cluster"])  # the name has its tests run where that house is
+@pytest.fixture(params=["cluster"])  # the parameter puts its tests into that group
 def cluster(processes: Processes) -> list[str]:
-    """The addresses of two sites on one Redis and one PostgreSQL."""
+    """The addresses of two Django processes that share a Redis and a PostgreSQL."""
     return processes.cluster_urls(())
 
 
 class Player:
-    """Plays something against a house of one kind."""
+    """Runs a test's coroutine against a deployment of one kind."""
 
     def __init__(self, kind: str, processes: Processes, request: pytest.FixtureRequest) -> None:
         self.kind = kind
@@ -230,48 +231,48 @@ class Player:
         self._request = request
 
     @property
-    def hosted(self) -> bool:
-        """Whether it is a site, which another's server serves."""
+    def is_django(self) -> bool:
+        """Whether it is a Django deployment, which Daphne or uvicorn serves."""
         return self.kind in ("daphne", "uvicorn", "cluster")
 
-    def play(self, part: Play, options: tuple[str, ...] = ()) -> None:
-        """Play *part* in a house with these options of ``start``."""
+    def play(self, part: Part, options: tuple[str, ...] = ()) -> None:
+        """Run *part* against a deployment with these options of ``start``."""
         asyncio.run(self._play(part, options))
 
-    def visit(self, part: Visit, options: tuple[str, ...] = ()) -> None:
-        """Play *part*, which needs an address, in a house that has one."""
+    def play_served(self, part: ServedPart, options: tuple[str, ...] = ()) -> None:
+        """Run *part*, which needs an address, against a deployment that has one."""
 
-        async def whole(house: House) -> None:
-            assert isinstance(house, ServedHouse)
-            await part(house)
+        async def served(deployment: Deployment) -> None:
+            assert isinstance(deployment, ServedDeployment)
+            await part(deployment)
 
-        self.play(whole, options)
+        self.play(served, options)
 
-    async def _play(self, part: Play, options: tuple[str, ...]) -> None:
-        settings = replace(settings_of(parse(["start", *options])), port=0)
+    async def _play(self, part: Part, options: tuple[str, ...]) -> None:
+        settings = replace(settings_of(parse_options(["start", *options])), port=0)
         if self.kind == "bare":
-            await part(BareHouse(settings))
+            await part(BareDeployment(settings))
         elif self.kind == "cluster":
-            await self._visit(self._processes.cluster_urls(options), part)
+            await self._play_at(self._processes.cluster_urls(options), part)
         elif self.kind in ("daphne", "uvicorn"):
             command = DAPHNE if self.kind == "daphne" else UVICORN
-            await self._visit([self._processes.hosted_url(command, options)], part)
+            await self._play_at([self._processes.django_url(command, options)], part)
         elif self.kind == "server":
             async with serving(settings) as server:
-                await self._visit([server.url], part)
+                await self._play_at([server.url], part)
         elif self.kind == "logged":
             with tempfile.TemporaryDirectory() as folder:
                 async with serving(replace(settings, log=Path(folder, "log"))) as server:
-                    await self._visit([server.url], part)
+                    await self._play_at([server.url], part)
         else:
-            await self._visit([self._processes.url(self._program(), options)], part)
+            await self._play_at([self._processes.url(self._program(), options)], part)
 
-    async def _visit(self, urls: list[str], part: Play) -> None:
-        house = ServedHouse(*urls)
+    async def _play_at(self, urls: list[str], part: Part) -> None:
+        deployment = ServedDeployment(*urls)
         try:
-            await part(house)
+            await part(deployment)
         finally:
-            await house.close()
+            await deployment.close()
             await Wire.cut_all()
 
     def _program(self) -> tuple[str, ...]:
@@ -280,31 +281,31 @@ class Player:
         return zipped(self._request.getfixturevalue("zipapp_path"))
 
 
-@pytest.fixture(params=HOUSES)
+@pytest.fixture(params=DEPLOYMENTS)
 def player(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """Every house in turn."""
+    """Each kind of deployment in turn."""
     return Player(request.param, processes, request)
 
 
-@pytest.fixture(params=HOUSES[1:])
-def anywhere(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """Every house that has a socket, in turn."""
+@pytest.fixture(params=DEPLOYMENTS[1:])
+def any_server(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """Each kind of deployment that has a socket, in turn."""
     return Player(request.param, processes, request)
 
 
 @pytest.fixture
 def installed(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """The installed server alone, for what takes long."""
+    """The installed server only, for slow tests."""
     return Player("installed", processes, request)
 
 
-@pytest.fixture(params=SERVED)
-def dialled(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """Every house whose sockets are our own, in turn."""
+@pytest.fixture(params=OWN_SERVERS)
+def own_server(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """Each kind of the standalone server in turn."""
     return Player(request.param, processes, request)
 
 
 @pytest.fixture(params=("daphne", "uvicorn"))
-def onsite(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """The hosted house under each of its servers, in one process."""
+def django_server(request: pytest.FixtureRequest, processes: Processes) -> Player:
+    """The Django deployment under each of its servers, as one process."""
     return Player(request.param, processes, request)

@@ -1,4 +1,4 @@
-"""curl: requests over HTTP as bytes, one a connection, and streams that are read line by line."""
+"""An HTTP client on raw bytes: one request for each connection, and streams read by lines."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from houses import PATIENCE
+from deployments import ANSWER_TIMEOUT_S
 from wire import Wire
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer: its status, its headers by their names in lower case, and its body."""
+class Response:
+    """A response. The names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
     body: str
 
     @property
-    def said(self) -> dict[str, Any]:
-        """What it says, if it is 200 and one line of JSON."""
+    def json(self) -> dict[str, Any]:
+        """The JSON object of a response that is 200 and one line of JSON."""
         assert self.status == 200, self
         assert self.headers["content-type"] == "application/json"
         (line,) = self.body.splitlines()
-        found: dict[str, Any] = json.loads(line)
-        return found
+        value: dict[str, Any] = json.loads(line)
+        return value
 
     @property
-    def words(self) -> str:
-        """Its one line of plain text."""
+    def line(self) -> str:
+        """The text of a response that is one line of plain text."""
         assert self.headers["content-type"] == "text/plain; charset=utf-8", self
         (line,) = self.body.splitlines()
         return line
 
 
-def head(url: str, method: str, target: str, *lines: str, version: str = "1.1") -> bytes:
-    """Write the head of a request."""
+def request_head(url: str, method: str, target: str, *lines: str, version: str = "1.1") -> bytes:
+    """Return the head of a request; *lines* are further headers."""
     host = "Host: " + urlsplit(url).netloc
     return "\r\n".join([f"{method} {target} HTTP/{version}", host, *lines, "", ""]).encode()
 
 
-async def heard(wire: Wire) -> tuple[int, dict[str, str]]:
-    """Return the status and the headers of what comes."""
-    first, *rest = (await wire.head()).removesuffix("\r\n\r\n").split("\r\n")
+async def read_head(wire: Wire) -> tuple[int, dict[str, str]]:
+    """Read the head of a response, and return its status and headers."""
+    first, *rest = (await wire.read_head()).removesuffix("\r\n\r\n").split("\r\n")
     pairs = [line.split(": ", 1) for line in rest]
     headers: dict[str, str] = {}
     for name, value in pairs:
@@ -54,89 +54,89 @@ async def heard(wire: Wire) -> tuple[int, dict[str, str]]:
     return int(first.split()[1]), headers
 
 
-async def replied(wire: Wire) -> Reply:
-    """Return the answer that comes."""
-    status, headers = await heard(wire)
+async def read_response(wire: Wire) -> Response:
+    """Read a response."""
+    status, headers = await read_head(wire)
     if headers.get("transfer-encoding") == "chunked":
         body = b""
-        while piece := await _chunk(wire):
-            body += piece
+        while chunk := await _read_chunk(wire):
+            body += chunk
     elif "content-length" in headers:
         reading = wire.reader.readexactly(int(headers["content-length"]))
-        body = await asyncio.wait_for(reading, PATIENCE)
+        body = await asyncio.wait_for(reading, ANSWER_TIMEOUT_S)
     else:
-        body = await wire.ended()
-    return Reply(status, headers, body.decode())
+        body = await wire.read_to_end()
+    return Response(status, headers, body.decode())
 
 
-async def ask(url: str, method: str, target: str, *lines: str) -> Reply:
-    """Ask for something that needs no body."""
-    wire = await Wire.dial(url)
-    wire.send(head(url, method, target, *lines))
-    return await _once(wire)
+async def send_request(url: str, method: str, target: str, *lines: str) -> Response:
+    """Send a request without a body, and return the response."""
+    wire = await Wire.connect(url)
+    wire.send(request_head(url, method, target, *lines))
+    return await _read_and_close(wire)
 
 
-async def post(url: str, target: str, body: bytes | str, *lines: str) -> Reply:
-    """Say something."""
+async def post(url: str, target: str, body: bytes | str, *lines: str) -> Response:
+    """Send a POST, and return the response."""
     data = body.encode() if isinstance(body, str) else body
-    wire = await Wire.dial(url)
-    wire.send(head(url, "POST", target, f"Content-Length: {len(data)}", *lines) + data)
-    return await _once(wire)
+    wire = await Wire.connect(url)
+    wire.send(request_head(url, "POST", target, f"Content-Length: {len(data)}", *lines) + data)
+    return await _read_and_close(wire)
 
 
-async def _once(wire: Wire) -> Reply:
+async def _read_and_close(wire: Wire) -> Response:
     try:
-        return await replied(wire)
+        return await read_response(wire)
     finally:
         wire.cut()
 
 
-async def _chunk(wire: Wire) -> bytes:
-    line = await asyncio.wait_for(wire.reader.readline(), PATIENCE)
+async def _read_chunk(wire: Wire) -> bytes:
+    line = await asyncio.wait_for(wire.reader.readline(), ANSWER_TIMEOUT_S)
     assert line.endswith(b"\r\n"), line
-    data = await asyncio.wait_for(wire.reader.readexactly(int(line, 16) + 2), PATIENCE)
+    data = await asyncio.wait_for(wire.reader.readexactly(int(line, 16) + 2), ANSWER_TIMEOUT_S)
     assert data.endswith(b"\r\n")
     return data[:-2]
 
 
-class Listening:
-    """A stream that is read."""
+class Stream:
+    """An open response to ``GET /stream``."""
 
     def __init__(self, wire: Wire, status: int, headers: dict[str, str]) -> None:
         self.wire = wire
         self.status = status
         self.headers = headers
-        self._text = b""
-        self.over = False
+        self._buffer = b""
+        self.ended = False
 
     @classmethod
-    async def open(cls, url: str, target: str, *lines: str, version: str = "1.1") -> Listening:
-        """Ask for a stream."""
-        wire = await Wire.dial(url)
-        wire.send(head(url, "GET", target, *lines, version=version))
-        return cls(wire, *await heard(wire))
+    async def open(cls, url: str, target: str, *lines: str, version: str = "1.1") -> Stream:
+        """Request a stream, and read the head of the response."""
+        wire = await Wire.connect(url)
+        wire.send(request_head(url, "GET", target, *lines, version=version))
+        return cls(wire, *await read_head(wire))
 
     async def line(self) -> str:
-        """Return the next line. Raises EOFError at an end as it should be."""
-        while b"\n" not in self._text:
+        """Return the next line. Raises EOFError at the end of the response."""
+        while b"\n" not in self._buffer:
             if self.headers.get("transfer-encoding") == "chunked":
-                piece = b"" if self.over else await _chunk(self.wire)
+                data = b"" if self.ended else await _read_chunk(self.wire)
             else:
-                piece = await asyncio.wait_for(self.wire.reader.read(2**16), PATIENCE)
-            if not piece:
-                assert not self._text
-                self.over = True
+                data = await asyncio.wait_for(self.wire.reader.read(2**16), ANSWER_TIMEOUT_S)
+            if not data:
+                assert not self._buffer
+                self.ended = True
                 raise EOFError
-            self._text += piece
-        line, _, self._text = self._text.partition(b"\n")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
 
     async def event(self) -> dict[str, Any]:
-        """Return the next event."""
-        found: dict[str, Any] = json.loads(await self.line())
-        return found
+        """Return the next line as an event."""
+        event: dict[str, Any] = json.loads(await self.line())
+        return event
 
-    async def sent(self) -> dict[str, str]:
+    async def server_sent_event(self) -> dict[str, str]:
         """Return the fields of the next server-sent event."""
         fields = {}
         while line := await self.line():

@@ -1,4 +1,4 @@
-"""Programs: the command line as a user runs it, in processes that are gone at the end."""
+"""Child processes: the command line as a user runs it. No process outlives its test."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlencode, urlsplit
 
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's root directory."""
+
 PATIENCE = 20.0
-"""Seconds after which something that should have happened is given up."""
+"""Seconds that a test waits for a condition before it fails."""
 
 
 def until(condition: Callable[[], object], what: str = "") -> None:
-    """Look again and again whether *condition* holds, as nobody would tell us."""
+    """Poll until *condition* holds. *what* names it in the failure."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, f"in vain: {what}"
+        assert time.monotonic() < end, f"timed out: {what}"
         time.sleep(0.005)
 
 
 def assert_quiet(errors: str) -> None:
-    """No program may ever show what only its authors understand."""
+    """Assert that a program printed no traceback or warning."""
     for word in ("Traceback", "Exception ignored", "Warning", "never retrieved", "Fatal"):
         assert word not in errors, errors
 
 
 @dataclass
 class Running:
-    """A program that runs, and the files that it writes to."""
+    """A running program, and the files that hold its output."""
 
     process: subprocess.Popen[bytes]
     stdout: Path
@@ -45,22 +48,22 @@ class Running:
 
     @property
     def output(self) -> str:
-        """What it has written to standard output."""
+        """What the program has written to standard output."""
         return self.stdout.read_text("utf-8")
 
     @property
     def lines(self) -> list[str]:
-        """What it has written to standard output, in lines."""
+        """The lines that the program has written to standard output."""
         return self.output.splitlines()
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error."""
+        """What the program has written to standard error."""
         return self.stderr.read_text("utf-8")
 
     @property
     def url(self) -> str:
-        """Where it listens, if it is a server."""
+        """The address at which the standalone server listens."""
         until(lambda: "\n" in self.errors, "a server that listens")
         first = self.errors.splitlines()[0]
         assert re.fullmatch(r"listening on (wss?://(\S+):\d+/|unix:\S+)", first), self.errors
@@ -68,47 +71,47 @@ class Running:
 
     @property
     def port(self) -> str:
-        """The port where it listens, if it is a server."""
+        """The port at which the standalone server listens."""
         return self.url.rpartition(":")[2].rstrip("/")
 
     @property
     def rss(self) -> int:
-        """How much memory it holds, in bytes."""
+        """The resident memory of the process, in bytes."""
         command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
         return 1024 * int(subprocess.run(command, check=True, capture_output=True).stdout)
 
     def say(self, text: str) -> None:
-        """Write to its standard input."""
+        """Write to the program's standard input."""
         stdin = self.process.stdin
         assert stdin is not None
         stdin.write(text.encode())
         stdin.flush()
 
     def end(self) -> int:
-        """Close its standard input, and return its exit code."""
+        """Close the program's standard input, wait for its end, and return its exit code."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         return self.wait()
 
     def signal(self, number: int) -> int:
-        """Send it a signal, and return its exit code."""
+        """Send the program a signal, wait for its end, and return its exit code."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Return its exit code, when it has ended without a word too many."""
+        """Wait for the program's end, and return its exit code. It must not print a traceback."""
         code = self.process.wait(PATIENCE)
         assert_quiet(self.errors)
         return code
 
 
 def listening(site: Running) -> str:
-    """Return where a site under Daphne or uvicorn listens."""
+    """Return the address at which a Django deployment listens under Daphne or uvicorn."""
     pattern = re.compile(r"(?:Listening on TCP address |running on http://)(\S+:\d+)")
-    until(lambda: pattern.search(site.errors), "a site that listens")
-    found = pattern.search(site.errors)
-    assert found is not None
-    return f"ws://{found[1]}/"
+    until(lambda: pattern.search(site.errors), "a server that listens")
+    match = pattern.search(site.errors)
+    assert match is not None
+    return f"ws://{match[1]}/"
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def running(
     pass_fds: Sequence[int] = (),
     **environment: str,
 ) -> Iterator[Running]:
-    """Run a program, and kill it if need be."""
+    """Run a program; kill it at the end if it still runs. *environment* adds variables."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -143,30 +146,30 @@ def running(
 
 
 def say(url: str, room: str, name: str, *texts: str) -> None:
-    """Say something in a room, without a process for it."""
+    """Publish messages in a room over the HTTP API."""
     for text in texts:
-        _ask(url, "POST", f"?{urlencode({'room': room, 'name': name})}", text.encode())
+        _request(url, "POST", f"?{urlencode({'room': room, 'name': name})}", text.encode())
 
 
 def said(url: str, room: str) -> list[str]:
-    """Return what was said in a room, without a process for it."""
-    answer = _ask(url, "GET", f"stream?{urlencode({'room': room, 'history': 999, 'poll': 1})}")
-    events = [json.loads(line) for line in answer.splitlines()]
+    """Return the messages of a room as ``name: text``, over the HTTP API."""
+    body = _request(url, "GET", f"stream?{urlencode({'room': room, 'history': 999, 'poll': 1})}")
+    events = [json.loads(line) for line in body.splitlines()]
     return [f"{each['name']}: {each['text']}" for each in events if each["type"] == "message"]
 
 
-def _ask(url: str, method: str, target: str, body: bytes | None = None) -> str:
+def _request(url: str, method: str, target: str, body: bytes | None = None) -> str:
     connection = HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
     with closing(connection):
         connection.request(method, f"/{target}", body)
-        answer = connection.getresponse()
-        assert answer.status == 200
-        return answer.read().decode()
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read().decode()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that has ended."""
+    """The result of a command that has ended."""
 
     code: int
     output: str
@@ -174,7 +177,7 @@ class Finished:
 
 
 def shell(script: str, program: Sequence[str], **variables: str) -> Finished:
-    """Run a line of bash, in which "$@" is the program, to its end."""
+    """Run a bash script, in which ``"$@"`` is the program, to its end."""
     done = subprocess.run(
         ["bash", "-c", script, "bash", *program],
         check=False,

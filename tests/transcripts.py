@@ -1,17 +1,18 @@
-"""Transcripts: what people in a room send and get, as text files.
+"""Transcripts: text files that say what the clients of a room send and receive.
 
     # A title
-    alice opens /?name=alice             comes in; "as JSON" may follow
-    alice > hi                           sends a frame;
-          | and this                     of several lines
-    alice < alice: hi                    gets this line next; … stands for anything
-    alice < {"type":"pong", "id":"$x"}   JSON in any order of its keys; $x is remembered
-    alice closes                         or vanishes, without saying so
-    alice closed 4500                    finds itself closed with this code
+    alice opens /?name=alice             joins; "as JSON" may follow
+    alice > hi                           sends a frame
+          | and this                     of two lines
+    alice < alice: hi                    receives this line next; … matches any text
+    alice < {"type":"pong", "id":"$x"}   receives JSON, keys in any order; $x is a variable
+    alice closes                         closes the connection; "vanishes" aborts it
+    alice closed 4500                    was closed by the server with this code
 
-``alice sends binary 00 ff`` and ``alice sends text c3 28`` send bytes. A first
-line ``with --log-messages 3`` sets options of the server, ``needs a socket``
-leaves out the bare room. At the end, nobody may have got anything more.
+``alice sends binary 00 ff`` and ``alice sends text c3 28`` send the bytes as a binary
+or a text frame. The line ``with --log-messages 3`` sets options of the server. The
+line ``needs a socket`` skips the deployment `bare`, which has none. The first comment
+is the title. At the end, no client may have received anything that is not listed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from houses import House, Visitor
+from deployments import Deployment, DeploymentClient
 
 FOLDER = Path(__file__).parent / "transcripts"
 _STEP = re.compile(r"(\w+)\s+(opens|closes|vanishes|closed|sends binary|sends text|>|<)\s?(.*)")
@@ -30,7 +31,7 @@ _STEP = re.compile(r"(\w+)\s+(opens|closes|vanishes|closed|sends binary|sends te
 
 @dataclass(frozen=True)
 class Step:
-    """One line of a transcript, or several that make one frame."""
+    """One line of a transcript, with the continuation lines of its frame."""
 
     number: int
     who: str
@@ -40,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Transcript:
-    """One file."""
+    """A transcript that has been read from its file."""
 
     title: str
     options: tuple[str, ...]
@@ -49,7 +50,7 @@ class Transcript:
 
     @classmethod
     def read(cls, path: Path) -> Transcript:
-        """Read a file, and refuse what it cannot mean."""
+        """Read a file. Raises ValueError for a line that is no step, comment or option."""
         title, needs_socket = "", False
         options: tuple[str, ...] = ()
         steps: list[Step] = []
@@ -65,27 +66,27 @@ class Transcript:
                 needs_socket = True
             elif line.lstrip().startswith("| "):
                 last = steps.pop()
-                more = line.lstrip()[2:]
-                steps.append(Step(last.number, last.who, last.verb, f"{last.rest}\n{more}"))
+                continuation = line.lstrip()[2:]
+                steps.append(Step(last.number, last.who, last.verb, f"{last.rest}\n{continuation}"))
             elif line.strip():
-                raise ValueError(f"{path.name}:{number}: cannot be understood: {line}")
+                raise ValueError(f"{path.name}:{number}: not a transcript line: {line}")
         return cls(title, options, needs_socket, tuple(steps))
 
 
-class Stage:
-    """Where a transcript is played: who is there, and what is remembered."""
+class Playback:
+    """Plays one transcript against a deployment: its clients and variables."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._visitors: dict[str, Visitor] = {}
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._clients: dict[str, DeploymentClient] = {}
         self._as_json: dict[str, bool] = {}
         self._rooms: dict[str, str] = {}
-        self._known: dict[str, str] = {}
-        # One server plays many transcripts, so each has rooms of its own.
+        self._variables: dict[str, str] = {}
+        # One server plays many transcripts, so each gets its own rooms by a suffix.
         self._suffix = "-" + secrets.token_hex(4)
 
     async def play(self, transcript: Transcript) -> None:
-        """Play it to the end."""
+        """Play *transcript*. Raises AssertionError at the first step that fails."""
         for step in transcript.steps:
             try:
                 await self._step(step)
@@ -93,47 +94,47 @@ class Stage:
                 raise AssertionError(
                     f"line {step.number}: {step.who} {step.verb} {step.rest}: {error!r}"
                 ) from error
-        for name in self._visitors:
-            await self._hears_no_more(name)
+        for name in self._clients:
+            await self._assert_nothing_more(name)
 
     async def _step(self, step: Step) -> None:
-        who = self._visitors.get(step.who)
+        client = self._clients.get(step.who)
         match step.verb:
             case "opens":
                 await self._open(step.who, step.rest)
                 return
-            case _ if who is None:
-                raise AssertionError("is not there")
+            case _ if client is None:
+                raise AssertionError("is not connected")
             case ">":
-                await who.send(self._filled(step.rest))
+                await client.send(self._substitute(step.rest))
             case "sends binary":
-                await who.send(bytes.fromhex(step.rest), text=False)
+                await client.send(bytes.fromhex(step.rest), text=False)
             case "sends text":
-                await who.send(bytes.fromhex(step.rest), text=True)
+                await client.send(bytes.fromhex(step.rest), text=True)
             case "<":
-                got = (await self._line(who)).replace(self._suffix, "")
-                assert self._fits(step.rest.strip(), got), f"got {got}"
+                got = (await self._line(client)).replace(self._suffix, "")
+                assert self._matches(step.rest.strip(), got), f"got {got}"
             case "closes":
-                del self._visitors[step.who]
-                await who.close()
-                if not self._visitors:  # nobody hears that it left
-                    await self._house.emptied(self._rooms[step.who])
+                del self._clients[step.who]
+                await client.close()
+                if not self._clients:  # no client is left that would see it leave
+                    await self._deployment.emptied(self._rooms[step.who])
             case "vanishes":
-                del self._visitors[step.who]
-                await who.vanish()
+                del self._clients[step.who]
+                await client.vanish()
             case "closed":
-                del self._visitors[step.who]
-                await self._finds_itself_closed(who, int(step.rest))
+                del self._clients[step.who]
+                await self._assert_closed(client, int(step.rest))
 
-    async def _line(self, who: Visitor) -> str:
-        """Return the next line but for heads: they come by the clock, every 25 seconds."""
-        while (line := await who.line()).startswith('{"type":"head",'):
+    async def _line(self, client: DeploymentClient) -> str:
+        """Return the next line, without heartbeats: those come by the clock, every 25 seconds."""
+        while (line := await client.line()).startswith('{"type":"head",'):
             pass
         return line
 
-    async def _finds_itself_closed(self, who: Visitor, code: int) -> None:
+    async def _assert_closed(self, client: DeploymentClient, code: int) -> None:
         try:
-            line = await self._line(who)
+            line = await self._line(client)
         except EOFError as end:
             if end.args == (code,):
                 return
@@ -143,44 +144,44 @@ class Stage:
     async def _open(self, who: str, rest: str) -> None:
         target, _, as_json = rest.partition(" as ")
         assert as_json in ("", "JSON"), as_json
-        target = self._filled(target.strip())
+        target = self._substitute(target.strip())
         if "room=" in target:
             target = re.sub(r"room=[a-z0-9.-]+(?=&|$)", rf"\g<0>{self._suffix}", target)
         else:
             target += f"{'&' if '?' in target else '?'}room=lobby{self._suffix}"
         self._rooms[who] = target.partition("room=")[2].partition("&")[0]
         self._as_json[who] = bool(as_json)
-        self._visitors[who] = await self._house.open(target, as_json=bool(as_json))
+        self._clients[who] = await self._deployment.open(target, as_json=bool(as_json))
 
-    def _filled(self, text: str) -> str:
-        return re.sub(r"\$(\w+)", lambda match: self._known.get(match[1], match[0]), text)
+    def _substitute(self, text: str) -> str:
+        return re.sub(r"\$(\w+)", lambda match: self._variables.get(match[1], match[0]), text)
 
-    def _fits(self, wanted: str, got: str) -> bool:
-        if wanted.startswith("{"):
-            return self._equal(json.loads(wanted), json.loads(got))
-        pattern = ".*".join(map(re.escape, wanted.split("…")))
+    def _matches(self, expected: str, got: str) -> bool:
+        if expected.startswith("{"):
+            return self._equal(json.loads(expected), json.loads(got))
+        pattern = ".*".join(map(re.escape, expected.split("…")))
         return re.fullmatch(pattern, got.strip()) is not None
 
-    def _equal(self, wanted: object, got: object) -> bool:
-        if wanted == "…":
+    def _equal(self, expected: object, got: object) -> bool:
+        if expected == "…":
             return True
-        if isinstance(wanted, str) and wanted.startswith("$") and isinstance(got, str):
-            return self._known.setdefault(wanted[1:], got) == got
-        if isinstance(wanted, dict) and isinstance(got, dict):
-            return wanted.keys() == got.keys() and all(
-                self._equal(value, got[key]) for key, value in wanted.items()
+        if isinstance(expected, str) and expected.startswith("$") and isinstance(got, str):
+            return self._variables.setdefault(expected[1:], got) == got
+        if isinstance(expected, dict) and isinstance(got, dict):
+            return expected.keys() == got.keys() and all(
+                self._equal(value, got[key]) for key, value in expected.items()
             )
-        if isinstance(wanted, list) and isinstance(got, list):
-            return len(wanted) == len(got) and all(map(self._equal, wanted, got))
-        return type(wanted) is type(got) and wanted == got
+        if isinstance(expected, list) and isinstance(got, list):
+            return len(expected) == len(got) and all(map(self._equal, expected, got))
+        return type(expected) is type(got) and expected == got
 
-    async def _hears_no_more(self, who: str) -> None:
-        """Ask something, and find that the answer is the next line."""
-        visitor = self._visitors[who]
+    async def _assert_nothing_more(self, who: str) -> None:
+        """Send a request, and assert that its answer is the next line that *who* receives."""
+        client = self._clients[who]
         if self._as_json[who]:
-            await visitor.send('{"type":"ping","id":"the end"}')
-            assert json.loads(await self._line(visitor)) == {"type": "pong", "id": "the end"}
+            await client.send('{"type":"ping","id":"the end"}')
+            assert json.loads(await self._line(client)) == {"type": "pong", "id": "the end"}
         else:
-            await visitor.send("/who")
-            line = await self._line(visitor)
+            await client.send("/who")
+            line = await self._line(client)
             assert re.match(r"\* \d+ here: ", line), f"{who} got {line}"

@@ -1,4 +1,4 @@
-"""The wire: a client that is bytes, for what no library would send."""
+"""The wire: a client that sends and reads raw bytes, for what no library would send."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import struct
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from houses import PATIENCE
+from deployments import ANSWER_TIMEOUT_S
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class Wire:
-    """A client that is bytes."""
+    """A connection of raw bytes."""
 
-    dialled: ClassVar[list[Wire]] = []
+    opened: ClassVar[list[Wire]] = []
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     @classmethod
-    async def dial(cls, url: str) -> Wire:
-        """Open a connection, and say nothing."""
+    async def connect(cls, url: str) -> Wire:
+        """Open a connection, and send nothing."""
         parts = urlsplit(url)
         wire = cls(*await asyncio.open_connection(parts.hostname, parts.port))
-        cls.dialled.append(wire)
+        cls.opened.append(wire)
         return wire
 
     @classmethod
     async def open(cls, url: str, target: str, *more: str) -> Wire:
-        """Open a WebSocket."""
-        wire = await cls.dial(url)
+        """Open a WebSocket. *more* are further header lines."""
+        wire = await cls.connect(url)
         key = base64.b64encode(b"0123456789abcdef").decode()
         wire.send(
             "\r\n".join(
@@ -50,7 +50,7 @@ class Wire:
                 ]
             ).encode()
         )
-        head = await wire.head()
+        head = await wire.read_head()
         assert head.startswith("HTTP/1.1 101 "), head
         return wire
 
@@ -58,8 +58,8 @@ class Wire:
         """Send bytes."""
         self.writer.write(data)
 
-    def frame(self, opcode: int, data: bytes, *, fin: bool = True) -> None:
-        """Send a frame, masked by zeros."""
+    def send_frame(self, opcode: int, data: bytes, *, fin: bool = True) -> None:
+        """Send a frame with a mask of zeros."""
         size = len(data)
         if size < 126:
             length = bytes([0x80 | size])
@@ -69,24 +69,24 @@ class Wire:
             length = struct.pack("!BQ", 0x80 | 127, size)
         self.send(bytes([(0x80 if fin else 0) | opcode]) + length + bytes(4) + data)
 
-    async def got(self) -> tuple[int, bytes]:
-        """Return the next frame: its opcode and its payload."""
-        first, length = await asyncio.wait_for(self.reader.readexactly(2), PATIENCE)
+    async def read_frame(self) -> tuple[int, bytes]:
+        """Return the opcode and the payload of the next frame."""
+        first, length = await asyncio.wait_for(self.reader.readexactly(2), ANSWER_TIMEOUT_S)
         if length == 126:
             (length,) = struct.unpack("!H", await self.reader.readexactly(2))
         elif length == 127:
             (length,) = struct.unpack("!Q", await self.reader.readexactly(8))
         return first & 15, await self.reader.readexactly(length)
 
-    async def head(self) -> str:
+    async def read_head(self) -> str:
         """Return the head of an HTTP response."""
-        until = self.reader.readuntil(b"\r\n\r\n")
-        return (await asyncio.wait_for(until, PATIENCE)).decode()
+        reading = self.reader.readuntil(b"\r\n\r\n")
+        return (await asyncio.wait_for(reading, ANSWER_TIMEOUT_S)).decode()
 
-    async def ended(self) -> bytes:
-        """Return what comes until the connection ends."""
+    async def read_to_end(self) -> bytes:
+        """Return all bytes until the connection ends."""
         try:
-            return await asyncio.wait_for(self.reader.read(), PATIENCE)
+            return await asyncio.wait_for(self.reader.read(), ANSWER_TIMEOUT_S)
         except ConnectionResetError:
             return b""
 
@@ -96,10 +96,10 @@ class Wire:
 
     @classmethod
     async def cut_all(cls) -> None:
-        """Let none of them outlive a test."""
-        # Off the list first: one of a test that failed in the middle may have no loop any more.
-        wires = tuple(cls.dialled)
-        cls.dialled.clear()
+        """Reset all connections, so that none outlives its test."""
+        # Clear the list first: the loop of a connection may be closed, if its test failed.
+        wires = tuple(cls.opened)
+        cls.opened.clear()
         for wire in wires:
             wire.cut()
-        await asyncio.sleep(0)  # for the transports to let go
+        await asyncio.sleep(0)  # in which the transports close their sockets

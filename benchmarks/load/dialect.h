@@ -1,7 +1,7 @@
-/* The dialects: how each server wants to be greeted, and what it wants around a message.
+/* The dialects: what each server expects before the first message, and around each message.
  *
- * Everything here goes in WebSocket frames. What comes back is searched for tokens,
- * so that nothing needs to be known of how a server wraps them.
+ * All of it is sent in WebSocket frames. The received data is only searched for tokens, so
+ * the generator need not know how a server wraps them.
  */
 #ifndef DIALECT_H
 #define DIALECT_H
@@ -16,15 +16,15 @@ typedef struct {
     const char *name;
     const char *path;        /* of the handshake */
     const char *subprotocol; /* or NULL */
-    int opcode;              /* of what is sent */
-    const char *before;      /* the message */
+    int opcode;              /* of the frames that are sent */
+    const char *before;      /* what precedes a message */
     const char *after;
-    /* Answer a frame that came before the connection is open. Returns the answer's size,
-     * 0 for none; sets *open. With *size* 0 the handshake is just over. NULL: it is open then. */
+    /* Answers a frame that arrives before the connection is open. Returns the answer's size,
+     * 0 for none, and sets *open. *size* is 0 just after the handshake. NULL: open by then. */
     int (*greet)(const unsigned char *frame, size_t size, unsigned char *answer, int *open);
 } dialect;
 
-/* Socket.IO 4 over Engine.IO 4: "0{...}" opens the one, "40" the other. */
+/* Socket.IO 4 over Engine.IO 4: "0{...}" opens Engine.IO, "40" Socket.IO. */
 static int greet_socketio(const unsigned char *frame, size_t size, unsigned char *answer,
                           int *open) {
     if (size && frame[0] == '0') return sprintf((char *)answer, "40");
@@ -60,7 +60,7 @@ static inline const dialect *dialect_named(const char *name) {
     return NULL;
 }
 
-/* What goes before a message of *size* bytes; returns how much that is. */
+/* Writes what precedes a message of *size* bytes; returns its length. */
 static inline size_t dialect_before(const dialect *in, size_t size, char *to) {
     if (in->before) return (size_t)sprintf(to, "%s", in->before);
     size_t rest = size + 3, at = 0; /* PUBLISH at QoS 0, with its length in base 128 */

@@ -19,7 +19,7 @@ static inline void histogram_add(histogram *to, uint64_t value) {
     if (value > to->most) to->most = value;
 }
 
-/* The value that the given share of *all* is not above; -1 if so many never came. */
+/* The value that the given share of *all* does not exceed; -1 if fewer were recorded. */
 static inline double histogram_at(const histogram *in, double share, uint64_t all) {
     uint64_t rank = (uint64_t)(share * (double)all + 0.999999), seen = 0;
     if (rank < 1) rank = 1;

@@ -1,14 +1,14 @@
 /* The load generator: many WebSocket clients in one thread with epoll.
  *
- * The first senders of the clients say messages, everyone hears them all. For each client
- * the next number of each sender is kept, so that a message that is lost, doubled or out
- * of order shows at once; a checksum over the sequence shows whether all saw one order.
- * What it saw goes to standard output as one line of JSON.
+ * The first *senders* of the clients send messages, and all clients receive them. For each
+ * client, the next number of each sender is stored, so that a lost, repeated or reordered
+ * message is detected at once; a checksum of the sequence shows whether all clients saw the
+ * same order. The results are written to standard output as one line of JSON.
  *
- * Modes: window (each sender has so many messages under way), rate (so many a second in
- * all, timed by when they were due), flood (a window, and one more sender at a rate, which
- * alone is timed), idle (connect, and wait until standard input ends), handshakes (connect
- * and hang up, again and again), stampede (all are cut and come back at once, and resume).
+ * Modes: window (each sender has *window* messages in flight), rate (*rate* messages a second
+ * in total, timed from when they were due), flood (a window, and one more sender at a rate,
+ * which alone is timed), idle (connect, and wait until standard input ends), handshakes
+ * (connect and disconnect repeatedly), stampede (all are cut, reconnect at once, and resume).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,23 +37,23 @@ typedef struct {
     state state;
     int opcode;              /* of the frame that is being read */
     uint64_t left;           /* of its payload */
-    uint32_t carried;        /* bytes of carry: a header that is not whole yet */
-    uint32_t begun;          /* bytes of token: one that a read or a frame has cut */
+    uint32_t carried;        /* bytes of carry: an incomplete header */
+    uint32_t begun;          /* bytes of token: one that is split over two reads or frames */
     unsigned char token[TOKEN];
-    uint32_t *next;          /* number expected of each sender */
+    uint32_t *next;          /* the next number of each sender */
     uint64_t order;          /* checksum of the sequence of messages */
-    uint64_t heard;          /* messages */
+    uint64_t heard;          /* messages received */
     unsigned char *carry;
-    unsigned char *out;      /* what the socket did not take yet */
+    unsigned char *out;      /* what the socket has not accepted yet */
     size_t out_size, out_room;
 } client;
 
 typedef struct {
     client *client;
-    uint32_t sent, done, window; /* done: what everyone has got */
-    uint32_t *arrived;       /* how many have got each of the last messages */
+    uint32_t sent, done, window; /* done: received by all clients */
+    uint32_t *arrived;       /* how many clients have received each of the last messages */
     unsigned char *frame;    /* a message, unmasked */
-    size_t frame_size, at;   /* at: where the token goes */
+    size_t frame_size, at;   /* at: the offset of the token */
 } sender;
 
 static struct {
@@ -70,7 +70,7 @@ static client *clients;
 static sender senders[SENDERS];
 static int epoll, timer, opened, opening, gone, stampeding;
 static uint64_t sent, heard, faults, bytes, timed_from, timed_to = UINT64_MAX, timed;
-static uint32_t timed_sender; /* and those after it */
+static uint32_t timed_sender; /* this sender and those after it are timed */
 static histogram latency, last;
 static char epoch[65];
 static unsigned char buffer[CARRY + READ];
@@ -103,7 +103,7 @@ static void watch(client *it, int writing) {
 static void flush(client *it) {
     if (!it->out_size) return;
     ssize_t done = send(it->fd, it->out, it->out_size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (done < 0) done = 0; /* full; or broken, which the next read tells */
+    if (done < 0) done = 0; /* full; or broken, which the next read reports */
     it->out_size -= (size_t)done;
     memmove(it->out, it->out + done, it->out_size);
     watch(it, it->out_size > 0);
@@ -182,7 +182,7 @@ static void upgrade(client *it) {
     if (!strcmp(how.mode, "stampede")) {
         sprintf(query, "?room=stampede-%d&session=benchmark-%08ld", getpid(),
                 (long)(it - clients));
-        if (stampeding) /* it has heard everything up to here */
+        if (stampeding) /* it has received everything up to here */
             sprintf(query + strlen(query), "&since=%s.%llu", epoch,
                     (unsigned long long)it->heard);
     }
@@ -200,7 +200,7 @@ static void upgrade(client *it) {
 }
 
 static void hang_up(client *it) {
-    struct linger cut = {1, 0}; /* with RST, so that no port waits for a minute */
+    struct linger cut = {1, 0}; /* RST: no port stays in TIME_WAIT for a minute */
     setsockopt(it->fd, SOL_SOCKET, SO_LINGER, &cut, sizeof cut);
     close(it->fd);
     if (it->state == OPEN) opened--;
@@ -251,7 +251,7 @@ static void take(client *it, token what, uint64_t now) {
     }
 }
 
-/* Find the tokens from *at* to *end*, and keep the beginning of one that is cut there. */
+/* Find the tokens from *at* to *end*, and keep the beginning of one that continues later. */
 static void search(client *it, const unsigned char *at, const unsigned char *end, uint64_t now) {
     if (it->begun) {
         while (it->begun < TOKEN && at < end) it->token[it->begun++] = *at++;
@@ -286,7 +286,7 @@ static void control(client *it, const unsigned char *payload, size_t size) {
     }
 }
 
-/* Understand what is there, and return how much of it that was. */
+/* Parse the data, and return how many bytes were complete. */
 static size_t understand(client *it, const unsigned char *from, size_t size, uint64_t now) {
     const unsigned char *at = from, *end = from + size;
     if (it->state == UPGRADING) {
@@ -352,7 +352,7 @@ static void readable(client *it) {
     }
 }
 
-/* Wait at most so long, and do what is to be done on sockets. Returns whether the timer rang. */
+/* Wait for a limited time, and serve the sockets. Returns whether the timer has expired. */
 static int turn(int timeout) {
     static struct epoll_event events[EVENTS];
     int rang = 0, count = epoll_wait(epoll, events, EVENTS, timeout);
@@ -396,7 +396,7 @@ static void open_all(int from, int to, int at_once) {
     }
 }
 
-/* Some servers answer the handshake first, and let a client hear messages a moment later. */
+/* Some servers answer the handshake before they add a client to the receivers. */
 static void settle(void) {
     uint64_t end = now_ns() + 100000000u;
     while (now_ns() < end) turn(10);
@@ -408,9 +408,9 @@ static void set_timer(uint64_t when) {
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
-/* Let the senders in the range say what their windows allow: so many messages may be under
- * way, that is, not with everyone yet. A window opens by one with each message that is, so
- * that a slow server is not given what it could not work off. Returns whether all are open. */
+/* Let the senders in the range send what their windows allow: that many messages may be in
+ * flight, which means not received by all clients yet. Each message that all have received
+ * opens its window by one, so that a slow server gets no backlog. Returns whether all are open. */
 static int fill_windows(int from, int to) {
     uint32_t widest = (uint32_t)how.window;
     int full = 1;
@@ -467,7 +467,7 @@ static void report_run(reading from, reading to, int drained) {
     printf("\"one_order\":%s,", drained && one_order() ? "true" : "false");
 }
 
-/* Windows for the first senders, a rate for the rest; either may be none. */
+/* Windows for the first senders, a rate for the rest; either group may be empty. */
 static void run_load(int windowed) {
     int paced = how.senders - windowed;
     uint64_t start = now_ns(), step = paced ? (uint64_t)(1e9 / how.rate) : 0, due = start;
@@ -499,7 +499,7 @@ static void run_load(int windowed) {
     timed_to = now_ns();
     reading to = read_now();
     int drained = drain(how.drain, sent * (uint64_t)how.clients);
-    if (paced && !windowed) { /* all that was caused, however late it came */
+    if (paced && !windowed) { /* all that was caused, however late it arrived */
         reading late = read_now();
         late.time = to.time;
         to = late;
@@ -540,11 +540,11 @@ static void run_handshakes(void) {
            (double)(to.server - from.server) / 1e9, (double)(to.own - from.own) / 1e9);
 }
 
-/* Everyone hears a window of messages, is cut, misses as many, and comes back at once. */
+/* All clients receive a window of messages, are cut, miss as many, and reconnect at once. */
 static void run_stampede(void) {
     client *speaker = senders[0].client;
     uint64_t half = (uint64_t)how.window, all = (uint64_t)how.clients * half;
-    timed_from = UINT64_MAX; /* it is not the messages that are timed here */
+    timed_from = UINT64_MAX; /* messages are not timed in this mode */
     for (uint64_t i = 0; i < half; i++) say(&senders[0], now_ns());
     flush(speaker);
     if (!drain(30, all + half)) die("the first half did not arrive");

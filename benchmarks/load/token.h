@@ -1,10 +1,10 @@
-/* The token: what the load generator knows a message by, wherever a server puts it.
+/* The token by which the load generator recognizes a message, wherever a server puts it.
  *
  *     ~ SSNNNNNN TTTTTTTTTTTTTTTT xxxx...
  *
- * a sender (2 digits), its message's number (6) and the time of sending in nanoseconds
- * (16), in digits of base 16 that are the letters a to p, so that JSON and MQTT leave
- * them alone. Whatever surrounds it is the server's: a name, quotes, a line break.
+ * The sender (2 digits), the number of its message (6) and the time of sending in nanoseconds
+ * (16), in base 16 with the letters a to p as digits, so that JSON and MQTT do not change
+ * them. Everything around it is added by the server: a name, quotes, a line break.
  */
 #ifndef TOKEN_H
 #define TOKEN_H

@@ -1,1 +1,1 @@
-"""Accounts: who may sign in, and the tokens by which their programs do."""
+"""Accounts: users that can sign in, and the tokens with which their programs do."""

@@ -1,4 +1,4 @@
-"""The accounts in the admin: who may sign in, and which programs of theirs."""
+"""Accounts and tokens in the admin."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .models import Account, Token
 if TYPE_CHECKING:
     _TokenAdmin = admin.ModelAdmin[Token]
 else:
-    _TokenAdmin = admin.ModelAdmin  # it is generic in its stubs only
+    _TokenAdmin = admin.ModelAdmin  # the class is generic in its type stubs only
 
 
 class NewAccount(AdminUserCreationForm):  # type: ignore[type-arg]  # as in the stubs
-    """A new account. Its name stays as it is spelled, which Django's own field would change."""
+    """The form of a new account. Django's own would normalize the name, which is to stay."""
 
     class Meta:
-        """What of it is the account's."""
+        """The model of the form, and the fields that come from it."""
 
         model = Account
         fields = ("username",)
 
 
 class ChangedAccount(UserChangeForm):  # type: ignore[type-arg]  # as in the stubs
-    """An account that is there, with the same rules."""
+    """The form of an existing account."""
 
     class Meta:
-        """All of it; which of that is shown is said below."""
+        """All fields; `AccountAdmin.fieldsets` chooses from them."""
 
         model = Account
         fields = "__all__"
@@ -39,31 +39,31 @@ class ChangedAccount(UserChangeForm):  # type: ignore[type-arg]  # as in the stu
 
 @admin.register(Account)
 class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # as in the stubs
-    """The accounts. With one go its tokens and bans, and not what it said or did."""
+    """The accounts. Deleting one deletes its tokens and bans, but not its messages and records."""
 
     form = ChangedAccount
     add_form = NewAccount
     fieldsets = (
         (None, {"fields": ("username", "password", "email")}),
         (
-            "May",
+            "Permissions",
             {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")},
         ),
-        ("When", {"fields": ("last_login", "date_joined")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     readonly_fields = ("last_login", "date_joined")
     list_display = ("username", "email", "is_active", "is_staff", "last_login")
     search_fields = ("username", "email")
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Let an account go with its bans, which nobody may delete on their own."""
+        """Allow to delete an account with its bans, which cannot be deleted separately."""
         listed, counts, lacking, protected = super().get_deleted_objects(objs, request)
         return listed, counts, lacking - {"ban"}, protected
 
 
 @admin.register(Token)
 class TokenAdmin(_TokenAdmin):
-    """The tokens: listed and revoked, by deleting them; made and seen by their owners only."""
+    """The tokens. Deleting one revokes it. Only their owners create them and see their secrets."""
 
     list_display = ("label", "account", "made", "used")
     list_select_related = ("account",)
@@ -71,9 +71,9 @@ class TokenAdmin(_TokenAdmin):
     fields = readonly_fields = ("label", "account", "made", "used")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody makes one for another."""
+        """Tokens cannot be created for other users."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
-        """Nobody edits one."""
+        """Tokens cannot be edited."""
         return False

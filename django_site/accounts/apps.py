@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
-    """What Django is told of it."""
+    """The configuration of the application."""
 
     name = "django_site.accounts"
     default_auto_field = "django.db.models.BigAutoField"

@@ -1,4 +1,4 @@
-"""The forms that are ours: for all else there are Django's."""
+"""The forms of accounts that differ from Django's own."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from .models import Token
 
 
 class LoginForm(AuthenticationForm):
-    """Who one is. Django's would say that names are case-sensitive."""
+    """The login form. The error of Django's own says that names are case-sensitive."""
 
-    error_messages = {  # noqa: RUF012  # Django's way
+    error_messages = {  # noqa: RUF012  # as in the base class
         **AuthenticationForm.error_messages,
-        "invalid_login": "This is not the password of an account with that name.",
+        "invalid_login": "The name or the password is wrong.",
     }
 
 
 class TokenForm(forms.Form):
-    """What a token is for."""
+    """The form to create a token."""
 
     label = forms.CharField(
         max_length=Token._meta.get_field("label").max_length,
-        help_text="What it is for, such as the machine that will have it.",
+        help_text="What the token is for, such as the machine that will use it.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )

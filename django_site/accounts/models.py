@@ -1,8 +1,7 @@
-"""The tables of accounts: a name that is someone's own, and tokens for programs.
+"""The tables of accounts: accounts, their tokens, and failed logins.
 
-An account's name is a name of the rooms', by the same rules, so that who signs in can
-always be shown under it. Two names that people would take for one are one account.
-They know nothing of rooms.
+The name of an account is valid in rooms by the same rules, so a user can always join under it.
+Two spellings that people would take for the same name belong to one account.
 """
 
 from __future__ import annotations
@@ -17,74 +16,76 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
-from broadcast_server.names import MAX_NAME, check_name
-from django_site.keys import KEY, stored_key
+from broadcast_server.protocol import names
+from broadcast_server.protocol.names import MAX_NAME_CHARS
 
-MOST_TOKENS = 20
-"""So many tokens may an account have: nobody oversees more."""
+from .name_key import MAX_KEY_CHARS, stored_key
 
-PREFIX = "bst_"
-"""How each begins, so that nobody looks for what is none, and scanners find what was published."""
+MAX_TOKENS = 20
+"""How many tokens an account can have, so that its owner keeps track of them."""
 
-USED = timedelta(minutes=10)
-"""So coarse is the time at which a token was last used: not every use is a write."""
+TOKEN_PREFIX = "bst_"  # noqa: S105  # how each token begins, not one of them
+"""How each token begins. Anything else need not be looked up, and scanners find leaked tokens."""
+
+USED_RESOLUTION = timedelta(minutes=10)
+"""How exactly a token's last use is recorded, so that not every use is a write."""
 
 
 def validate_name(name: str) -> None:
-    """Refuse what no room would take. Raises ValidationError with the rule."""
+    """Validate a name by the rules of rooms. Raises ValidationError with the rule it breaks."""
     try:
-        check_name(name)
+        names.validate_name(name)
     except ValueError as error:
         raise ValidationError(str(error), code="name") from None
 
 
 class AccountManager(UserManager["Account"]):
-    """Finds accounts by any spelling of their names."""
+    """Finds accounts by any spelling of their name."""
 
     def get_by_natural_key(self, username: str | None) -> Account:
-        """Return the account that *username* would be taken for."""
+        """Return the account whose name is *username* in any spelling."""
         return self.get(key=stored_key(username or ""))
 
 
 class Account(AbstractUser):
-    """Someone who can sign in, under a name that nobody else can have in any room."""
+    """A user that can sign in, under a name that nobody else can have in any room."""
 
     username = models.CharField(
         "name",
-        max_length=MAX_NAME,
+        max_length=MAX_NAME_CHARS,
         unique=True,
         validators=[validate_name],
         help_text="1 to 32 characters, without a colon. It is shown in the rooms.",
         error_messages={"unique": "This name is taken."},
     )
-    key = models.CharField(max_length=KEY, unique=True, editable=False)
+    key = models.CharField(max_length=MAX_KEY_CHARS, unique=True, editable=False)
 
     objects: ClassVar[AccountManager] = AccountManager()
 
     def clean(self) -> None:
-        """Refuse a name that people would take for another's."""
+        """Reject a name that people would take for the name of another account."""
         super().clean()
-        # A form may have refused the name already, and left none.
+        # The form may have rejected the name already, and then there is none.
         taken = Account.objects.filter(key=stored_key(self.username or "")).exclude(pk=self.pk)
         if taken.exists():
-            raise ValidationError({"username": "This name is taken, or too much like one that is."})
+            raise ValidationError({"username": "This name is taken, or too similar to another."})
 
     @classmethod
     def normalize_username(cls, username: str) -> str:
-        """Leave a name as it is spelled; what is like it is found by its key."""
+        """Return the name unchanged: other spellings are found by their key."""
         return username
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Save, with a name that rooms take. Raises ValueError for any other."""
-        self.username = check_name(self.username)
+        """Save the account. Raises ValueError if its name is not valid in rooms."""
+        self.username = names.validate_name(self.username)
         self.key = stored_key(self.username)
         super().save(*args, **options)
 
 
 class Token(models.Model):
-    """A token by which an account's programs sign in. Only its digest is kept.
+    """A token with which a program signs in to an account. Only its digest is stored.
 
-    It is 256 bits at random, so that one round of SHA-256 is as good as many.
+    It has 256 random bits, so one round of SHA-256 is as safe as many.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="tokens")
@@ -94,7 +95,7 @@ class Token(models.Model):
     used = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        """The newest first."""
+        """The newest token first."""
 
         ordering = ("-pk",)
 
@@ -103,40 +104,43 @@ class Token(models.Model):
 
     @classmethod
     def make(cls, account: Account, label: str) -> tuple[Token, str]:
-        """Make a token, and return it with its secret, which cannot be had again.
+        """Create a token, and return it with its secret, which is not stored.
 
-        Raises ValidationError if the account has too many.
+        Raises ValidationError if the account has `MAX_TOKENS` already.
         """
-        secret = PREFIX + secrets.token_urlsafe(32)
+        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
         with transaction.atomic():
             locked = Account.objects.select_for_update().get(pk=account.pk)
             count = locked.tokens.count()
-            if count >= MOST_TOKENS:
-                raise ValidationError(f"You have {count} tokens, which is the most: revoke one.")
+            if count >= MAX_TOKENS:
+                raise ValidationError(f"You have {count} tokens, which is the maximum: revoke one.")
             token = cls.objects.create(account=locked, label=label, digest=_digest(secret))
         return token, secret
 
     @classmethod
     def account_of(cls, secret: str) -> Account | None:
-        """Return whose token *secret* is, None if it is nobody's who may sign in."""
+        """Return the account of the token *secret*, and record the use.
+
+        None if the token is not valid, or its account is disabled.
+        """
         token = cls.objects.select_related("account").filter(digest=_digest(secret)).first()
         if token is None or not token.account.is_active:
             return None
         now = timezone.now()
-        if token.used is None or now - token.used > USED:
+        if token.used is None or now - token.used > USED_RESOLUTION:
             cls.objects.filter(pk=token.pk).update(used=now)
         return token.account
 
 
 class Attempt(models.Model):
-    """An attempt at a password, of an *address*, that has not been right. *key* is at what."""
+    """A failed login, or one that is being checked. *key* is a digest of the name in the form."""
 
     key = models.CharField(max_length=64)
     address = models.CharField(max_length=64)
     made = models.DateTimeField(db_index=True)
 
     class Meta:
-        """Counted by either."""
+        """Attempts are counted by key, by address, and by both."""
 
         indexes = (
             models.Index(fields=["key", "made"], name="attempts_at"),

@@ -1,4 +1,4 @@
-"""The addresses of accounts."""
+"""The URLs of the account pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from . import views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("login/", views.Login.as_view(), name="login"),
-    # In one transaction, or whoever is told to come again could do so before the session ends.
+    # In one transaction: otherwise a connection that is closed could reconnect before the session
+    # has ended.
     path("logout/", transaction.atomic(views.Logout.as_view()), name="logout"),
     path("password/", views.Password.as_view(), name="password_change"),
     path("tokens/", views.Tokens.as_view(), name="tokens"),

@@ -1,6 +1,6 @@
-"""The pages: sign in and out, passwords, tokens. Django's own, with our templates.
+"""The account pages: sign in and out, passwords, tokens. Django's views with the site's templates.
 
-A token's secret is in one answer and nowhere else: not in an address, a session or a log.
+The secret of a token is in one response and nowhere else: in no URL, session or log.
 """
 
 from __future__ import annotations
@@ -20,37 +20,41 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_variables
 from django.views.generic import FormView, View
 
-from . import brake
-from .brake import Held
+from . import login_throttle
+from .account_page import AccountPage
 from .forms import LoginForm, TokenForm
-from .look import Page
-from .models import MOST_TOKENS, Account, Token
+from .login_throttle import Throttled
+from .models import MAX_TOKENS, Account, Token
 
 
-class Braked(FormView):  # type: ignore[type-arg]  # generic only for types
-    """A form that cannot be sent again and again: attempts are counted by a field of it."""
+class ThrottledFormView(FormView):  # type: ignore[type-arg]  # it is generic in its type stubs only
+    """A form with a throttle. Attempts are counted by the field of the form named *counted*."""
 
-    response_class = Page
+    response_class = AccountPage
     counted: ClassVar[str]
 
     def post(self, request: HttpRequest, *args: str, **kwargs: Any) -> HttpResponse:
-        """Take the form, unless there were too many."""
-        self.counts = self.counted, request.POST.get(self.counted, ""), brake.address_of(request)
+        """Handle the form, unless there were too many attempts."""
+        self.attempt = (
+            self.counted,
+            request.POST.get(self.counted, ""),
+            login_throttle.address_of(request),
+        )
         try:
-            brake.attempt(*self.counts)
-        except Held as held:
-            # A form that is filled in would be looked at when it is shown.
-            form = self.get_form_class()(initial={self.counted: self.counts[1]})
-            minutes = -(-held.seconds // 60)
+            login_throttle.record_attempt(*self.attempt)
+        except Throttled as throttled:
+            # A form with data would be validated when it is rendered, and check the password.
+            form = self.get_form_class()(initial={self.counted: self.attempt[1]})
+            minutes = -(-throttled.seconds // 60)
             return self.render_to_response(
-                self.get_context_data(form=form, held=minutes),
+                self.get_context_data(form=form, throttled=minutes),
                 status=429,
-                headers={"Retry-After": str(held.seconds)},
+                headers={"Retry-After": str(throttled.seconds)},
             )
         return super().post(request, *args, **kwargs)
 
 
-class Login(Braked, auth.LoginView):
+class Login(ThrottledFormView, auth.LoginView):
     """Sign in."""
 
     template_name = "accounts/login.html"
@@ -58,89 +62,89 @@ class Login(Braked, auth.LoginView):
     counted = "username"
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        """Forget what was mistyped before."""
-        brake.passed(*self.counts)
+        """Clear the failures of this user, and sign in."""
+        login_throttle.clear_failures(*self.attempt)
         return super().form_valid(form)
 
 
 class Logout(auth.LogoutView):
     """Sign out."""
 
-    response_class = Page
+    response_class = AccountPage
 
 
-class Told(SuccessMessageMixin):  # type: ignore[type-arg]  # the same
-    """A form whose success is told on the next page."""
+class SuccessMessageFormView(SuccessMessageMixin):  # type: ignore[type-arg]  # as above
+    """A form with a message about its success on the next page."""
 
 
-class Password(Told, auth.PasswordChangeView):
+class Password(SuccessMessageFormView, auth.PasswordChangeView):
     """Change the password."""
 
-    response_class = Page
+    response_class = AccountPage
     template_name = "accounts/password.html"
     success_url = reverse_lazy("tokens")
-    success_message = "Your password is changed, and whoever had signed in by the old one is out."
+    success_message = "Your password has been changed. Everyone who used the old one is signed out."
 
 
-class Reset(Told, Braked, auth.PasswordResetView):
-    """Ask for a mail with a link."""
+class Reset(SuccessMessageFormView, ThrottledFormView, auth.PasswordResetView):
+    """Request a mail with a link to choose a new password."""
 
     template_name = "accounts/reset.html"
     email_template_name = "accounts/reset_mail.txt"
     subject_template_name = "accounts/reset_subject.txt"
     success_url = reverse_lazy("login")
-    # Whether there is such an account is nobody's business.
-    success_message = "If an account has that address, a mail with a link is on its way to it."
+    # It must not reveal whether there is such an account.
+    success_message = "If an account has that address, a mail with a link is on its way."
     counted = "email"
 
 
-class ResetConfirm(Told, auth.PasswordResetConfirmView):
-    """Choose another password, by the link in a mail."""
+class ResetConfirm(SuccessMessageFormView, auth.PasswordResetConfirmView):
+    """Choose a new password, with the link from a mail."""
 
-    response_class = Page
+    response_class = AccountPage
     template_name = "accounts/reset_confirm.html"
     success_url = reverse_lazy("login")
-    success_message = "Your password is changed: sign in with it."
+    success_message = "Your password has been changed: sign in with the new one."
 
 
-class Tokens(LoginRequiredMixin, FormView):  # type: ignore[type-arg]  # the same
-    """List the tokens, and make one."""
+class Tokens(LoginRequiredMixin, FormView):  # type: ignore[type-arg]  # as above
+    """List your tokens, and create one."""
 
-    response_class = Page
+    response_class = AccountPage
     template_name = "accounts/tokens.html"
     form_class = TokenForm
 
     @method_decorator(sensitive_variables())
     def form_valid(self, form: TokenForm) -> HttpResponse:
-        """Show the secret: there is no redirect that could."""
+        """Create a token, and show its secret in this response: a redirect could not."""
         try:
             token, secret = Token.make(_account(self.request), form.cleaned_data["label"])
         except ValidationError as error:
             form.add_error(None, error)
             return self.form_invalid(form)
-        context = self.get_context_data(form=TokenForm(), made=token, secret=secret)
+        context = self.get_context_data(form=TokenForm(), created=token, secret=secret)
         return self.render_to_response(context)
 
     def get_context_data(self, **context: Any) -> dict[str, Any]:
-        """List them, the newest first."""
+        """Add the tokens of the account, the newest first."""
         tokens = Token.objects.filter(account=_account(self.request))
-        return super().get_context_data(tokens=tokens, most=MOST_TOKENS, **context)
+        return super().get_context_data(tokens=tokens, max_tokens=MAX_TOKENS, **context)
 
 
 class Revoke(LoginRequiredMixin, View):
     """Revoke a token."""
 
     def post(self, request: HttpRequest, *args: str, **kwargs: Any) -> HttpResponse:
-        """Delete it: its connections are closed in the same transaction."""
+        """Delete the token. The connections of its account are closed in the same transaction."""
         token = get_object_or_404(Token, account=_account(request), pk=kwargs["token"])
         token.delete()
-        messages.success(request, f"{token.label} is revoked.")
+        messages.success(request, f"{token.label} has been revoked.")
         return redirect("tokens")
 
 
-def stale(request: HttpRequest, reason: str = "") -> HttpResponseBase:
-    """Say that a form was not sent by a page of ours, or by one that is too old."""
-    return Page(request, "accounts/stale.html", {"reason": reason}, status=403)
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """Respond to a form without a valid CSRF token, for instance from a page that is too old."""
+    return AccountPage(request, "accounts/stale.html", {"reason": reason}, status=403)
 
 
 def _account(request: HttpRequest) -> Account:

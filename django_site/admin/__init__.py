@@ -1,6 +1,6 @@
-"""The admin: where moderators look into the archive, and act on what they find.
+"""The admin: the pages on which moderators search the archive, hide messages and ban clients.
 
-What an act does is `moderation`'s matter; here is who may do it, and on which page.
+Here are the pages and their permissions. `moderation.actions` does what they offer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The archive: everything that was said, to be searched, read in its context, and hidden."""
+"""The archive: every message of every room, to be searched, read in context, and hidden."""
 
 from __future__ import annotations
 
@@ -19,82 +19,87 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
-from django_site import log, moderation
 from django_site.accounts.models import Account
-from django_site.keys import stored_key
+from django_site.accounts.name_key import stored_key
 from django_site.models import Message, Room
+from django_site.moderation import actions
+from django_site.store import message_log
 
-from .acts import Act, Acting, harmless
+from .row_actions import ReadOnlyAdmin, RowAction, visible
 
-AROUND = 10
-"""So many messages before and after one are its context."""
+CONTEXT_MESSAGES = 10
+"""How many messages before and after a message are shown as its context."""
 
-SHORT = 160
-"""So many characters of a text fit into a list."""
+MAX_LISTED_CHARS = 160
+"""How many characters of a text are shown in a list."""
 
 
 def short(text: str) -> str:
-    """Return the beginning of what was said, in one line."""
-    line = harmless(" ⏎ ".join(log.shown(text).splitlines()))
-    return line if len(line) <= SHORT else line[: SHORT - 1] + "…"
+    """Return the beginning of a stored text, in one line."""
+    line = visible(" ⏎ ".join(message_log.unescape_nul(text).splitlines()))
+    return line if len(line) <= MAX_LISTED_CHARS else line[: MAX_LISTED_CHARS - 1] + "…"
 
 
 def clock(moment: datetime) -> str:
-    """Write a time so that it sorts as it reads, in the site's zone."""
+    """Format a time in the site's time zone."""
     return f"{localtime(moment):%Y-%m-%d %H:%M:%S}"
 
 
-def moments(**options: Any) -> forms.DateTimeField:
-    """Return a field for a time that browsers help with."""
+def time_field(**options: Any) -> forms.DateTimeField:
+    """Return a form field for a time, with the date picker of the browser."""
     widget = forms.DateTimeInput({"type": "datetime-local"}, "%Y-%m-%dT%H:%M")
     return forms.DateTimeField(widget=widget, **options)
 
 
 class Search(forms.Form):
-    """What the archive is narrowed to, besides words in the text."""
+    """The search form of the archive. Words in the text are searched by Django."""
 
     room = forms.CharField(required=False, widget=forms.TextInput({"size": 14}))
     name = forms.CharField(
         required=False,
-        widget=forms.TextInput({"size": 14, "title": "in any case; or that of an account"}),
+        widget=forms.TextInput({"size": 14, "title": "in any case, or the name of an account"}),
     )
-    since = moments(required=False)
-    before = moments(required=False)
+    since = time_field(required=False)
+    before = time_field(required=False)
     hidden = forms.ChoiceField(
-        required=False, choices=[("", "all"), ("no", "to be seen"), ("yes", "hidden")]
+        required=False, choices=[("", "all"), ("no", "visible"), ("yes", "hidden")]
     )
 
     def narrow(self, rows: QuerySet[Message]) -> QuerySet[Message]:
-        """Return those of *rows* that are asked for; none if that is not understood."""
+        """Return those of *rows* that match the form, none if the form is not valid."""
         if not self.is_valid():
             return rows.none()
-        asked = self.cleaned_data
-        if asked["room"]:
-            # By its key, so that the database plans with it and not with a join.
-            rows = rows.filter(room=Room.objects.filter(name=asked["room"].lower()).first())
-        if asked["name"]:
-            rows = rows.filter(_named(asked["name"]))
-        if asked["since"]:
-            rows = rows.filter(at__gte=asked["since"])
-        if asked["before"]:
-            rows = rows.filter(at__lt=asked["before"])
-        if asked["hidden"]:
-            rows = rows.filter(edit__isnull=asked["hidden"] == "no")
+        values = self.cleaned_data
+        if values["room"]:
+            # By its key: the database can plan for one room, but not for a join.
+            rows = rows.filter(room=Room.objects.filter(name=values["room"].lower()).first())
+        if values["name"]:
+            rows = rows.filter(_by_author(values["name"]))
+        if values["since"]:
+            rows = rows.filter(at__gte=values["since"])
+        if values["before"]:
+            rows = rows.filter(at__lt=values["before"])
+        if values["hidden"]:
+            rows = rows.filter(edit__isnull=values["hidden"] == "no")
         return rows
 
 
-def _named(name: str) -> Q:
-    """Ask for what was said under *name*, as nearly as a column without keys allows."""
+def _by_author(name: str) -> Q:
+    """Match messages by the name or account of their author.
+
+    Upper and lower case are the same, but not every spelling is found: the log has no keys of
+    names.
+    """
     name = unicodedata.normalize("NFC", name)
-    # Of case, SQLite knows that of ASCII only.
-    spelled = {each(name) for each in (str.lower, str.upper, str.title, str.casefold)}
-    named = Q(name__iexact=name) | Q(name__in=spelled)
+    # SQLite ignores the case of ASCII letters only.
+    spellings = {each(name) for each in (str.lower, str.upper, str.title, str.casefold)}
+    by_name = Q(name__iexact=name) | Q(name__in=spellings)
     account = Account.objects.filter(key=stored_key(name)).first()
-    return named if account is None else named | Q(account=account)
+    return by_name if account is None else by_name | Q(account=account)
 
 
 class Archive(ChangeList):
-    """A page of the archive. Nothing is counted: there may be millions of messages."""
+    """A page of the archive. It never counts messages, since there may be millions."""
 
     def __init__(self, request: HttpRequest, *rest: Any) -> None:
         self.form = Search(request.GET)
@@ -102,21 +107,21 @@ class Archive(ChangeList):
         self.title = "Archive"
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
-        """Leave to Django what is not of our form."""
+        """Return the parameters that are not fields of the search form, for Django."""
         rest = super().get_filters_params(params)
         return {key: value for key, value in rest.items() if key not in self.form.fields}
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Find what is asked for."""
+        """Return the messages that match the search form."""
         return self.form.narrow(super().get_queryset(request, exclude_parameters))
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> Any:
-        """Put the newest first, by an index that there is."""
+        """Order by the newest first, so that an index exists for it."""
         one_room = self.form.is_valid() and self.form.cleaned_data["room"]
         return ["-seq"] if one_room else ["-at", "-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read one page, and one row more, which tells whether there is another."""
+        """Read one page and one more row, which shows whether there is a next page."""
         self.page_num = max(1, self.page_num)
         first = (self.page_num - 1) * self.list_per_page
         rows = list(self.queryset[first : first + self.list_per_page + 1])
@@ -131,128 +136,137 @@ class Archive(ChangeList):
 
     @property
     def newer(self) -> str:
-        """The query of the page before this."""
+        """The query string of the page with newer messages, empty if there is none."""
         return self.get_query_string({"p": self.page_num - 1}) if self.page_num > 1 else ""
 
     @property
     def older(self) -> str:
-        """The query of the page after this."""
+        """The query string of the page with older messages, empty if there is none."""
         return self.get_query_string({"p": self.page_num + 1}) if self.more else ""
 
 
 @admin.register(Message)
-class MessageAdmin(Acting[Message]):
-    """The log of all rooms."""
+class MessageAdmin(ReadOnlyAdmin[Message]):
+    """The archive in the admin: the messages of all rooms."""
 
-    acts = (
-        Act(
+    row_actions = (
+        RowAction(
             "hide",
             "Hide",
-            "Nobody will find it in the history any more, and clients that speak JSON"
-            " take it out of view at once. What a terminal has printed stays there.",
+            "The message is removed from the history, and at once from the view of every client"
+            " that speaks JSON. What a text client has printed stays there.",
             lambda message: message.edit is None,
-            moderation.hide,
+            actions.hide,
         ),
-        Act(
+        RowAction(
             "unhide",
             "Show again",
-            "It will be in the history of those who come from now on.",
+            "The message is in the history again, for clients that join from now on.",
             lambda message: message.edit is not None,
-            moderation.unhide,
+            actions.unhide,
         ),
     )
-    list_display = ("time", "room", "who", "said", "state")
+    list_display = ("time", "room", "author", "excerpt", "state")
     list_display_links = ("time",)
     list_select_related = ("room", "account")
     sortable_by = ()
     search_fields = ("text",)
     show_full_result_count = False
-    fields = readonly_fields = ("time", "place", "who", "whole", "state", "context")
+    fields = readonly_fields = ("time", "place", "author", "full_text", "state", "context")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        """Find messages with what is shown of them."""
+        """Return the messages with their rooms and accounts, which are shown."""
         return super().get_queryset(request).select_related("room", "account")
 
     def get_changelist(self, request: HttpRequest, **_: Any) -> type[ChangeList]:
-        """Look through the archive by our own form."""
+        """Use the archive's own search form."""
         return Archive
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Offer a ban beside each message, to those who may impose one."""
+        """Add the link to ban the author, for moderators with the permission."""
         return (*self.list_display, "ban") if self._has(request, "add_ban") else self.list_display
 
     def tools(self, request: HttpRequest, row: Message) -> list[tuple[str, str]]:
-        """Offer a ban as well."""
+        """Add the button to ban the author, for moderators with the permission."""
         ban = [(_ban_url(row), f"Ban {row.account or row.name}…")]
         return super().tools(request, row) + ban * self._has(request, "add_ban")
 
     def describe(self, row: Message) -> str:
-        """Say where a message is, and how it begins."""
+        """Return the room, number, author and beginning of a message."""
         return f"{self.heading(row)}: {short(row.text)}"
 
     def heading(self, row: Message) -> str:
-        """Say where a message is, and whose it was."""
-        return f"{row.room.name} {row.seq}, {harmless(row.name)}"
+        """Return the room, number and author of a message."""
+        return f"{row.room.name} {row.seq}, {visible(row.name)}"
 
     # -- columns --
 
     @admin.display(description="time")
     def time(self, message: Message) -> str:
-        """When it was said."""
+        """When the message was published."""
         return clock(message.at)
 
     @admin.display(description="room")
     def place(self, message: Message) -> SafeString:
-        """Where it was said, with a way there."""
+        """The room, with a link to its messages, and the number of the message."""
         url = f"../../?{urlencode({'room': message.room.name})}"
         return format_html('<a href="{}">{}</a>, message {}', url, message.room.name, message.seq)
 
     @admin.display(description="name")
-    def who(self, message: Message) -> SafeString | str:
-        """Who said it; an account is marked, since its name is nobody else's."""
-        name = harmless(message.name)
+    def author(self, message: Message) -> SafeString | str:
+        """The author. An account is marked, because nobody else can have its name."""
+        name = visible(message.name)
         if message.account is None:
             return name
         title = f"account {message.account}"
         return format_html('{} <span class="account" title="{}">✔ account</span>', name, title)
 
     @admin.display(description="text")
-    def said(self, message: Message) -> SafeString:
-        """What was said, shortened."""
-        return format_html('<span class="said">{}</span>', short(message.text))
+    def excerpt(self, message: Message) -> SafeString:
+        """The text, shortened to one line."""
+        return format_html('<span class="excerpt">{}</span>', short(message.text))
 
     @admin.display(description="text")
-    def whole(self, message: Message) -> SafeString:
-        """What was said, all of it."""
-        lines = ((harmless(line),) for line in log.shown(message.text).splitlines())
-        return format_html('<div class="whole">{}</div>', format_html_join("", "<p>{}</p>", lines))
+    def full_text(self, message: Message) -> SafeString:
+        """The whole text."""
+        lines = ((visible(line),) for line in message_log.unescape_nul(message.text).splitlines())
+        paragraphs = format_html_join("", "<p>{}</p>", lines)
+        return format_html('<div class="full-text">{}</div>', paragraphs)
 
     @admin.display(description="state", empty_value="")
     def state(self, message: Message) -> str | None:
-        """Whether it is hidden."""
+        """Whether the message is hidden."""
         return None if message.edit is None else "hidden"
 
     @admin.display(description="")
     def ban(self, message: Message) -> SafeString:
-        """The way to a ban of who said it."""
+        """A link to the form to ban the author."""
         return format_html('<a href="{}">ban…</a>', _ban_url(message))
 
     @admin.display(description="context")
     def context(self, message: Message) -> SafeString:
-        """What was said before and after it."""
+        """The messages before and after this one."""
         near = Message.objects.filter(
-            room=message.room, seq__range=(message.seq - AROUND, message.seq + AROUND)
+            room=message.room,
+            seq__range=(message.seq - CONTEXT_MESSAGES, message.seq + CONTEXT_MESSAGES),
         )
         rows = [
-            (row.pk == message.pk, row.pk, clock(row.at), self.who(row), short(row.text), row.edit)
+            {
+                "this": row.pk == message.pk,
+                "pk": row.pk,
+                "time": clock(row.at),
+                "author": self.author(row),
+                "text": short(row.text),
+                "hidden": row.edit is not None,
+            }
             for row in near.select_related("account").order_by("seq")
         ]
         return render_to_string("admin/django_site/message/context.html", {"rows": rows})
 
 
 def _ban_url(message: Message) -> str:
-    whom = {"name": message.name}
+    author = {"name": message.name}
     if message.account is not None:
-        whom = {"account": message.account.username}
-    query = urlencode({**whom, "room": message.room.name})
+        author = {"account": message.account.username}
+    query = urlencode({**author, "room": message.room.name})
     return f"{reverse('admin:django_site_ban_add')}?{query}"

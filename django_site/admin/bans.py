@@ -1,4 +1,4 @@
-"""The bans: imposed by a form, lifted before their time, and never edited."""
+"""Bans: a moderator imposes one with a form and can lift it early. Nobody can edit one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.timezone import now
 
-from broadcast_server.names import check_name
-from django_site import moderation
+from broadcast_server.protocol.names import validate_name
 from django_site.accounts.models import Account
-from django_site.keys import stored_key
+from django_site.accounts.name_key import stored_key
 from django_site.models import Ban, Room
+from django_site.moderation import actions
 
-from .acts import Act, Acting, moderator
-from .archive import clock, moments
+from .archive import clock, time_field
+from .row_actions import ReadOnlyAdmin, RowAction, moderator
 
-SPANS = {
+DURATIONS = {
     "10 minutes": timedelta(minutes=10),
     "1 hour": timedelta(hours=1),
     "1 day": timedelta(days=1),
@@ -30,97 +30,98 @@ SPANS = {
     "30 days": timedelta(days=30),
 }
 UNTIL = "until"
+"""The choice of a given time instead of a duration."""
 
 if TYPE_CHECKING:
     _BanForm = forms.ModelForm[Ban]
 else:
-    _BanForm = forms.ModelForm  # it is generic in its stubs only
+    _BanForm = forms.ModelForm  # the class is generic in its type stubs only
 
 
 class BanForm(_BanForm):
-    """Whom to ban, from where, and for how long."""
+    """The form to ban a name or an account, in one room or in all, until a time."""
 
     name = forms.CharField(
         required=False,
-        help_text="Of someone without an account, in any spelling; bob is bob-2 too.",
+        help_text="The name of a guest, in any spelling. A ban of bob also bans bob-2.",
     )
-    account = forms.CharField(required=False, help_text="Its name. Give a name or an account.")
-    room = forms.CharField(required=False, help_text="Empty is all rooms.")
-    how_long = forms.ChoiceField(choices=[(each, each) for each in (*SPANS, UNTIL)])
-    until = moments(required=False, help_text="If it is until a given time.")
+    account = forms.CharField(required=False, help_text="Enter a name or an account, not both.")
+    room = forms.CharField(required=False, help_text="Leave empty for all rooms.")
+    how_long = forms.ChoiceField(choices=[(each, each) for each in (*DURATIONS, UNTIL)])
+    until = time_field(required=False, help_text="Only if you choose “until” above.")
     reason = forms.CharField(
         required=False,
         max_length=200,
         widget=forms.TextInput({"size": 80}),
-        help_text="They are told.",
+        help_text="The banned client is told the reason.",
     )
 
     class Meta:
-        """What of it is the ban's."""
+        """The model of the form, and the fields that come from it."""
 
         model = Ban
         fields = ("name", "account", "room", "until", "reason")
 
     def clean_name(self) -> str:
-        """Refuse what is no name, or an account's, which answers for it by itself."""
+        """Reject an invalid name, and the name of an account, which is banned as an account."""
         name: str = self.cleaned_data["name"]
         if not name:
             return name
         try:
-            name = check_name(name)
+            name = validate_name(name)
         except ValueError as error:
             raise ValidationError(str(error)) from None
         if Account.objects.filter(key=stored_key(name)).exists():
-            raise ValidationError(f"{name} is an account: give it there")
+            raise ValidationError(f"{name} is an account: enter it in the field for accounts")
         return name
 
     def clean_account(self) -> Account | None:
-        """Find the account."""
+        """Return the account that was entered."""
         name: str = self.cleaned_data["account"]
         account = Account.objects.filter(key=stored_key(name)).first() if name else None
         if name and account is None:
-            raise ValidationError(f"no account is called {name}")
+            raise ValidationError(f"there is no account called {name}")
         return account
 
     def clean_room(self) -> Room | None:
-        """Find the room."""
+        """Return the room that was entered."""
         name: str = self.cleaned_data["room"]
         room = Room.objects.filter(name=name.lower()).first() if name else None
         if name and room is None:
-            raise ValidationError(f"no room is called {name}")
+            raise ValidationError(f"there is no room called {name}")
         return room
 
     def clean(self) -> dict[str, Any]:
-        """See that it is of one, and find out when it ends."""
-        asked = self.cleaned_data
-        both = "name" in asked and "account" in asked  # neither was refused
-        if both and bool(asked["name"]) == (asked["account"] is not None):
-            self.add_error("name", "give a name or an account, and not both")
-        if asked.get("how_long") in SPANS:
-            asked["until"] = now() + SPANS[asked["how_long"]]
-        elif "until" in asked and (asked["until"] is None or asked["until"] <= now()):
-            self.add_error("until", "give a time that is yet to come")
-        return asked
+        """Check that there is either a name or an account, and set the end of the ban."""
+        values = self.cleaned_data
+        both_valid = "name" in values and "account" in values
+        if both_valid and bool(values["name"]) == (values["account"] is not None):
+            self.add_error("name", "enter a name or an account, not both")
+        if values.get("how_long") in DURATIONS:
+            values["until"] = now() + DURATIONS[values["how_long"]]
+        elif "until" in values and (values["until"] is None or values["until"] <= now()):
+            self.add_error("until", "enter a time in the future")
+        return values
 
 
 def state(ban: Ban) -> str:
-    """Say whether a ban is in force."""
+    """Return the state of a ban: active, over (its time has passed) or lifted."""
     if ban.lifted is not None:
         return "lifted"
     return "active" if ban.until > now() else "over"
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Narrows the list to bans that are in force, over, or lifted."""
+    """A filter for active, over or lifted bans."""
 
     title = parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """List the states."""
+        """Return the choices of the filter."""
         return [(each, each) for each in ("active", "over", "lifted")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Ban]) -> QuerySet[Ban]:
-        """Find the bans of the state that was chosen."""
+        """Return the bans of the chosen state."""
         match self.value():
             case "active":
                 return queryset.filter(lifted=None, until__gt=now())
@@ -133,82 +134,82 @@ class StateFilter(admin.SimpleListFilter):
 
 def _lift(bans: Sequence[Ban], by: Account, reason: str) -> int:
     for ban in bans:
-        moderation.lift(ban, by, reason)
+        actions.lift_ban(ban, by, reason)
     return len(bans)
 
 
 @admin.register(Ban)
-class BanAdmin(Acting[Ban]):
-    """The bans. What was imposed stays in the list, as it was."""
+class BanAdmin(ReadOnlyAdmin[Ban]):
+    """The bans. A ban stays in the list when it is over or lifted."""
 
-    acts = (
-        Act(
+    row_actions = (
+        RowAction(
             "lift",
             "Lift",
-            "Whom it is about may come in again at once.",
+            "The banned client may join again at once.",
             lambda ban: state(ban) == "active",
             _lift,
         ),
     )
-    list_display = ("whom", "where", "from_", "to", "state", "reason")
+    list_display = ("target", "where", "from_", "to", "state", "reason")
     list_filter = (StateFilter,)
     list_select_related = ("room", "account")
     search_fields = ("name", "account__username", "reason")
-    fields = readonly_fields = ("whom", "where", "from_", "to", "state", "reason", "lifted")
+    fields = readonly_fields = ("target", "where", "from_", "to", "state", "reason", "lifted")
     sortable_by = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Who may, imposes a ban."""
+        """A moderator with the permission may add a ban, but not edit one."""
         return self._has(request, "add_ban")
 
     def has_view_permission(self, request: HttpRequest, obj: Ban | None = None) -> bool:
-        """Who imposes bans may see them."""
+        """A moderator that may add bans may also see them."""
         return super().has_view_permission(request, obj) or self.has_add_permission(request)
 
     def get_form(
         self, request: HttpRequest, obj: Ban | None = None, change: bool = False, **options: Any
     ) -> Any:
-        """Ask for a new one by our own form."""
+        """Use `BanForm` for a new ban."""
         if obj is None:
             return BanForm
         return super().get_form(request, obj, change=change, **options)
 
     def get_fields(self, request: HttpRequest, obj: Ban | None = None) -> Any:
-        """Ask for more than is kept."""
-        asked = ("name", "account", "room", "how_long", "until", "reason")
-        return asked if obj is None else self.fields
+        """Show the fields of `BanForm` for a new ban."""
+        form_fields = ("name", "account", "room", "how_long", "until", "reason")
+        return form_fields if obj is None else self.fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Ban | None = None) -> Any:
-        """Nothing can be edited of one that is there."""
+        """An existing ban is read-only."""
         return () if obj is None else self.fields
 
     def save_model(self, request: HttpRequest, obj: Ban, form: Any, change: bool) -> None:
-        """Impose it."""
-        moderation.ban(obj, moderator(request))
+        """Impose the ban, and record it."""
+        actions.impose_ban(obj, moderator(request))
 
     # -- columns --
 
-    @admin.display(description="whom")
-    def whom(self, ban: Ban) -> str:
-        """The name or the account."""
+    @admin.display(description="name or account")
+    def target(self, ban: Ban) -> str:
+        """The banned name or account."""
         return ban.name if ban.account is None else f"{ban.account} ✔ account"
 
     @admin.display(description="room", empty_value="all rooms")
     def where(self, ban: Ban) -> str | None:
-        """In which room."""
+        """The room in which the ban applies."""
         return None if ban.room is None else ban.room.name
 
     @admin.display(description="from")
     def from_(self, ban: Ban) -> str:
-        """Since when."""
+        """When the ban was imposed."""
         return clock(ban.made)
 
     @admin.display(description="until")
     def to(self, ban: Ban) -> str:
-        """Until when."""
+        """When the ban ends."""
         return clock(ban.until)
 
     @admin.display(description="state")
     def state(self, ban: Ban) -> str:
-        """Whether it is in force."""
+        """Whether the ban is active, over or lifted."""
         return state(ban)

@@ -1,38 +1,40 @@
-"""The records: what moderators did, to be read and never to be changed."""
+"""Records: what moderators did. They are read-only."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
-from django_site import log
 from django_site.models import Record
+from django_site.store import message_log
 
-from .acts import Acting, harmless
 from .archive import clock, short
+from .row_actions import ReadOnlyAdmin, visible
 
 
 @admin.register(Record)
-class RecordAdmin(Acting[Record]):
-    """What moderators did."""
+class RecordAdmin(ReadOnlyAdmin[Record]):
+    """The records in the admin, with filters by time and action."""
 
-    list_display = ("time", "by_name", "action", "about", "reason")
+    list_display = ("time", "by_name", "action", "excerpt", "reason")
     list_filter = ("at", "action")
     search_fields = ("subject", "by_name", "reason")
     show_full_result_count = False
     sortable_by = ()
-    fields = readonly_fields = ("time", "by_name", "action", "whole", "reason")
+    fields = readonly_fields = ("time", "by_name", "action", "full_text", "reason")
 
     @admin.display(description="time")
     def time(self, record: Record) -> str:
-        """When it was done."""
+        """When the action was done."""
         return clock(record.at)
 
     @admin.display(description="subject")
-    def about(self, record: Record) -> str:
-        """To what, shortened."""
+    def excerpt(self, record: Record) -> str:
+        """What the action was done to, shortened to one line."""
         return short(record.subject)
 
     @admin.display(description="subject")
-    def whole(self, record: Record) -> str:
-        """To what."""
-        return "\n".join(harmless(line) for line in log.shown(record.subject).splitlines())
+    def full_text(self, record: Record) -> str:
+        """What the action was done to, all of it."""
+        return "\n".join(
+            visible(line) for line in message_log.unescape_nul(record.subject).splitlines()
+        )

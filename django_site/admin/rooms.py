@@ -1,4 +1,4 @@
-"""The rooms: who is in them now, and whether anyone may be."""
+"""Rooms: who is in them now, and whether they are open."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from django_site import moderation
 from django_site.accounts.models import Account
 from django_site.models import Member, Room
+from django_site.moderation import actions
 
-from .acts import Act, Acting, harmless
+from .row_actions import ReadOnlyAdmin, RowAction, visible
 
-MEMBERS = 500
-"""So many names of those who are in a room are shown."""
+MAX_SHOWN_MEMBERS = 500
+"""How many names of a room's members are shown."""
 
 
-def _each(do: Callable[[Room, Account, str], None]) -> Callable[..., int]:
-    def do_all(rooms: Sequence[Room], by: Account, reason: str) -> int:
+def _for_each(action: Callable[[Room, Account, str], None]) -> Callable[..., int]:
+    def act_on_all(rooms: Sequence[Room], by: Account, reason: str) -> int:
         for room in rooms:
-            do(room, by, reason)
+            action(room, by, reason)
         return len(rooms)
 
-    return do_all
+    return act_on_all
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Narrows the list to rooms that are open, or closed."""
+    """A filter for open or closed rooms."""
 
     title = parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """List the states."""
+        """Return the choices of the filter."""
         return [(each, each) for each in ("open", "closed")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Room]) -> QuerySet[Room]:
-        """Find the rooms of the state that was chosen."""
+        """Return the rooms of the chosen state."""
         match self.value():
             case "open":
                 return queryset.filter(closed=None)
@@ -53,28 +53,28 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Room)
-class RoomAdmin(Acting[Room]):
-    """The rooms. Whoever comes makes one; none is deleted here.
+class RoomAdmin(ReadOnlyAdmin[Room]):
+    """The rooms. A room is created when a client joins it, and cannot be deleted here.
 
-    With its row would go its epoch, its log and its numbers: clients would come back with
-    cursors of another log, and what they had was neither hidden nor on record.
+    Deleting a room would delete its epoch and its log. Clients would reconnect with cursors of a
+    log that is gone, and keep messages that were neither hidden nor recorded.
     """
 
-    acts = (
-        Act(
+    row_actions = (
+        RowAction(
             "close",
             "Close",
-            "Everyone in it is sent away, and nobody comes in until it is open again."
-            " They are told the reason.",
+            "Everyone in the room is disconnected, and nobody can join it until you open it again."
+            " Clients are told the reason.",
             lambda room: room.closed is None,
-            _each(moderation.close),
+            _for_each(actions.close_room),
         ),
-        Act(
+        RowAction(
             "reopen",
             "Open again",
-            "Whoever wants to may come in again.",
+            "Clients can join the room again.",
             lambda room: room.closed is not None,
-            _each(moderation.reopen),
+            _for_each(actions.reopen_room),
         ),
     )
     list_display = ("name", "messages", "here", "closed", "closed_why")
@@ -85,7 +85,7 @@ class RoomAdmin(Acting[Room]):
     fields = readonly_fields = ("name", "messages", "closed", "closed_why", "members")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
-        """Find rooms, with how many are in each."""
+        """Return the rooms with the count of their members."""
         members = (
             Member.objects.filter(room=OuterRef("pk"), end_code=None).exclude(name="").order_by()
         )
@@ -94,26 +94,28 @@ class RoomAdmin(Acting[Room]):
 
     @admin.display(ordering="here", description="members now")
     def here(self, room: Any) -> int:
-        """How many are in it, in all processes."""
+        """The count of members, in all processes."""
         return int(room.here)
 
     @admin.display(ordering="head", description="messages")
     def messages(self, room: Room) -> SafeString:
-        """How many messages it has, with a way to them."""
+        """The count of messages, with a link to them."""
         url = reverse("admin:django_site_message_changelist")
         query = urlencode({"room": room.name})
         return format_html('<a href="{}?{}">{}</a>', url, query, room.head)
 
     @admin.display(description="members now")
     def members(self, room: Any) -> SafeString:
-        """Who is in it."""
-        here = (
-            room.members.filter(end_code=None).exclude(name="").select_related("account")[:MEMBERS]
-        )
+        """The names of the members. A verified name is marked."""
+        present = room.members.filter(end_code=None).exclude(name="").select_related("account")
         names = format_html_join(
             ", ",
             "{}{}",
-            ((harmless(each.name), " ✔" if each.account is not None else "") for each in here),
+            (
+                (visible(member.name), " ✔" if member.account is not None else "")
+                for member in present[:MAX_SHOWN_MEMBERS]
+            ),
         )
-        more = f" and {room.here - MEMBERS} more" if room.here > MEMBERS else ""
+        rest = room.here - MAX_SHOWN_MEMBERS
+        more = f" and {rest} more" if rest > 0 else ""
         return format_html("{}: {}{}", room.here, names, more)

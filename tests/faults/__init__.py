@@ -1,1 +1,1 @@
-"""Faults: what is promised when things break, a world that breaks, and whether it held."""
+"""Fault injection: a simulated environment that breaks, clients of six kinds, and a checker."""

@@ -1,7 +1,7 @@
-"""The clients: all kinds of them, each of which takes down what it says and hears.
+"""The clients of a run: one class for each `Kind`, which records what it publishes and receives.
 
-What each kind is promised stands at the head of `checker`. The recorders here judge
-nothing, and heal nothing that they need not.
+The docstring of `checker` says what each kind is promised. The clients check nothing, and repair
+no more than their kind has to.
 """
 
 from __future__ import annotations
@@ -23,48 +23,51 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from broadcast_server.client import Client, Failed, Pace
-from broadcast_server.conversation import Conversation
-from broadcast_server.protocol import Event, Head, Message, Welcome
+from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
+from broadcast_server.client.session import ClientSession
+from broadcast_server.protocol.messages import Event, Heartbeat, Message, Welcome
 
 from .history import (
     Acknowledged,
     Closed,
-    Complained,
     GaveUp,
-    Headed,
-    Heard,
+    HeartbeatReceived,
     Kind,
     Line,
     Opened,
-    Pinged,
-    Ponged,
+    PingSent,
+    PongReceived,
+    ProcessFault,
+    Published,
+    Received,
     Record,
-    Refused,
-    Said,
+    Rejected,
     Sent,
     Welcomed,
 )
 
-LAST = ".last"
-"""Ends what one says when all others are silent: who has heard that has heard everything."""
+FINAL_SUFFIX = ".last"
+"""Ends the message that one client publishes when all others are silent.
 
-FINAL = range(4500, 5000)
-"""Codes after which a client stays away."""
+A client that has received it has received everything.
+"""
 
-REPLACED = 4504
+FINAL_CODES = range(4500, 5000)
+"""Close codes after which a client does not reconnect."""
 
-ANSWER = 4.0
-"""Seconds after which an attempt is given up: less than an attempt may be late."""
+REPLACED_CODE = 4504
 
-TOO_LONG = 4097
-"""Bytes that no message may have."""
+HANDSHAKE_TIMEOUT_S = 4.0
+"""After this time, an attempt to connect is given up. `FaultKind.LATE` delays some for longer."""
+
+TOO_LONG_BYTES = 4097
+"""One byte more than a message may have."""
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "broadcast_server")
 
 
 class Recorder:
-    """Puts records in one order."""
+    """Collects the records of all clients in one order."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -72,16 +75,16 @@ class Recorder:
 
     @property
     def now(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the beginning of the run."""
         return time.monotonic() - self._begin
 
     def __call__(self, kind: Callable[..., Record], *values: Any) -> None:
-        """Take down a record of *kind*."""
+        """Append a record of *kind*, with the time and *values*."""
         self.records.append(kind(self.now, *values))
 
 
 class Member(ABC):
-    """One client of one room."""
+    """One client in one room."""
 
     kind: Kind
 
@@ -91,196 +94,198 @@ class Member(ABC):
         self.url = url
         self.record = record
         self.random = random
-        self.owed: dict[str, None] = {}  # what has no answer, in order
-        self.last = ""  # the newest last words that it heard
-        self.answers = 0
-        self.gone = False
+        self.unanswered: dict[str, None] = {}  # texts without an answer, in order
+        self.last_received = ""  # the newest message with FINAL_SUFFIX
+        self.answer_count = 0
+        self.gave_up = False
         self._count = 0
         self._task: asyncio.Task[None] | None = None
 
-    # -- what a kind fills in --
+    # -- what each kind implements --
 
     @property
     @abstractmethod
     def connected(self) -> bool:
-        """Whether it is in the room, as far as it knows."""
+        """Whether the client is in the room, as far as it knows."""
 
     @abstractmethod
-    def say(self, text: str) -> None:
-        """Say *text*."""
+    def _submit(self, text: str) -> None:
+        """Send *text*, or queue it."""
 
     @abstractmethod
     async def run(self) -> None:
-        """Take part."""
+        """Connect, and read until the client leaves."""
 
     @abstractmethod
     async def leave(self) -> None:
-        """Leave."""
+        """Make `run` return."""
 
     @property
-    def speaks(self) -> bool:
-        """Whether it may say something now."""
+    def can_publish(self) -> bool:
+        """Whether the client can publish now."""
         return True
 
-    # -- what all do --
+    # -- what all kinds do --
 
     def start(self) -> None:
-        """Begin to take part."""
+        """Start `run` in a task."""
         self._task = asyncio.ensure_future(self.run())
 
     async def stop(self) -> None:
-        """Leave, and be gone."""
+        """Leave, and wait for the task."""
         await self.leave()
         if self._task is not None:
             await self._task
 
-    async def talk(self, pause: float) -> None:
-        """Say things until cancelled, after pauses of so many seconds on average."""
+    async def publish_at_random(self, pause: float) -> None:
+        """Publish until cancelled, with random pauses of *pause* seconds on average."""
         while True:
             await asyncio.sleep(self.random.expovariate(1 / pause))
             for _ in range(self.random.choice((1, 1, 1, 2, 5))):
-                self.speak(self._words())
+                self.publish(self._random_text())
 
     def flood(self) -> None:
-        """Say very much."""
+        """Publish about 900 KB at once."""
         for _ in range(300):
-            self.speak(f"{self._next()} {'z' * 3000}")
+            self.publish(f"{self._next_word()} {'z' * 3000}")
 
-    def say_first(self) -> None:
-        """Say something until something comes back."""
-        if not self.owed:
-            self.speak(self._next())
+    def publish_first(self) -> None:
+        """Publish a message, unless one is unanswered."""
+        if not self.unanswered:
+            self.publish(self._next_word())
 
-    def say_last(self) -> str:
-        """Say last words, and return them."""
-        words = f"{self._next()}{LAST}"
-        self.speak(words)
-        return words
+    def publish_last(self) -> str:
+        """Publish a message with `FINAL_SUFFIX`, and return it."""
+        text = f"{self._next_word()}{FINAL_SUFFIX}"
+        self.publish(text)
+        return text
 
-    def speak(self, text: str) -> None:
-        """Say *text*, if anything may be said."""
-        if self.speaks and not self.gone:
-            self.record(Said, self.name, text)
-            self.owed[text] = None
-            self.say(text)
+    def publish(self, text: str) -> None:
+        """Publish *text*, if the client can publish now."""
+        if self.can_publish and not self.gave_up:
+            self.record(Published, self.name, text)
+            self.unanswered[text] = None
+            self._submit(text)
 
-    def _next(self) -> str:
+    def _next_word(self) -> str:
         self._count += 1
         return f"{self.name}.{self._count}"
 
-    def _words(self) -> str:
-        """Think of something to say: short, long, or of two lines."""
-        word = self._next()
+    def _random_text(self) -> str:
+        """Return a unique text: short, long, of two lines, or too long."""
+        word = self._next_word()
         match self.random.randrange(12):
             case 0:
                 return f"{word} {'y' * self.random.randrange(3000)}"
-            case 1 if self.kind in (Kind.OURS, Kind.APART, Kind.VISITOR):
+            case 1 if self.kind in (Kind.OURS, Kind.INDEPENDENT, Kind.STATELESS):
                 return f"{word} and\n{word} more"
-            case 2 if self.kind in (Kind.APART, Kind.VISITOR):
-                return f"{word} {'x' * TOO_LONG}"
+            case 2 if self.kind in (Kind.INDEPENDENT, Kind.STATELESS):
+                return f"{word} {'x' * TOO_LONG_BYTES}"
         return word
 
-    def hear(self, text: str) -> None:
-        """Note last words."""
-        if text.endswith(LAST):
-            self.last = text
+    def note_last(self, text: str) -> None:
+        """Remember *text* if it is the last message of the run."""
+        if text.endswith(FINAL_SUFFIX):
+            self.last_received = text
 
-    def answered(
-        self, kind: type[Acknowledged] | type[Refused], connection: int, text: str
+    def note_answer(
+        self, kind: type[Acknowledged] | type[Rejected], connection: int, text: str
     ) -> None:
-        """Note that *text* needs no further answer."""
-        if text in self.owed:
-            del self.owed[text]
-            self.answers += 1
+        """Record that *text* was acknowledged or rejected, the first time."""
+        if text in self.unanswered:
+            del self.unanswered[text]
+            self.answer_count += 1
             self.record(kind, self.name, connection, text)
 
     def give_up(self, reason: str) -> None:
-        """Note that it stays away."""
-        self.gone = True
+        """Record that the client does not reconnect any more."""
+        self.gave_up = True
         self.record(GaveUp, self.name, reason)
 
 
 # -- our own client ----------------------------------------------------------------
 
 
-class Ours(Member):
-    """`Client` and `Conversation`, with a door that takes down what it is shown."""
+class LibraryClient(Member):
+    """`ReconnectingClient` and `ClientSession`, with a sink that records all events."""
 
     kind = Kind.OURS
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self._conversation = Conversation(self.name, self.room)
+        self._session = ClientSession(self.name, self.room)
         self._client = self._new()
         self._connection = 0
 
     @property
     def connected(self) -> bool:
-        return self._conversation.live
+        return self._session.live
 
     @property
-    def speaks(self) -> bool:
-        return not self._conversation.full
+    def can_publish(self) -> bool:
+        return not self._session.full
 
-    def say(self, text: str) -> None:
-        self._client.say(text)
+    def _submit(self, text: str) -> None:
+        self._client.send(text)
 
-    def _new(self) -> Client:
-        pace = Pace(first=0.2, longest=1.0, answer=ANSWER, goodbye=0.5)
-        return Client(self.url, {}, self._conversation, pace)
+    def _new(self) -> ReconnectingClient:
+        timeouts = ClientTimeouts(
+            first_delay=0.2, max_delay=1.0, handshake=HANDSHAKE_TIMEOUT_S, close=0.5
+        )
+        return ReconnectingClient(self.url, {}, self._session, timeouts=timeouts)
 
     async def run(self) -> None:
         while True:
             try:
                 await self._client.run(self)
                 return
-            except Failed as failed:
-                if self._client.been_live:
+            except ClientError as failed:
+                if self._client.has_been_live:
                     self.give_up(str(failed))
                     return
-            # It could not come in at all: whoever runs it starts it again.
+            # The first connection failed, which ends `run`: start again, as its user would.
             self._client = self._new()
 
     async def leave(self) -> None:
-        if not len(self._conversation):
-            for text in tuple(self.owed):
-                self.answered(Acknowledged, self._connection, text)
+        if not len(self._session):
+            for text in tuple(self.unanswered):
+                self.note_answer(Acknowledged, self._connection, text)
         self._client.leave()
 
-    # -- the door --
+    # -- the sink --
 
     def show(self, events: list[Event]) -> None:
-        """Take down events."""
+        """Record events."""
         for event in events:
             match event:
                 case Welcome():
                     self._connection += 1
-                    _welcomed(self, self._connection, event)
+                    _record_welcome(self, self._connection, event)
                 case Message():
-                    heard = event.seq, event.name, event.text
-                    self.record(Heard, self.name, self._connection, *heard)
-                    self.hear(event.text)
-                    self.answered(Acknowledged, self._connection, event.text)
-                case Head(seq=seq):
-                    self.record(Headed, self.name, self._connection, seq)
+                    fields = event.seq, event.name, event.text
+                    self.record(Received, self.name, self._connection, *fields)
+                    self.note_last(event.text)
+                    self.note_answer(Acknowledged, self._connection, event.text)
+                case Heartbeat(seq=seq):
+                    self.record(HeartbeatReceived, self.name, self._connection, seq)
 
     def note(self, text: str) -> None:
-        """Take down that a connection ended."""
+        """Record that a connection ended."""
         self.record(Closed, self.name, self._connection, 1006)
 
     async def drain(self) -> None:
-        """Be always ready."""
+        """Return at once: this sink is always ready."""
 
 
-def _welcomed(member: Member, connection: int, welcome: Welcome) -> None:
-    told = welcome.name, welcome.epoch, welcome.seq, welcome.recovered, welcome.missed
-    member.record(Welcomed, member.name, connection, *told)
+def _record_welcome(member: Member, connection: int, welcome: Welcome) -> None:
+    fields = welcome.name, welcome.epoch, welcome.seq, welcome.recovered, welcome.missed
+    member.record(Welcomed, member.name, connection, *fields)
 
 
 # -- our own client, as a process ----------------------------------------------------
 
 
-class Pipe(Member):
+class PipeClient(Member):
     """``connect --listen`` in a process of its own."""
 
     kind = Kind.PIPE
@@ -292,32 +297,32 @@ class Pipe(Member):
         self._connection = 0
         self._errors = b""
         self._leaving = False
-        self._in = False
+        self._joined = False
 
     @property
     def connected(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
     @property
-    def speaks(self) -> bool:
-        return self.connected and len(self.owed) < 500
+    def can_publish(self) -> bool:
+        return self.connected and len(self.unanswered) < 500
 
-    def say(self, text: str) -> None:
+    def _submit(self, text: str) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(text.encode() + b"\n")
 
     async def run(self) -> None:
         await self._start()
-        while not (self._leaving or self._in):
-            # It could not come in at all: whoever runs it starts it again.
+        while not (self._leaving or self._joined):
+            # The first connection failed, which ends `run`: start again, as its user would.
             await self._start()
 
     async def _start(self) -> None:
-        who = "--name", self.name, "--room", self.room
+        options = "--name", self.name, "--room", self.room
         self._errors = b""
         self._process = await asyncio.create_subprocess_exec(
-            *(*PROGRAM, "connect", self.url, *who, "--listen", *self.options),
+            *(*PROGRAM, "connect", self.url, *options, "--listen", *self.options),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -332,14 +337,14 @@ class Pipe(Member):
             await self._process.wait()
             raise
         errors = self._errors.decode()
-        if not self._leaving and self._in:
+        if not self._leaving and self._joined:
             self.give_up(f"exit code {code}: {errors[-200:]}")
-        elif code == 0:  # it says itself that all has come back
-            for text in tuple(self.owed):
-                self.answered(Acknowledged, self._connection, text)
+        elif code == 0:  # 0 means that all input was acknowledged
+            for text in tuple(self.unanswered):
+                self.note_answer(Acknowledged, self._connection, text)
         for word in ("Traceback", "Warning", "never retrieved", "Fatal"):
             if word in errors:
-                self.record(Complained, f"{self.name}: {errors[-2000:]}")
+                self.record(ProcessFault, f"{self.name}: {errors[-2000:]}")
 
     async def leave(self) -> None:
         self._leaving = True
@@ -354,7 +359,7 @@ class Pipe(Member):
         while data := await self._process.stdout.read(2**16):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                self._in = True
+                self._joined = True
                 self.line(line.decode())
 
     async def _read_errors(self) -> None:
@@ -362,19 +367,19 @@ class Pipe(Member):
         assert self._process.stderr is not None
         while data := await self._process.stderr.read(2**16):
             self._errors += data
-            for _ in range(data.count(b"trying again")):  # it says so once a connection
+            for _ in range(data.count(b"trying again")):  # printed once for each connection
                 self.record(Closed, self.name, self._connection, 1006)
 
     def line(self, line: str) -> None:
-        """Take down a line of its output."""
+        """Record a line of the process's output."""
         self.record(Line, self.name, self._connection, line)
         name, _, text = line.partition(": ")
-        self.hear(text)
+        self.note_last(text)
         if name == self.name:
-            self.answered(Acknowledged, self._connection, text)
+            self.note_answer(Acknowledged, self._connection, text)
 
 
-class PipeJson(Pipe):
+class JsonPipeClient(PipeClient):
     """``connect --listen --json`` in a process of its own."""
 
     kind = Kind.PIPE_JSON
@@ -385,23 +390,23 @@ class PipeJson(Pipe):
         match event["type"]:
             case "welcome":
                 self._connection += 1
-                told = (event[key] for key in ("name", "epoch", "seq", "recovered", "missed"))
-                self.record(Welcomed, self.name, self._connection, *told)
+                fields = (event[key] for key in ("name", "epoch", "seq", "recovered", "missed"))
+                self.record(Welcomed, self.name, self._connection, *fields)
             case "message":
-                heard = (event[key] for key in ("seq", "name", "text"))
-                self.record(Heard, self.name, self._connection, *heard)
-                self.hear(event["text"])
+                fields = (event[key] for key in ("seq", "name", "text"))
+                self.record(Received, self.name, self._connection, *fields)
+                self.note_last(event["text"])
                 if event["name"] == self.name:
-                    self.answered(Acknowledged, self._connection, event["text"])
+                    self.note_answer(Acknowledged, self._connection, event["text"])
             case "head":
-                self.record(Headed, self.name, self._connection, event["seq"])
+                self.record(HeartbeatReceived, self.name, self._connection, event["seq"])
 
 
 # -- clients that are not ours ---------------------------------------------------------
 
 
-class Dialler(Member):
-    """A client on a WebSocket library alone: it dials, and comes back soon."""
+class SocketClient(Member):
+    """A client that uses a WebSocket library only; it reconnects within 0.4 seconds."""
 
     as_json = True
 
@@ -409,34 +414,34 @@ class Dialler(Member):
         super().__init__(*given)
         self.connection = 0
         self.socket: ClientConnection | None = None
-        self.inside = False
-        self._unseen = 0  # attempts that came to nothing here, and perhaps to something there
+        self.joined = False
+        self._uncertain_attempts = 0  # attempts that failed here, but may have joined there
         self.unsent: list[str] = []
         self._wake = asyncio.Event()
         self._leaving = False
 
     @property
     def connected(self) -> bool:
-        return self.inside
+        return self.joined
 
     def query(self) -> dict[str, str]:
-        """Return what it asks for."""
+        """Return the URL parameters of the next connection."""
         return {"name": self.name, "room": self.room}
 
     def lines(self, texts: Sequence[str]) -> list[str]:
-        """Return *texts* as lines to send, and perhaps others."""
+        """Return the lines to send for *texts*, and perhaps further ones."""
         return list(texts)
 
     def line(self, line: str) -> None:
-        """Take a line."""
+        """Process a received line."""
         raise NotImplementedError
 
     def lost(self) -> None:
-        """Note that a connection ended."""
+        """Update the state after a connection ended."""
         self.unsent.clear()
-        self.owed.clear()
+        self.unanswered.clear()
 
-    def say(self, text: str) -> None:
+    def _submit(self, text: str) -> None:
         self.unsent.append(text)
         self._wake.set()
 
@@ -446,7 +451,7 @@ class Dialler(Member):
             await self.socket.close()
 
     async def run(self) -> None:
-        while not (self._leaving or self.gone):
+        while not (self._leaving or self.gave_up):
             await self._once()
             await asyncio.sleep(self.random.uniform(0, 0.4))
 
@@ -459,13 +464,13 @@ class Dialler(Member):
                 proxy=None,
                 max_queue=None,
                 max_size=2**23,
-                open_timeout=ANSWER,
+                open_timeout=HANDSHAKE_TIMEOUT_S,
                 close_timeout=0.5,
                 ping_interval=4.0,
                 ping_timeout=4.0,
             )
         except (OSError, InvalidHandshake, asyncio.TimeoutError, EOFError):
-            self._unseen += 1
+            self._uncertain_attempts += 1
             return
         self.connection += 1
         self.record(Opened, self.name, self.connection)
@@ -481,27 +486,27 @@ class Dialler(Member):
         except ConnectionClosed as closed:
             code = 1006 if closed.rcvd is None else closed.rcvd.code
         finally:
-            self.socket, self.inside = None, False
+            self.socket, self.joined = None, False
             self.lost()
             self.record(Closed, self.name, self.connection, code)
             sending.cancel()
             await asyncio.wait({sending})
-        if code == REPLACED and self._unseen:
-            # An attempt of which it saw no end came through after all, and was the newer one.
-            self._unseen -= 1
-        elif code in FINAL:
+        if code == REPLACED_CODE and self._uncertain_attempts:
+            # An attempt that had timed out here reached the server after all, and took over.
+            self._uncertain_attempts -= 1
+        elif code in FINAL_CODES:
             self.give_up(f"closed with {code}")
 
     def opened(self) -> None:
-        """Take a new connection."""
-        self.inside = True
+        """Update the state after a connection was opened."""
+        self.joined = True
 
     async def _send(self, socket: ClientConnection) -> None:
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                if not self.inside:
+                if not self.joined:
                     continue
                 texts, self.unsent = self.unsent[:20], self.unsent[20:]
                 if self.unsent:
@@ -510,70 +515,69 @@ class Dialler(Member):
                     self.record(Sent, self.name, self.connection, text)
                 if lines := self.lines(texts):
                     await socket.send("\n".join(lines))
-        except ConnectionClosed:  # who receives is told as well
+        except ConnectionClosed:  # the reader gets the same exception
             pass
 
 
-class Text(Dialler):
-    """A client that reads and writes lines."""
+class TextClient(SocketClient):
+    """A client that sends and receives plain text."""
 
     kind = Kind.TEXT
     as_json = False
 
     @property
-    def speaks(self) -> bool:
+    def can_publish(self) -> bool:
         return self.connected
 
     def line(self, line: str) -> None:
         self.record(Line, self.name, self.connection, line)
         _, _, text = line.partition(": ")
-        self.hear(text)
-        self.answered(Acknowledged, self.connection, text)
+        self.note_last(text)
+        self.note_answer(Acknowledged, self.connection, text)
 
 
-class Visitor(Dialler):
-    """A client that speaks JSON, and is new each time it comes."""
+class StatelessClient(SocketClient):
+    """A JSON client without a session or cursor: it is a new client on each connection."""
 
-    kind = Kind.VISITOR
+    kind = Kind.STATELESS
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.restless = True
         self._asked = self.random.choice((0, 20))
-        self._ids: dict[str, str] = {}  # by id, what was said under it
+        self._ids: dict[str, str] = {}  # id -> text
 
     @property
-    def speaks(self) -> bool:
+    def can_publish(self) -> bool:
         return self.connected
 
     def query(self) -> dict[str, str]:
         return {**super().query(), "history": str(self._asked)}
 
-    async def talk(self, pause: float) -> None:
-        talking = asyncio.ensure_future(super().talk(pause))
+    async def publish_at_random(self, pause: float) -> None:
+        publishing = asyncio.ensure_future(super().publish_at_random(pause))
         try:
             while True:
                 await asyncio.sleep(self.random.uniform(0.5, 5))
                 if self.socket is not None:
                     await self.socket.close()
         finally:
-            talking.cancel()
-            await asyncio.wait({talking})
+            publishing.cancel()
+            await asyncio.wait({publishing})
 
     def opened(self) -> None:
-        """Do nothing: it is in when it is welcomed."""
+        """Do nothing: the client has joined when it is welcomed."""
 
     def lines(self, texts: Sequence[str]) -> list[str]:
-        says = ({"type": "say", "text": text, "id": self.id_of(text)} for text in texts)
-        lines = [json.dumps(say) for say in says]
+        requests = ({"type": "say", "text": text, "id": self.id_of(text)} for text in texts)
+        lines = [json.dumps(request) for request in requests]
         if self.random.random() < 0.2:
             id = secrets.token_hex(4)
             lines.append(json.dumps({"type": "ping", "id": id}))
-            self.record(Pinged, self.name, self.connection, id)
+            self.record(PingSent, self.name, self.connection, id)
         return lines
 
     def id_of(self, text: str) -> str:
-        """Return the id under which it says *text*."""
+        """Return the id for *text*, and remember which text it is for."""
         id = text.split(maxsplit=1)[0]
         self._ids[id] = text
         return id
@@ -582,38 +586,38 @@ class Visitor(Dialler):
         event = json.loads(line)
         match event["type"]:
             case "welcome":
-                told = (event[key] for key in ("name", "epoch", "seq", "recovered", "missed"))
-                self.record(Welcomed, self.name, self.connection, *told, self._asked)
-                self.welcomed(event)
-                self.inside = True
+                fields = (event[key] for key in ("name", "epoch", "seq", "recovered", "missed"))
+                self.record(Welcomed, self.name, self.connection, *fields, self._asked)
+                self.on_welcome(event)
+                self.joined = True
                 self._wake.set()
             case "message":
-                self.message(event)
+                self.on_message(event)
             case "error":
                 text = self._ids.get(event.get("id", ""))
                 if text is not None:
-                    kind = Acknowledged if event["code"] == "duplicate" else Refused
-                    self.answered(kind, self.connection, text)
+                    kind = Acknowledged if event["code"] == "duplicate" else Rejected
+                    self.note_answer(kind, self.connection, text)
             case "pong":
-                self.record(Ponged, self.name, self.connection, event["id"])
+                self.record(PongReceived, self.name, self.connection, event["id"])
             case "head":
-                self.record(Headed, self.name, self.connection, event["seq"])
+                self.record(HeartbeatReceived, self.name, self.connection, event["seq"])
 
-    def welcomed(self, event: dict[str, Any]) -> None:
-        """Take a welcome."""
+    def on_welcome(self, event: dict[str, Any]) -> None:
+        """Process a welcome."""
 
-    def message(self, event: dict[str, Any]) -> None:
-        """Take a message."""
-        heard = event["seq"], event["name"], event["text"]
-        self.record(Heard, self.name, self.connection, *heard)
-        self.hear(event["text"])
-        self.answered(Acknowledged, self.connection, event["text"])
+    def on_message(self, event: dict[str, Any]) -> None:
+        """Process a message."""
+        fields = event["seq"], event["name"], event["text"]
+        self.record(Received, self.name, self.connection, *fields)
+        self.note_last(event["text"])
+        self.note_answer(Acknowledged, self.connection, event["text"])
 
 
-class Apart(Visitor):
-    """A client that comes back by its cursor and says again what has no answer, at once."""
+class IndependentClient(StatelessClient):
+    """A JSON client with a session and cursor, which resends unanswered messages at once."""
 
-    kind = Kind.APART
+    kind = Kind.INDEPENDENT
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -623,24 +627,24 @@ class Apart(Visitor):
         self._asked = 0
 
     @property
-    def speaks(self) -> bool:
-        return len(self.owed) < 500
+    def can_publish(self) -> bool:
+        return len(self.unanswered) < 500
 
     def query(self) -> dict[str, str]:
         since = {"since": f"{self._epoch}.{self._seq}"} if self._epoch else {}
         return {"name": self.name, "room": self.room, "session": self._session, **since}
 
-    async def talk(self, pause: float) -> None:
-        await Member.talk(self, pause)
+    async def publish_at_random(self, pause: float) -> None:
+        await Member.publish_at_random(self, pause)
 
     def lost(self) -> None:
         self.unsent.clear()
 
-    def say(self, text: str) -> None:
+    def _submit(self, text: str) -> None:
         if self.connected:
-            super().say(text)
+            super()._submit(text)
 
-    def welcomed(self, event: dict[str, Any]) -> None:
+    def on_welcome(self, event: dict[str, Any]) -> None:
         if not self._epoch:
             self._seq = event["seq"]
         elif event["missed"] is None:
@@ -648,13 +652,21 @@ class Apart(Visitor):
         else:
             self._seq += event["missed"]
         self._epoch = event["epoch"]
-        self.unsent = list(self.owed)
+        self.unsent = list(self.unanswered)
 
-    def message(self, event: dict[str, Any]) -> None:
+    def on_message(self, event: dict[str, Any]) -> None:
         self._seq = max(self._seq, event["seq"])
-        super().message(event)
+        super().on_message(event)
 
 
 CLIENTS: dict[Kind, type[Member]] = {
-    each.kind: each for each in (Ours, Pipe, PipeJson, Text, Visitor, Apart)
+    each.kind: each
+    for each in (
+        LibraryClient,
+        PipeClient,
+        JsonPipeClient,
+        TextClient,
+        StatelessClient,
+        IndependentClient,
+    )
 }

@@ -1,9 +1,9 @@
-"""A history: everything that one room's clients did, heard and were told, in one order.
+"""A history: everything that the clients of one room did and received, in one order.
 
-The order of the records is the order in which our process came to know of them. It
-saw a client say something before anyone could hear it, and heard things at the
-earliest when they came; so what stands earlier cannot have been caused by what
-stands later. Frozen values, which know no socket and no clock.
+The order of the records is the order in which the test process learned of the events. It records
+a message as published before any client can receive it, and as received at the earliest when it
+arrives. So an earlier record cannot have been caused by a later one. Records are frozen values;
+*at* is always in seconds from the beginning of the run.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from dataclasses import dataclass
 
 
 class Kind(enum.Enum):
-    """Kinds of client. The head of `checker` says what each is promised."""
+    """Kinds of client. The docstring of `checker` says what each is promised."""
 
-    OURS = "our Client and Conversation, in this process"
+    OURS = "our ReconnectingClient, in this process"
     PIPE_JSON = "connect --listen --json, a process"
     PIPE = "connect --listen, a process"
-    APART = "JSON with a cursor and a session, nothing of it ours"
-    VISITOR = "JSON, new each time it comes"
+    INDEPENDENT = "JSON with a cursor and a session, without our client's code"
+    STATELESS = "JSON, a new client on each connection"
     TEXT = "text"
 
     @property
     def numbered(self) -> bool:
-        """Whether it sees numbers."""
+        """Whether the client sees the numbers of messages."""
         return self not in (Kind.PIPE, Kind.TEXT)
 
     @property
-    def returns(self) -> bool:
-        """Whether it comes back as the same: by its session, from its cursor, with its ids."""
-        return self not in (Kind.VISITOR, Kind.TEXT)
+    def resumes(self) -> bool:
+        """Whether the client resumes when it reconnects: with its session, cursor and ids."""
+        return self not in (Kind.STATELESS, Kind.TEXT)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a house promises of its log."""
+    """What a deployment promises of its log."""
 
-    lasting: bool  # it outlives the processes
-    reach: int | None = None  # so many messages it keeps, None for all
+    durable: bool  # the log outlives the server processes
+    kept_messages: int | None = None  # how many messages the log keeps, None for all
 
     @property
     def complete(self) -> bool:
-        """Whether it reaches back to its beginning."""
-        return self.reach is None
+        """Whether the log keeps all messages."""
+        return self.kept_messages is None
 
 
 # -- what a client does --------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A client was given *text* to say; no other text of the run is the same."""
+class Published:
+    """A client was given *text* to publish. Each text is unique in a run."""
 
     at: float
     client: str
@@ -61,7 +61,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A client that we wrote ourselves sent *text*, perhaps again, on a connection."""
+    """A client of `SocketClient` sent *text* on a connection, perhaps not for the first time."""
 
     at: float
     client: str
@@ -70,8 +70,8 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinged:
-    """A client asked for a pong."""
+class PingSent:
+    """A client sent a ping."""
 
     at: float
     client: str
@@ -79,12 +79,12 @@ class Pinged:
     id: str
 
 
-# -- what a client is told -----------------------------------------------------
+# -- what a client receives ----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A connection was made; one that sees no numbers is told no more than that."""
+    """A connection was opened. For a text client this is all it learns about its join."""
 
     at: float
     client: str
@@ -93,7 +93,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Welcomed:
-    """A client was let in. *asked* is how much of the past it had asked for."""
+    """A client was welcomed. *asked* is how many messages of the history it had asked for."""
 
     at: float
     client: str
@@ -107,8 +107,8 @@ class Welcomed:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A client that sees numbers heard a message."""
+class Received:
+    """A client that sees numbers received a message."""
 
     at: float
     client: str
@@ -120,7 +120,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A client that sees none heard a line, of whatever."""
+    """A client that sees no numbers received a line of any kind."""
 
     at: float
     client: str
@@ -129,8 +129,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Headed:
-    """A client was told the number of the last message."""
+class HeartbeatReceived:
+    """A client received a heartbeat, with the number of the last message."""
 
     at: float
     client: str
@@ -139,8 +139,8 @@ class Headed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ponged:
-    """A client's ping was answered."""
+class PongReceived:
+    """A client received the pong for its ping."""
 
     at: float
     client: str
@@ -150,7 +150,7 @@ class Ponged:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A client took *text* as said: by its echo, or by the word that it was said before."""
+    """A client learned that *text* is published: by its echo, or by a `duplicate` error."""
 
     at: float
     client: str
@@ -159,8 +159,8 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A client was told that *text* is not said."""
+class Rejected:
+    """A client was told that *text* is not published."""
 
     at: float
     client: str
@@ -170,7 +170,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A connection that had been made ended."""
+    """A connection that had been opened ended."""
 
     at: float
     client: str
@@ -180,36 +180,36 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """A client that nobody told to stay away does."""
+    """A client stopped reconnecting, although nothing had told it to."""
 
     at: float
     client: str
     reason: str
 
 
-# -- what happens to the house ---------------------------------------------------
+# -- what happens to the deployment ---------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A process of the house ended, and another took its place."""
+    """A process of the deployment ended, and was started again."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Complained:
-    """A process said what only its authors understand, or ended as it should not."""
+class ProcessFault:
+    """A process printed a traceback or warning, or ended with a wrong exit code."""
 
     at: float
     text: str
 
 
-# -- the end, after some time without faults -------------------------------------
+# -- the end of a run, after some time without faults ----------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FinalState:
     """Whether a client was connected at the end."""
 
     at: float
@@ -218,8 +218,8 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
-    """What who reads the whole log at the end finds in it, as number, name and text."""
+class LogRead:
+    """The whole log, as read at the end: number, name and text of each message."""
 
     at: float
     epoch: str
@@ -227,30 +227,30 @@ class Archived:
 
 
 Record = (
-    Said
+    Published
     | Sent
-    | Pinged
+    | PingSent
     | Opened
     | Welcomed
-    | Heard
+    | Received
     | Line
-    | Headed
-    | Ponged
+    | HeartbeatReceived
+    | PongReceived
     | Acknowledged
-    | Refused
+    | Rejected
     | Closed
     | GaveUp
     | Restarted
-    | Complained
-    | Ended
-    | Archived
+    | ProcessFault
+    | FinalState
+    | LogRead
 )
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One room's part in a run."""
+    """The records of one room in a run."""
 
     terms: Terms
-    clients: Mapping[str, Kind]  # by the names that they ask for
+    clients: Mapping[str, Kind]  # by the name that each client asks for
     records: tuple[Record, ...]

@@ -1,9 +1,9 @@
-"""The lines: whether those who see no numbers heard what they should.
+"""The rules for clients that receive lines, without numbers: `TEXT` and `PIPE`.
 
-They are held against the logs as the others know them. What a log holds, written as
-lines, is one long list; what is heard without a break must be a piece of it. Of a log
-that died with its process the others may know less than who heard its lines; so there
-what was said, and is not known, is left out.
+Their lines are compared with the logs, as reconstructed from what the other clients received. A
+log, written as lines, is one long list; what a client receives without a gap must be a contiguous
+segment of it. If a log was lost with its process, the other clients may have received less of it
+than this one. So lines that were published but that no other client received are left out there.
 """
 
 from __future__ import annotations
@@ -17,203 +17,212 @@ from dataclasses import dataclass, field
 from .evidence import Evidence, Rule, Violation
 from .history import Kind, Line, Opened
 
-ASIDE = re.compile(r"\* .*|\S+ (?:joined|left) the chat")
-"""What is no message. No message can look like it: each has a name and a colon in front."""
+NOT_A_MESSAGE = re.compile(r"\* .*|\S+ (?:joined|left) the chat")
+"""Lines that are no message. A message cannot look like one: it starts with a name and a colon."""
 
-TOLD = re.compile(r"-- (?:1 message|(\d+) messages) missed --|-- messages may be missing --")
-"""What the pipe prints where something is missing."""
+GAP_NOTICE = re.compile(r"-- (?:1 message|(\d+) messages) missed --|-- messages may be missing --")
+"""What a pipe prints where messages are missing."""
 
 
 @dataclass(slots=True)
-class Written:
+class LogLines:
     """A log, written as lines."""
 
     lines: list[str]
-    places: dict[str, list[int]]  # of each line; more than one if the log has a message twice
-    starts: dict[int, int]  # place -> number, for each message's first line
-    ends: dict[int, int]  # place after a message's last line -> its number
+    places: dict[str, list[int]]  # of each line; several if the log has a message twice
+    starts: dict[int, int]  # index of each message's first line -> its number
+    ends: dict[int, int]  # index after each message's last line -> its number
 
 
 @dataclass(slots=True)
-class Piece:
-    """What was heard without a break, after being told that so much is missing."""
+class Segment:
+    """The lines that a client received without a gap, after a notice that messages are missing."""
 
     at: float
-    told: int | None = 0  # None: it cannot be known
-    order: int | None = None  # place in the history of a text client's coming in
+    missing: int | None = 0  # how many messages; None if unknown
+    order: int | None = None  # for a text client: the index in the history of its join
     lines: list[str] = field(default_factory=list)
 
 
-def written(evidence: Evidence) -> dict[str, Written]:
-    """Write all logs as lines."""
-    logs: dict[str, Written] = {}
+def log_lines(evidence: Evidence) -> dict[str, LogLines]:
+    """Return all logs as lines, by epoch."""
+    logs: dict[str, LogLines] = {}
     for epoch, log in evidence.logs.items():
-        whole = Written([], {}, {}, {0: 0})
+        lines = LogLines([], {}, {}, {0: 0})
         for seq in sorted(log):
-            whole.starts[len(whole.lines)] = seq
+            lines.starts[len(lines.lines)] = seq
             for line in log[seq].lines:
-                whole.places.setdefault(line, []).append(len(whole.lines))
-                whole.lines.append(line)
-            whole.ends[len(whole.lines)] = seq
-        logs[epoch] = whole
+                lines.places.setdefault(line, []).append(len(lines.lines))
+                lines.lines.append(line)
+            lines.ends[len(lines.lines)] = seq
+        logs[epoch] = lines
     return logs
 
 
 def check_lines(evidence: Evidence) -> Iterator[Violation]:
-    """Check all who hear lines."""
-    logs = written(evidence)
+    """Check every client that receives lines."""
+    logs = log_lines(evidence)
     for client, kind in evidence.clients.items():
         if kind is Kind.TEXT:
-            # Each connection is for itself.
-            pieces: dict[int, Piece] = {}
-            for order, record in evidence.of[client]:
+            # Each connection is checked on its own.
+            segments: dict[int, Segment] = {}
+            for order, record in evidence.by_client[client]:
                 if isinstance(record, Opened):
-                    pieces[record.connection] = Piece(record.at, order=order)
-                elif isinstance(record, Line) and not ASIDE.fullmatch(record.line):
-                    pieces[record.connection].lines.append(record.line)
-            for number, piece in pieces.items():
-                last = number == max(pieces)
-                yield from _check(evidence, logs, client, [piece], last=last)
+                    segments[record.connection] = Segment(record.at, order=order)
+                elif isinstance(record, Line) and not NOT_A_MESSAGE.fullmatch(record.line):
+                    segments[record.connection].lines.append(record.line)
+            for number, segment in segments.items():
+                last = number == max(segments)
+                yield from _check(evidence, logs, client, [segment], last=last)
         elif kind is Kind.PIPE:
-            yield from _check(evidence, logs, client, _pieces(evidence, client), last=True)
+            yield from _check(evidence, logs, client, _segments(evidence, client), last=True)
 
 
-def _pieces(evidence: Evidence, client: str) -> list[Piece]:
-    """Cut what a pipe printed where it says that something is missing."""
-    pieces = [Piece(0.0)]
-    for _, record in evidence.of[client]:
-        if not isinstance(record, Line) or ASIDE.fullmatch(record.line):
+def _segments(evidence: Evidence, client: str) -> list[Segment]:
+    """Split the output of a pipe where it says that messages are missing."""
+    segments = [Segment(0.0)]
+    for _, record in evidence.by_client[client]:
+        if not isinstance(record, Line) or NOT_A_MESSAGE.fullmatch(record.line):
             continue
-        told = TOLD.fullmatch(record.line)
-        if told is None:
-            pieces[-1].lines.append(record.line)
+        notice = GAP_NOTICE.fullmatch(record.line)
+        if notice is None:
+            segments[-1].lines.append(record.line)
             continue
-        number = None if "may be" in record.line else int(told[1] or 1)
-        if number is not None and pieces[-1].told is not None and not pieces[-1].lines:
-            pieces[-1].told += number  # it was told of both before anything came
+        number = None if "may be" in record.line else int(notice[1] or 1)
+        if number is not None and segments[-1].missing is not None and not segments[-1].lines:
+            segments[-1].missing += number  # two notices without a line between them add up
         else:
-            pieces.append(Piece(record.at, number))
-    return pieces
+            segments.append(Segment(record.at, number))
+    return segments
 
 
 def _check(
-    evidence: Evidence, logs: dict[str, Written], client: str, pieces: list[Piece], *, last: bool
+    evidence: Evidence,
+    logs: dict[str, LogLines],
+    client: str,
+    segments: list[Segment],
+    *,
+    last: bool,
 ) -> Iterator[Violation]:
-    """Check what one client heard as a whole, up to the end of the log if it is its *last*."""
-    epoch, place = "", 0
-    alive = evidence.archive.epoch if evidence.archive is not None else ""
-    for index, piece in enumerate(pieces):
+    """Check the segments that one client received; if *last*, up to the end of the log."""
+    epoch, position = "", 0
+    current = evidence.archive.epoch if evidence.archive is not None else ""
+    for number, segment in enumerate(segments):
         known: dict[str, int] = defaultdict(int)
         for name, log in logs.items():
-            known[name] = sum(line in log.places for line in piece.lines)
-        if piece.told and evidence.terms.complete:
-            what = f"told that {piece.told} are missing of a log that is whole"
-            yield Violation(Rule.UNTRUTHFUL, client, what, piece.at)
-        if index and piece.told is None and evidence.terms.lasting:
-            what = "told that messages may be missing of a log that lasts"
-            yield Violation(Rule.EPOCHS, client, what, piece.at)
-        if not evidence.terms.lasting and not _alive(logs, alive, piece):
-            piece.lines = [line for line in piece.lines if _is_known(evidence, logs, line)]
-        if not piece.lines:
-            if piece.told is None:
-                epoch, place = "", 0
+            known[name] = sum(line in log.places for line in segment.lines)
+        if segment.missing and evidence.terms.complete:
+            what = f"told that {segment.missing} are missing of a log that keeps all"
+            yield Violation(Rule.MISREPORTED, client, what, segment.at)
+        if number and segment.missing is None and evidence.terms.durable:
+            what = "told that messages may be missing of a durable log"
+            yield Violation(Rule.EPOCHS, client, what, segment.at)
+        if not evidence.terms.durable and not _may_be_of(logs, current, segment):
+            segment.lines = [line for line in segment.lines if _is_known(evidence, logs, line)]
+        if not segment.lines:
+            if segment.missing is None:
+                epoch, position = "", 0
             continue
-        # The log that explains most of it; of equals, the one that we are in.
-        found = max(known, key=lambda name: (known[name], name == epoch), default="")
-        if not known.get(found):
-            for line in piece.lines:
-                yield _unknown(evidence, client, line, piece.at)
+        # The log that contains most of the lines; if equal, the current one.
+        best = max(known, key=lambda name: (known[name], name == epoch), default="")
+        if not known.get(best):
+            for line in segment.lines:
+                yield _unknown(evidence, client, line, segment.at)
             continue
-        log = logs[found]
-        first = _first(log, piece)
-        if index == 0 or piece.told is None:
-            due = 0 if index and evidence.terms.complete else first
-        elif found != epoch:
-            yield Violation(Rule.UNTRUTHFUL, client, f"{found} follows {epoch} untold", piece.at)
+        log = logs[best]
+        first = _first(log, segment)
+        if number == 0 or segment.missing is None:
+            due = 0 if number and evidence.terms.complete else first
+        elif best != epoch:
+            yield Violation(
+                Rule.MISREPORTED, client, f"{best} follows {epoch} without a notice", segment.at
+            )
             due = first
         else:
-            due = _after(log, place, piece.told)
+            due = _after(log, position, segment.missing)
         if due < len(log.lines) and due not in log.starts:
-            yield Violation(Rule.LOST, client, f"part of {log.lines[due][:80]!r}", piece.at)
-        yield from _since(evidence, found, client, piece)
-        due = yield from _contiguous(evidence, log, client, piece, due)
-        epoch = found
-        place = due
+            yield Violation(Rule.LOST, client, f"part of {log.lines[due][:80]!r}", segment.at)
+        yield from _check_after_join(evidence, best, client, segment)
+        due = yield from _contiguous(evidence, log, client, segment, due)
+        epoch = best
+        position = due
     archive = evidence.archive
     if last and archive is not None and archive.entries:
         end = logs[archive.epoch]
-        if epoch != archive.epoch or place < len(end.lines):
-            missing = len(end.lines) - (place if epoch == archive.epoch else 0)
+        if epoch != archive.epoch or position < len(end.lines):
+            missing = len(end.lines) - (position if epoch == archive.epoch else 0)
             what = f"{missing} lines at the end, of {archive.epoch}"
             yield Violation(Rule.LOST, client, what, archive.at)
 
 
-def _alive(logs: dict[str, Written], alive: str, piece: Piece) -> bool:
-    """Whether *piece* may be of the log that is there at the end."""
-    last = logs.get(alive)
-    return last is not None and any(line in last.places for line in piece.lines)
+def _may_be_of(logs: dict[str, LogLines], current: str, segment: Segment) -> bool:
+    """Whether *segment* may be of the log that exists at the end."""
+    last = logs.get(current)
+    return last is not None and any(line in last.places for line in segment.lines)
 
 
-def _is_known(evidence: Evidence, logs: dict[str, Written], line: str) -> bool:
-    """Whether *line* is of any log that others know, or of none, since nobody said it."""
-    said = line.partition(": ")[2] in evidence.said_lines
-    return not said or any(line in log.places for log in logs.values())
+def _is_known(evidence: Evidence, logs: dict[str, LogLines], line: str) -> bool:
+    """Whether *line* is in a reconstructed log, or was never published and so is invented."""
+    was_published = line.partition(": ")[2] in evidence.published_lines
+    return not was_published or any(line in log.places for log in logs.values())
 
 
-def _after(log: Written, place: int, told: int) -> int:
-    """Return the place after which *told* messages after *place* are missing."""
-    seq = log.ends.get(place, 0) + told
+def _after(log: LogLines, position: int, missing: int) -> int:
+    """Return the index that follows *missing* messages after *position*."""
+    seq = log.ends.get(position, 0) + missing
     return next((at for at, number in log.ends.items() if number == seq), len(log.lines))
 
 
-def _since(evidence: Evidence, epoch: str, client: str, piece: Piece) -> Iterator[Violation]:
-    """Check that a text client heard all that was said after it came in."""
-    if piece.order is None:
+def _check_after_join(
+    evidence: Evidence, epoch: str, client: str, segment: Segment
+) -> Iterator[Violation]:
+    """Check that a text client received everything that was published after it joined."""
+    if segment.order is None:
         return
     log = evidence.logs[epoch]
-    heard = set(piece.lines)
-    first = min((seq for seq, entry in log.items() if heard & {*entry.lines}), default=0)
+    received = set(segment.lines)
+    first = min((seq for seq, entry in log.items() if received & {*entry.lines}), default=0)
     for seq, entry in log.items():
-        order, _ = evidence.said.get(entry.text, (-1, None))
-        if order > piece.order and seq < first:
-            what = f"{seq} of {epoch}, said when it was in, before {first}, its first"
-            yield Violation(Rule.LOST, client, what, piece.at)
+        order, _ = evidence.published.get(entry.text, (-1, None))
+        if order > segment.order and seq < first:
+            what = f"{seq} of {epoch}, published after its join, is before its first, {first}"
+            yield Violation(Rule.LOST, client, what, segment.at)
 
 
-def _first(log: Written, piece: Piece) -> int:
-    """Return where *piece* begins; of several places, the one from which it goes on longest."""
-    known = [line for line in piece.lines if line in log.places]
+def _first(log: LogLines, segment: Segment) -> int:
+    """Return the index where *segment* begins; of several, the one that matches most lines."""
+    known = [line for line in segment.lines if line in log.places]
 
-    def run(place: int) -> int:
-        pairs = zip(known, log.lines[place:], strict=False)
+    def run(index: int) -> int:
+        pairs = zip(known, log.lines[index:], strict=False)
         return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     return max(log.places[known[0]], key=run)
 
 
 def _unknown(evidence: Evidence, client: str, line: str, at: float) -> Violation:
-    """Say what is wrong with a line that is in no log."""
-    said = line.partition(": ")[2] in evidence.said_lines
-    return Violation(Rule.ARCHIVE if said else Rule.INVENTED, client, f"{line[:80]!r}", at)
+    """Return the violation for a line that is in no log."""
+    was_published = line.partition(": ")[2] in evidence.published_lines
+    return Violation(Rule.ARCHIVE if was_published else Rule.INVENTED, client, f"{line[:80]!r}", at)
 
 
 def _contiguous(
-    evidence: Evidence, log: Written, client: str, piece: Piece, due: int
+    evidence: Evidence, log: LogLines, client: str, segment: Segment, due: int
 ) -> Generator[Violation, None, int]:
-    """Check that *piece* is what stands in *log* from place *due* on; return where it ends."""
-    heard: set[str] = set()
-    for line in piece.lines:
+    """Check that *segment* is in *log* from the index *due* on; return the index of its end."""
+    received: set[str] = set()
+    for line in segment.lines:
         places = log.places.get(line)
         if places is None:
-            yield _unknown(evidence, client, line, piece.at)
+            yield _unknown(evidence, client, line, segment.at)
             continue
-        place = due if due in places else places[0]
-        if place > due:
-            what = f"{place - due} lines before {line[:80]!r}"
-            yield Violation(Rule.LOST, client, what, piece.at)
-        elif place < due:
-            rule = Rule.DOUBLED if line in heard else Rule.REORDERED
-            yield Violation(rule, client, f"{line[:80]!r}", piece.at)
-        heard.add(line)
-        due = max(due, place + 1)
+        index = due if due in places else places[0]
+        if index > due:
+            what = f"{index - due} lines before {line[:80]!r}"
+            yield Violation(Rule.LOST, client, what, segment.at)
+        elif index < due:
+            rule = Rule.DOUBLED if line in received else Rule.REORDERED
+            yield Violation(rule, client, f"{line[:80]!r}", segment.at)
+        received.add(line)
+        due = max(due, index + 1)
     return due

@@ -1,8 +1,7 @@
-"""The proxy: a client's way to a house, that can be cut, stalled and delayed.
+"""The proxy between a client and a deployment, which injects faults into their connection.
 
-It knows bytes and connections, no WebSocket. Each client has a link of its own, so that
-a plan can name whom a fault befalls. A fault that comes when there is no connection
-befalls nobody.
+It knows bytes and connections, but no WebSocket. Each client has its own proxy, so that a plan can
+name the client of a fault. A fault that is due while there is no connection has no effect.
 """
 
 from __future__ import annotations
@@ -14,26 +13,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
-from .plan import Trouble
+from .plan import FaultKind
 
-CHUNK = 4096
-"""So many bytes are read at once, and twice as many held: a stall is felt on the other side."""
+READ_CHUNK_BYTES = 4096
+"""Bytes that are read at once; twice as many are buffered. Small, so that a stall has an effect."""
 
-WINDOW = 16 * 2**10
-"""So many bytes the system holds for us, for the same reason."""
+SOCKET_BUFFER_BYTES = 16 * 2**10
+"""Size of the kernel's receive buffer, small for the same reason."""
 
 Address = tuple[str, int]
 
 
-class Side:
-    """One of the two connections of a pair."""
+class Endpoint:
+    """One of the two sockets of a proxied connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     def reset(self) -> None:
-        """Reset it."""
+        """Reset the connection (TCP RST)."""
         with suppress(OSError):
             self.writer.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
@@ -41,35 +40,35 @@ class Side:
         self.writer.transport.abort()
 
     def finish(self) -> None:
-        """End our direction of it."""
+        """End our sending direction (TCP FIN)."""
         with suppress(OSError, RuntimeError):
             if not self.writer.is_closing():
                 self.writer.write_eof()
 
     def close(self) -> None:
-        """End it."""
+        """Close the socket."""
         self.writer.close()
 
 
-class Way:
-    """One direction of a pair: how it is with it now."""
+class Direction:
+    """One direction of a proxied connection, and the faults that are active on it."""
 
     def __init__(self, random: Random) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
+        self.flowing = asyncio.Event()
+        self.flowing.set()
         self.delay = 0.0
         self.trickle = False
         self.tear = False
         self.ended = False
-        self.silent = False  # and nobody is told that it ended
+        self.silent = False  # if it ends, the other side is not told
         self.random = random
 
-    async def pass_on(self, source: Side, target: Side, torn: Callable[[], None]) -> None:
-        """Pass on what comes until it ends."""
+    async def forward(self, source: Endpoint, target: Endpoint, torn: Callable[[], None]) -> None:
+        """Forward data from *source* to *target* until the end. *torn* is called after a TEAR."""
         try:
             while not self.ended:
-                data = await source.reader.read(CHUNK)
-                await self.open.wait()
+                data = await source.reader.read(READ_CHUNK_BYTES)
+                await self.flowing.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if not data or self.ended:
@@ -77,13 +76,13 @@ class Way:
                 if self.tear:
                     target.writer.write(data[: self.random.randrange(len(data))])
                     await target.writer.drain()
-                    await asyncio.sleep(0.01)  # else the reset would overtake it
+                    await asyncio.sleep(0.01)  # else the reset would discard the data
                     torn()
                     return
                 await self._write(target.writer, data)
             if not self.silent:
                 target.finish()
-        except (OSError, RuntimeError):  # the latter where our direction was ended meanwhile
+        except (OSError, RuntimeError):  # RuntimeError if our direction was ended meanwhile
             if not self.silent:
                 target.reset()
 
@@ -97,24 +96,24 @@ class Way:
                 await asyncio.sleep(0.001)
 
 
-class Pair:
-    """A client's connection and the one that it was put through to."""
+class ProxiedConnection:
+    """A client's connection, and the connection to the server that it is forwarded to."""
 
-    def __init__(self, client: Side, server: Side, random: Random) -> None:
+    def __init__(self, client: Endpoint, server: Endpoint, random: Random) -> None:
         self.client = client
         self.server = server
-        self.up = Way(random)
-        self.down = Way(random)
+        self.up = Direction(random)
+        self.down = Direction(random)
         self.torn = False
 
     async def run(self) -> None:
-        """Pass bytes until both directions have ended."""
-        ways = (
-            self.up.pass_on(self.client, self.server, self.reset),
-            self.down.pass_on(self.server, self.client, self.reset),
+        """Forward bytes until both directions have ended."""
+        directions = (
+            self.up.forward(self.client, self.server, self.reset),
+            self.down.forward(self.server, self.client, self.reset),
         )
         try:
-            await asyncio.gather(*ways)
+            await asyncio.gather(*directions)
         finally:
             if not self.torn:
                 self.client.close()
@@ -125,39 +124,41 @@ class Pair:
         self.torn = True
         self.client.reset()
         self.server.reset()
-        self.calm()
+        self.restore()
 
-    def calm(self) -> None:
-        """Let everything pass."""
-        for way in (self.up, self.down):
-            way.delay, way.trickle, way.tear = 0.0, False, False
-            way.open.set()
+    def restore(self) -> None:
+        """End all faults of this connection."""
+        for direction in (self.up, self.down):
+            direction.delay, direction.trickle, direction.tear = 0.0, False, False
+            direction.flowing.set()
 
 
-class Link:
-    """The address that one client dials."""
+class ClientProxy:
+    """The proxy of one client. *choose* returns the server for a new connection, or None."""
 
     def __init__(self, choose: Callable[[], Address | None], random: Random) -> None:
         self._choose = choose
         self._random = random
         self._server: asyncio.Server | None = None
-        self._pairs: list[Pair] = []  # in the order in which they came
-        self._refusing = False
-        self._late = 0.0
+        self._connections: list[ProxiedConnection] = []  # in the order in which they were opened
+        self._rejecting = False
+        self._delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self) -> str:
-        """Listen, and return where."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=CHUNK)
+        """Start to listen, and return the URL."""
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=READ_CHUNK_BYTES
+        )
         host, port = self._server.sockets[0].getsockname()
         return f"ws://{host}:{port}/"
 
     async def close(self) -> None:
-        """Listen no more, and cut what is there."""
+        """Stop listening, and reset all connections."""
         if self._server is not None:
             self._server.close()
-        for pair in self._pairs:
-            pair.reset()
+        for connection in self._connections:
+            connection.reset()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,100 +167,100 @@ class Link:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        client = Side(reader, writer)
+        client = Endpoint(reader, writer)
         try:
-            await self._put_through(client)
-        except asyncio.CancelledError:  # by `close`; streams complain of a task that passes it on
+            await self._forward(client)
+        except asyncio.CancelledError:  # by `close`; asyncio would log it if it were raised
             client.reset()
         finally:
             self._tasks.discard(task)
 
-    async def _put_through(self, client: Side) -> None:
-        late, self._late = self._late, 0.0
-        await asyncio.sleep(late)
-        address = None if self._refusing else self._choose()
+    async def _forward(self, client: Endpoint) -> None:
+        delay, self._delay = self._delay, 0.0
+        await asyncio.sleep(delay)
+        address = None if self._rejecting else self._choose()
         if address is None:
             client.reset()
             return
         try:
-            dialled = socket.socket()
-            dialled.setblocking(False)
-            dialled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
-            await asyncio.get_running_loop().sock_connect(dialled, address)
-            there = await asyncio.open_connection(sock=dialled, limit=CHUNK)
+            outgoing = socket.socket()
+            outgoing.setblocking(False)
+            outgoing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+            await asyncio.get_running_loop().sock_connect(outgoing, address)
+            streams = await asyncio.open_connection(sock=outgoing, limit=READ_CHUNK_BYTES)
         except OSError:
-            dialled.close()
+            outgoing.close()
             client.reset()
             return
-        pair = Pair(client, Side(*there), Random(self._random.random()))
-        self._pairs.append(pair)
+        connection = ProxiedConnection(client, Endpoint(*streams), Random(self._random.random()))
+        self._connections.append(connection)
         try:
-            await pair.run()
+            await connection.run()
         finally:
-            self._pairs.remove(pair)
+            self._connections.remove(connection)
 
     # -- faults --
 
-    async def suffer(self, trouble: Trouble, seconds: float) -> bool:
-        """Let it happen; False if there is nobody whom it could befall."""
-        if trouble is Trouble.REFUSE:
-            self._refusing = True
+    async def inject(self, kind: FaultKind, seconds: float) -> bool:
+        """Inject a fault, and return after it ended; False if there was no connection for it."""
+        if kind is FaultKind.REJECT:
+            self._rejecting = True
             await asyncio.sleep(seconds)
-            self._refusing = False
+            self._rejecting = False
             return True
-        if trouble is Trouble.LATE:
-            self._late = seconds
-        if not self._pairs:
-            return trouble is Trouble.LATE
-        pair = self._pairs[-1]
-        await self._befall(pair, trouble, seconds)
+        if kind is FaultKind.LATE:
+            self._delay = seconds
+        if not self._connections:
+            return kind is FaultKind.LATE
+        connection = self._connections[-1]
+        await self._apply(connection, kind, seconds)
         return True
 
-    async def _befall(self, pair: Pair, trouble: Trouble, seconds: float) -> None:
-        match trouble:
-            case Trouble.RESET | Trouble.LATE:
-                pair.reset()
-            case Trouble.CUT:
-                pair.torn = True
-                pair.client.close()
-                pair.server.close()
-            case Trouble.TEAR:
-                (pair.up if self._random.random() < 0.3 else pair.down).tear = True
-            case Trouble.ORPHAN | Trouble.DESERT:
-                pair.torn = True
-                for way in (pair.up, pair.down):
-                    way.ended = way.silent = True
-                first, last = pair.client, pair.server
-                if trouble is Trouble.DESERT:
+    async def _apply(self, connection: ProxiedConnection, kind: FaultKind, seconds: float) -> None:
+        match kind:
+            case FaultKind.RESET | FaultKind.LATE:
+                connection.reset()
+            case FaultKind.CUT:
+                connection.torn = True
+                connection.client.close()
+                connection.server.close()
+            case FaultKind.TEAR:
+                (connection.up if self._random.random() < 0.3 else connection.down).tear = True
+            case FaultKind.CLIENT_RESET | FaultKind.SERVER_RESET:
+                connection.torn = True
+                for direction in (connection.up, connection.down):
+                    direction.ended = direction.silent = True
+                first, last = connection.client, connection.server
+                if kind is FaultKind.SERVER_RESET:
                     first, last = last, first
                 first.reset()
                 await asyncio.sleep(seconds)
                 last.reset()
-            case Trouble.HALF_UP | Trouble.HALF_DOWN:
-                way = pair.up if trouble is Trouble.HALF_UP else pair.down
-                way.ended = True
-                (pair.server if way is pair.up else pair.client).finish()
-            case Trouble.STALL | Trouble.STALL_UP | Trouble.STALL_DOWN:
-                ways = [
-                    *([pair.up] if trouble is not Trouble.STALL_DOWN else []),
-                    *([pair.down] if trouble is not Trouble.STALL_UP else []),
+            case FaultKind.HALF_UP | FaultKind.HALF_DOWN:
+                direction = connection.up if kind is FaultKind.HALF_UP else connection.down
+                direction.ended = True
+                (connection.server if direction is connection.up else connection.client).finish()
+            case FaultKind.STALL | FaultKind.STALL_UP | FaultKind.STALL_DOWN:
+                directions = [
+                    *([connection.up] if kind is not FaultKind.STALL_DOWN else []),
+                    *([connection.down] if kind is not FaultKind.STALL_UP else []),
                 ]
-                for way in ways:
-                    way.open.clear()
+                for direction in directions:
+                    direction.flowing.clear()
                 await asyncio.sleep(seconds)
-                for way in ways:
-                    way.open.set()
-            case Trouble.DELAY:
-                pair.up.delay = pair.down.delay = self._random.uniform(0.01, 0.3)
+                for direction in directions:
+                    direction.flowing.set()
+            case FaultKind.DELAY:
+                connection.up.delay = connection.down.delay = self._random.uniform(0.01, 0.3)
                 await asyncio.sleep(seconds)
-                pair.up.delay = pair.down.delay = 0
-            case Trouble.TRICKLE:
-                pair.up.trickle = pair.down.trickle = True
+                connection.up.delay = connection.down.delay = 0
+            case FaultKind.TRICKLE:
+                connection.up.trickle = connection.down.trickle = True
                 await asyncio.sleep(seconds)
-                pair.up.trickle = pair.down.trickle = False
+                connection.up.trickle = connection.down.trickle = False
 
-    def calm(self) -> None:
-        """Let everything pass from now on."""
-        self._refusing, self._late = False, 0.0
-        for pair in self._pairs:
-            pair.calm()
+    def restore(self) -> None:
+        """End all faults, of this and of future connections."""
+        self._rejecting, self._delay = False, 0.0
+        for connection in self._connections:
+            connection.restore()

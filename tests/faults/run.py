@@ -1,9 +1,9 @@
-"""A run: clients of all kinds in two rooms, a plan of faults, a calm, and the verdict.
+"""A run: clients of all kinds in two rooms, under a plan of faults, and the check of what happened.
 
-First everyone comes in, undisturbed; then they talk while the plan goes on; then
-nothing is disturbed any more, and they have so long to come together again. When
-everyone is there and has its answers, one says last words: who has heard those has
-heard everything. Then the log is read as a whole, and the histories are checked.
+First all clients join, without faults. Then they publish while the faults of the plan are
+injected. Then the faults end, and the clients have `JOIN_TIMEOUT_S` to reconnect. When all are
+connected and have their answers, one client publishes a last message; a client that has received
+it has received everything. Then the whole log is read, and the histories are checked.
 """
 
 from __future__ import annotations
@@ -26,83 +26,83 @@ from .checker import check
 from .clients import CLIENTS, Member, Recorder
 from .evidence import Violation
 from .history import (
-    Archived,
     Closed,
-    Complained,
-    Ended,
-    Heard,
+    FinalState,
     History,
     Kind,
     Line,
+    LogRead,
     Opened,
+    ProcessFault,
+    Published,
+    Received,
     Restarted,
-    Said,
     Terms,
     Welcomed,
 )
-from .plan import Fault, Trouble, plan
-from .proxy import Address, Link
+from .plan import Fault, FaultKind, plan
+from .proxy import Address, ClientProxy
 
-PATIENCE = 45.0
-"""Seconds that everyone has to come in, and again to come together: `connect` backs off to 15."""
+JOIN_TIMEOUT_S = 45.0
+"""Time for all clients to join, and again to reconnect: `connect` backs off to 15 seconds."""
 
-ATTEMPTS = 5
-SOON = 10.0
-"""So often last words are said, and so many seconds they have to be heard by all."""
+LAST_MESSAGE_ATTEMPTS = 5
+LAST_MESSAGE_TIMEOUT_S = 10.0
+"""How often a last message is published at most, and the time for all clients to receive it."""
 
 EVERYONE = {
     "main": {
         Kind.OURS: 4,
-        Kind.APART: 4,
+        Kind.INDEPENDENT: 4,
         Kind.TEXT: 3,
-        Kind.VISITOR: 2,
+        Kind.STATELESS: 2,
         Kind.PIPE: 1,
         Kind.PIPE_JSON: 1,
     },
-    "side": {Kind.OURS: 1, Kind.APART: 1, Kind.TEXT: 1, Kind.VISITOR: 1},
+    "side": {Kind.OURS: 1, Kind.INDEPENDENT: 1, Kind.TEXT: 1, Kind.STATELESS: 1},
 }
-"""Who is in which room, of a run."""
+"""The clients of a run: by room, how many of each kind."""
 
 
-class House(Protocol):
-    """What a run needs of a house."""
+class Deployment(Protocol):
+    """What a run needs of a deployment."""
 
     @property
     def terms(self) -> Terms:
-        """What it promises of its log."""
+        """What the deployment promises about its log."""
 
     @property
-    def services(self) -> bool:
-        """Whether it has services that can be disturbed."""
+    def has_services(self) -> bool:
+        """Whether the deployment has services that can be killed and frozen."""
 
     @property
     def processes(self) -> Sequence[object]:
-        """Its processes."""
+        """The server processes."""
 
-    def choose(self, random: Random) -> Address | None:
-        """Return where a connection is put through to."""
+    def choose_address(self, random: Random) -> Address | None:
+        """Return the address of a server for a new connection, None if that server is down."""
 
-    async def suffer(self, fault: Fault, record: Recorder) -> bool:
-        """Let a fault happen."""
+    async def inject(self, fault: Fault, record: Recorder) -> bool:
+        """Inject a fault; return False if that was not possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a run was."""
+    """Counts of one run."""
 
     seconds: float
-    said: int
-    heard: int
+    published: int
+    received: int
     connections: int
     restarts: int
-    faults: Mapping[str, int]  # that befell anyone, by their kinds
-    longest: float  # seconds that a client was without the stream
-    slowest: str  # that client
+    faults: Mapping[str, int]  # injected faults, by kind
+    longest_absence: float  # seconds from a close to the next event
+    longest_absent: str  # the client with the longest absence
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of a run."""
+class RunResult:
+    """The result of a run."""
 
     seed: int
     figures: Figures
@@ -111,83 +111,86 @@ class Verdict:
 
 
 class Run:
-    """One run of one house."""
+    """One run against one deployment."""
 
     def __init__(
         self,
-        house: House,
+        deployment: Deployment,
         seed: int,
         seconds: float,
         *,
-        crew: Mapping[str, Mapping[Kind, int]] = EVERYONE,
+        clients: Mapping[str, Mapping[Kind, int]] = EVERYONE,
         faults: Sequence[Fault] | None = None,
         pause: float = 0.4,
-        patience: float = PATIENCE,
+        timeout: float = JOIN_TIMEOUT_S,
         floods: bool = False,
     ) -> None:
-        self._house = house
+        self._deployment = deployment
         self._seed = seed
         self._record = Recorder()
         self._members: dict[str, Member] = {}
-        self._links: dict[str, Link] = {}
-        self._archives: dict[str, Archived] = {}
+        self._proxies: dict[str, ClientProxy] = {}
+        self._archives: dict[str, LogRead] = {}
         self._injected: Counter[str] = Counter()
-        self._crew = crew
+        self._clients = clients
         names = [name for name, *_ in self._names()]
-        servers = len(house.processes)
-        self.plan = plan(seed, seconds, names, servers, services=house.services, floods=floods)
+        servers = len(deployment.processes)
+        self.plan = plan(
+            seed, seconds, names, servers, services=deployment.has_services, floods=floods
+        )
         if faults is not None:
             self.plan = tuple(faults)
         self._seconds = seconds
         self._pause = pause
-        self._patience = patience
+        self._timeout = timeout
 
     def _names(self) -> list[tuple[str, Kind, str]]:
         return [
             (f"{kind.name.lower()}{number}{'' if room == 'main' else room[0]}", kind, room)
-            for room, kinds in self._crew.items()
+            for room, kinds in self._clients.items()
             for kind, count in kinds.items()
             for number in range(count)
         ]
 
-    async def play(self) -> Verdict:
-        """Play it, and judge."""
+    async def play(self) -> RunResult:
+        """Play the run, check the histories, and return the result."""
         try:
-            await self._come()
-            talking = [
-                asyncio.ensure_future(each.talk(self._pause)) for each in self._members.values()
+            await self._join_all()
+            publishing = [
+                asyncio.ensure_future(each.publish_at_random(self._pause))
+                for each in self._members.values()
             ]
             await self._disturb()
-            for task in talking:
+            for task in publishing:
                 task.cancel()
-            await asyncio.wait(talking)
-            await self._calm()
+            await asyncio.wait(publishing)
+            await self._settle()
         finally:
             end = self._record.now
-            await self._part()
-        return self._judge(end)
+            await self._finish()
+        return self._check(end)
 
-    async def _come(self) -> None:
+    async def _join_all(self) -> None:
         for name, kind, room in self._names():
             random = Random(f"link {name} {self._seed}")
-            self._links[name] = Link(self._choosing(random), random)
-            url = await self._links[name].listen()
+            self._proxies[name] = ClientProxy(self._choosing(random), random)
+            url = await self._proxies[name].listen()
             member = CLIENTS[kind](
                 name, f"{room}-{self._seed}", url, self._record, Random(f"{name} {self._seed}")
             )
             self._members[name] = member
             member.start()
-            # One after the other: a site that has just started is slow at first.
-            await self._until(lambda: self._came(member))  # noqa: B023
+            # One after the other: a Django process that has just started is slow at first.
+            await self._until(lambda: self._has_joined(member))  # noqa: B023
 
-    def _came(self, member: Member) -> bool:
-        """Whether *member* is in: a process does not say so, but what it says comes back."""
+    def _has_joined(self, member: Member) -> bool:
+        """Whether *member* has joined: a process does not say so, but its message is echoed."""
         if member.connected:
-            member.say_first()
-        return bool(member.answers)
+            member.publish_first()
+        return bool(member.answer_count)
 
     def _choosing(self, random: Random) -> Callable[[], Address | None]:
-        return lambda: self._house.choose(random)
+        return lambda: self._deployment.choose_address(random)
 
     async def _disturb(self) -> None:
         begin = self._record.now
@@ -196,66 +199,73 @@ class Run:
             await asyncio.sleep(max(0, begin + fault.at - self._record.now))
             tasks.add(asyncio.ensure_future(self._inject(fault)))
         await asyncio.sleep(max(0, begin + self._seconds - self._record.now))
-        for link in self._links.values():
-            link.calm()
-        await asyncio.gather(*tasks)  # nothing lasts for longer than some seconds
+        for link in self._proxies.values():
+            link.restore()
+        await asyncio.gather(*tasks)  # no fault lasts longer than a few seconds
 
     async def _inject(self, fault: Fault) -> None:
-        if fault.trouble is Trouble.FLOOD:
+        if fault.kind is FaultKind.FLOOD:
             self._members[fault.target].flood()
-            befell = True
-        elif fault.target in self._links:
-            befell = await self._links[fault.target].suffer(fault.trouble, fault.seconds)
+            injected = True
+        elif fault.target in self._proxies:
+            injected = await self._proxies[fault.target].inject(fault.kind, fault.seconds)
         else:
-            befell = await self._house.suffer(fault, self._record)
-        if befell:
-            self._injected[fault.trouble.name] += 1
+            injected = await self._deployment.inject(fault, self._record)
+        if injected:
+            self._injected[fault.kind.name] += 1
 
-    async def _calm(self) -> None:
-        for link in self._links.values():
-            link.calm()
-        members = [each for each in self._members.values() if not each.gone]
-        await self._until(lambda: all(each.connected and not each.owed for each in members))
-        for room in self._crew:
+    async def _settle(self) -> None:
+        for link in self._proxies.values():
+            link.restore()
+        members = [each for each in self._members.values() if not each.gave_up]
+        await self._until(lambda: all(each.connected and not each.unanswered for each in members))
+        for room in self._clients:
             here = [each for each in members if each.room == f"{room}-{self._seed}"]
-            await self._close([each for each in here if not each.gone])
+            await self._publish_last([each for each in here if not each.gave_up])
 
-    async def _close(self, members: Sequence[Member]) -> None:
-        """Have one say last words until all have heard the newest: some may still be away."""
-        for _ in range(ATTEMPTS):
-            speaker = next((each for each in members if each.kind.returns and each.speaks), None)
+    async def _publish_last(self, members: Sequence[Member]) -> None:
+        """Have one client publish a last message, and again if not all have received it."""
+        for _ in range(LAST_MESSAGE_ATTEMPTS):
+            speaker = next(
+                (each for each in members if each.kind.resumes and each.can_publish), None
+            )
             if speaker is None:
                 return
-            words = speaker.say_last()
-            if await self._until(lambda: all(each.last == words for each in members), SOON):  # noqa: B023
+            text = speaker.publish_last()
+            if await self._until(
+                lambda: all(each.last_received == text for each in members),  # noqa: B023
+                LAST_MESSAGE_TIMEOUT_S,
+            ):
                 return
 
-    async def _until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
-        """Wait for *condition*, in vain perhaps: the checker will say what is missing."""
-        end = self._record.now + min(patience, self._patience)
+    async def _until(self, condition: Callable[[], bool], timeout: float = JOIN_TIMEOUT_S) -> bool:
+        """Wait for *condition*, and return whether it held in time."""
+        end = self._record.now + min(timeout, self._timeout)
         while not (met := condition()) and self._record.now < end:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.02)
         return met
 
-    async def _part(self) -> None:
+    async def _finish(self) -> None:
         for name, member in self._members.items():
-            self._record(Ended, name, member.connected)
-        for room in self._crew:
+            self._record(FinalState, name, member.connected)
+        for room in self._clients:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._archived(f"{room}-{self._seed}"), self._patience)
+                await asyncio.wait_for(
+                    self._read_log_until_done(f"{room}-{self._seed}"), self._timeout
+                )
         await asyncio.gather(*(member.stop() for member in self._members.values()))
-        for link in self._links.values():
+        for link in self._proxies.values():
             await link.close()
 
-    async def _archived(self, room: str) -> None:
+    async def _read_log_until_done(self, room: str) -> None:
         while room not in self._archives:
             with suppress(OSError, EOFError, InvalidHandshake, ConnectionClosed):
-                await self._archive(room)
+                await self._read_log(room)
             await asyncio.sleep(0.1)
 
-    async def _archive(self, room: str) -> None:
-        """Read the whole log of a room, past the links."""
-        address = self._house.choose(Random())
+    async def _read_log(self, room: str) -> None:
+        """Read the whole log of a room, over a connection without a proxy."""
+        address = self._deployment.choose_address(Random())
         if address is None:
             return
         query = urlencode({"room": room, "name": "archivist", "history": 10**9})
@@ -278,28 +288,28 @@ class Run:
                         case "message":
                             entries.append((event["seq"], event["name"], event["text"]))
                         case "pong":
-                            self._archives[room] = Archived(self._record.now, epoch, tuple(entries))
+                            self._archives[room] = LogRead(self._record.now, epoch, tuple(entries))
                             return
 
-    # -- the verdict --
+    # -- the result --
 
-    def _judge(self, seconds: float) -> Verdict:
-        histories = {room: self._history(room) for room in self._crew}
+    def _check(self, seconds: float) -> RunResult:
+        histories = {room: self._history(room) for room in self._clients}
         violations = [each for history in histories.values() for each in check(history)]
         records = self._record.records
         absences = {name: self._absence(name) for name in self._members}
         slowest = max(absences, key=lambda name: absences[name])
         figures = Figures(
             seconds=seconds,
-            said=sum(isinstance(each, Said) for each in records),
-            heard=sum(isinstance(each, (Heard, Line)) for each in records),
+            published=sum(isinstance(each, Published) for each in records),
+            received=sum(isinstance(each, (Received, Line)) for each in records),
             connections=sum(isinstance(each, (Opened, Welcomed)) for each in records),
             restarts=sum(isinstance(each, Restarted) for each in records),
             faults=dict(self._injected),
-            longest=absences[slowest],
-            slowest=slowest,
+            longest_absence=absences[slowest],
+            longest_absent=slowest,
         )
-        return Verdict(self._seed, figures, histories, tuple(dict.fromkeys(violations)))
+        return RunResult(self._seed, figures, histories, tuple(dict.fromkeys(violations)))
 
     def _history(self, room: str) -> History:
         clients = {
@@ -314,19 +324,19 @@ class Run:
         ]
         archive = self._archives.get(f"{room}-{self._seed}")
         if archive is None:
-            records.append(Complained(self._record.now, "the log could not be read at the end"))
+            records.append(ProcessFault(self._record.now, "the log could not be read at the end"))
         else:
             records.append(archive)
-        return History(self._house.terms, clients, tuple(records))
+        return History(self._deployment.terms, clients, tuple(records))
 
     def _absence(self, client: str) -> float:
-        """Return for how long a client was without the stream at the most."""
-        longest, gone = 0.0, None
+        """Return the longest time in seconds from a close to the client's next event."""
+        longest, closed_at = 0.0, None
         for each in self._record.records:
             if getattr(each, "client", None) != client:
                 continue
             if isinstance(each, Closed):
-                gone = each.at if gone is None else gone
-            elif isinstance(each, (Welcomed, Heard, Line)) and gone is not None:
-                longest, gone = max(longest, each.at - gone), None
+                closed_at = each.at if closed_at is None else closed_at
+            elif isinstance(each, (Welcomed, Received, Line)) and closed_at is not None:
+                longest, closed_at = max(longest, each.at - closed_at), None
         return longest

@@ -1,4 +1,4 @@
-"""The stream: what a client that sees numbers heard, one number after the other."""
+"""The rules for clients that see numbers: what each receives is one number after the other."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from .evidence import Evidence, Rule, Violation
 from .history import (
     Acknowledged,
     Closed,
-    Headed,
-    Heard,
+    HeartbeatReceived,
     Kind,
     Opened,
-    Pinged,
-    Ponged,
-    Refused,
+    PingSent,
+    PongReceived,
+    Received,
+    Rejected,
     Sent,
     Welcomed,
 )
 
 
 def check_stream(evidence: Evidence, client: str) -> Iterator[Violation]:
-    """Check what a client that sees numbers heard, one number after the other."""
+    """Check everything that a client that sees numbers received."""
     stream = Stream(evidence, client)
-    for _, each in evidence.of[client]:
+    for _, each in evidence.by_client[client]:
         match each:
             case Welcomed():
-                yield from stream.welcomed(each)
-            case Heard():
-                yield from stream.heard(each)
-            case Headed():
-                yield from stream.headed(each)
+                yield from stream.check_welcome(each)
+            case Received():
+                yield from stream.check_message(each)
+            case HeartbeatReceived():
+                yield from stream.check_heartbeat(each)
             case Sent() if each.text not in stream.answered:
                 stream.sent[each.connection, each.text] = True
-            case Acknowledged() | Refused():
+            case Acknowledged() | Rejected():
                 stream.answered.add(each.text)
                 stream.sent.pop((each.connection, each.text), None)
-            case Pinged():
+            case PingSent():
                 stream.pings[each.connection, each.id] = [
                     text for connection, text in stream.sent if connection == each.connection
                 ]
-            case Ponged():
-                yield from stream.ponged(each)
+            case PongReceived():
+                yield from stream.check_pong(each)
             case Opened() | Closed():
                 stream.sent.clear()
     archive = evidence.archive
@@ -54,44 +54,44 @@ def check_stream(evidence: Evidence, client: str) -> Iterator[Violation]:
 
 
 class Stream:
-    """Where a client stands in the log."""
+    """The position of a client in the log, as it follows from what it received."""
 
     def __init__(self, evidence: Evidence, client: str) -> None:
         self.epoch = ""
         self.seq = 0
-        self.sent: dict[tuple[int, str], bool] = {}  # and not answered, on a connection
-        self.answered: set[str] = set()  # a repeat of it gets no further answer
+        self.sent: dict[tuple[int, str], bool] = {}  # on which connection, and not answered yet
+        self.answered: set[str] = set()  # a resent message gets no second answer
         self.pings: dict[tuple[int, str], list[str]] = {}
         self._terms = evidence.terms
-        self._returns = evidence.clients[client].returns
+        self._returns = evidence.clients[client].resumes
         self._client = client
         self._connection = -1
-        self._anywhere = False  # the first message may have any number: the log may begin there
+        self._anywhere = False  # the next message may have any number: the log may begin there
         self._welcome = 0
-        self._had: set[tuple[str, int]] = set()
-        self._once = evidence.clients[client] is not Kind.VISITOR
+        self._received: set[tuple[str, int]] = set()
+        self._keeps_received = evidence.clients[client] is not Kind.STATELESS
 
     def _violation(self, rule: Rule, what: str, at: float) -> Violation:
         return Violation(rule, self._client, what, at)
 
-    def welcomed(self, welcome: Welcomed) -> Iterator[Violation]:
-        """Take a welcome, which says from where it goes on."""
-        told = welcome.recovered, welcome.missed
+    def check_welcome(self, welcome: Welcomed) -> Iterator[Violation]:
+        """Process a welcome, which says at which position the client continues."""
+        reported = welcome.recovered, welcome.missed
         self._connection, self._anywhere, self._welcome = welcome.connection, False, welcome.seq
-        if not self._once:
-            self._had.clear()
+        if not self._keeps_received:
+            self._received.clear()
         if self._returns and welcome.name != self._client:
-            yield self._violation(Rule.RENAMED, f"it is {welcome.name} now", welcome.at)
+            yield self._violation(Rule.RENAMED, f"its name is {welcome.name} now", welcome.at)
         if not self._returns or not self.epoch:
-            if told != (True, 0):
-                what = f"told {told} when it was new"
-                yield self._violation(Rule.UNTRUTHFUL, what, welcome.at)
+            if reported != (True, 0):
+                what = f"told {reported} on its first join"
+                yield self._violation(Rule.MISREPORTED, what, welcome.at)
             self.seq = max(0, welcome.seq - welcome.asked)
             self._anywhere = bool(welcome.asked) and not self._terms.complete
         elif welcome.epoch != self.epoch or welcome.missed is None:
-            if told != (False, None):
-                what = f"told {told} when the log was another one"
-                yield self._violation(Rule.UNTRUTHFUL, what, welcome.at)
+            if reported != (False, None):
+                what = f"told {reported} although the log was a new one"
+                yield self._violation(Rule.MISREPORTED, what, welcome.at)
             if welcome.epoch == self.epoch:
                 what = f"the log was set back from {self.seq} to {welcome.seq}"
                 yield self._violation(Rule.EPOCHS, what, welcome.at)
@@ -99,42 +99,42 @@ class Stream:
         else:
             if welcome.recovered != (welcome.missed == 0):
                 what = f"told recovered {welcome.recovered} with {welcome.missed} missed"
-                yield self._violation(Rule.UNTRUTHFUL, what, welcome.at)
+                yield self._violation(Rule.MISREPORTED, what, welcome.at)
             elif welcome.missed and self._terms.complete:
-                what = f"told that {welcome.missed} are missing of a log that is whole"
-                yield self._violation(Rule.UNTRUTHFUL, what, welcome.at)
+                what = f"told that {welcome.missed} are missing of a log that keeps all"
+                yield self._violation(Rule.MISREPORTED, what, welcome.at)
             self.seq += welcome.missed
             if welcome.seq < self.seq:
-                what = f"welcomed at {welcome.seq}, and was at {self.seq}"
-                yield self._violation(Rule.UNTRUTHFUL, what, welcome.at)
+                what = f"welcomed at {welcome.seq}, but was at {self.seq}"
+                yield self._violation(Rule.MISREPORTED, what, welcome.at)
         self.epoch = welcome.epoch
 
-    def heard(self, message: Heard) -> Iterator[Violation]:
-        """Take a message, which is to be the next."""
+    def check_message(self, message: Received) -> Iterator[Violation]:
+        """Process a message, which must have the next number."""
         if message.connection != self._connection:
-            what = f"{message.seq} came before a welcome"
+            what = f"{message.seq} arrived before a welcome"
             yield self._violation(Rule.REORDERED, what, message.at)
         what = f"{message.seq} of {self.epoch} after {self.seq}"
         if message.seq > self.seq + 1 and not self._anywhere:
             yield self._violation(Rule.LOST, f"{what}, nothing between", message.at)
         elif message.seq <= self.seq:
-            double = (self.epoch, message.seq) in self._had
-            yield self._violation(Rule.DOUBLED if double else Rule.REORDERED, what, message.at)
+            repeated = (self.epoch, message.seq) in self._received
+            yield self._violation(Rule.DOUBLED if repeated else Rule.REORDERED, what, message.at)
         self._anywhere = False
-        self._had.add((self.epoch, message.seq))
+        self._received.add((self.epoch, message.seq))
         self.seq = max(self.seq, message.seq)
 
-    def headed(self, head: Headed) -> Iterator[Violation]:
-        """Take a head, which counts what was heard."""
-        if head.seq > self.seq:
-            what = f"a head says {head.seq} after {self.seq} of {self.epoch}"
-            yield self._violation(Rule.LOST, what, head.at)
-        elif head.seq < self.seq:
-            what = f"a head says {head.seq} after {self.seq} of {self.epoch}"
-            yield self._violation(Rule.UNTRUTHFUL, what, head.at)
+    def check_heartbeat(self, heartbeat: HeartbeatReceived) -> Iterator[Violation]:
+        """Process a heartbeat, which must have the number of the last message."""
+        if heartbeat.seq > self.seq:
+            what = f"a heartbeat has {heartbeat.seq} after {self.seq} of {self.epoch}"
+            yield self._violation(Rule.LOST, what, heartbeat.at)
+        elif heartbeat.seq < self.seq:
+            what = f"a heartbeat has {heartbeat.seq} after {self.seq} of {self.epoch}"
+            yield self._violation(Rule.MISREPORTED, what, heartbeat.at)
 
-    def ponged(self, pong: Ponged) -> Iterator[Violation]:
-        """Take a pong, which comes after what was due before it."""
+    def check_pong(self, pong: PongReceived) -> Iterator[Violation]:
+        """Process a pong, which must follow all events that were due before it."""
         if self.seq < self._welcome:
             what = f"at {self.seq} of a replay to {self._welcome}"
             yield self._violation(Rule.PONG, what, pong.at)

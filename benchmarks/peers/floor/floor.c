@@ -1,9 +1,9 @@
-/* The floor: how fast a broadcast can be in C with one thread and epoll.
+/* A minimal server: how fast a broadcast can be in C with one thread and epoll.
  *
  *     floor PORT each    encode a message once, and send() it to each client at once
- *     floor PORT turn    the same, but what came in one turn of epoll goes out in one send()
+ *     floor PORT turn    the same, but all messages of one turn of epoll are sent with one send()
  *
- * No rooms, names, history, limits or checks: the least that can be called a server.
+ * No rooms, names, history, limits or checks.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,13 +27,13 @@ typedef struct {
 } heap;
 
 typedef struct {
-    int fd, open, place; /* place: in the list of those who are here */
-    heap in, out;        /* what is not understood yet, and what the socket did not take */
+    int fd, open, place; /* place: index in the list of clients */
+    heap in, out;        /* not parsed yet, and not accepted by the socket yet */
 } client;
 
 static client *by_fd[FILES], *here[FILES];
 static int epoll, coalesce, count;
-static heap turn; /* frames that everyone is owed */
+static heap turn; /* frames that are still to be sent to all clients */
 
 static void add(heap *to, const void *data, size_t size) {
     if (to->size + size > to->room) {
@@ -65,7 +65,7 @@ static void put(client *it, const void *data, size_t size) {
     ssize_t done = 0;
     if (!it->out.size) {
         done = send(it->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (done < 0) done = 0; /* full, or broken, which the next read tells */
+        if (done < 0) done = 0; /* full, or broken, which the next read reports */
     }
     if ((size_t)done == size) return;
     if (!it->out.size) watch(it, EPOLLIN | EPOLLOUT);
@@ -102,7 +102,7 @@ static void leave(client *it) {
     free(it);
 }
 
-/* Answer the handshake if it is there. */
+/* Answer the handshake if it is complete. */
 static int shake(client *it) {
     unsigned char *end = memmem(it->in.data, it->in.size, "\r\n\r\n", 4);
     if (!end) return 1;
@@ -126,7 +126,7 @@ static int shake(client *it) {
     return 1;
 }
 
-/* Say what is whole among what came; returns 0 for what is not understood. */
+/* Broadcast the complete frames among the data; returns 0 for invalid data. */
 static int frames(client *it) {
     size_t at = 0;
     while (it->in.size - at >= 6) {

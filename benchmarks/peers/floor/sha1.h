@@ -1,4 +1,4 @@
-/* SHA-1 of a short string, and what a WebSocket handshake makes of it. */
+/* SHA-1 of a short string, and the Sec-WebSocket-Accept of a handshake. */
 #ifndef SHA1_H
 #define SHA1_H
 

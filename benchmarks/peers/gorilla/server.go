@@ -1,6 +1,6 @@
-// A broadcast on gorilla/websocket, shaped as its chat example: a hub that owns the set of
-// clients, and for each client one goroutine that reads and one that writes. A writer puts
-// what waits for it into one frame, a line each.
+// A broadcast on gorilla/websocket, modelled on its chat example: a hub owns the set of
+// clients, and each client has one goroutine that reads and one that writes. A writer puts
+// all waiting messages into one frame, one message a line.
 package main
 
 import (
@@ -17,7 +17,7 @@ const (
 	pongWait   = 60 * time.Second
 	pingPeriod = 54 * time.Second
 	maxMessage = 4096
-	queue      = 256 // messages that may wait for a client; with more it is dropped
+	queue      = 256 // messages that may wait for a client, which is dropped if there are more
 )
 
 type client struct {

@@ -1,4 +1,4 @@
-"""A broadcast on picows: a listener per connection, a frame sent to each transport."""
+"""A broadcast on picows: a listener for each connection, a frame sent to each transport."""
 
 import asyncio
 import sys
@@ -12,11 +12,11 @@ class Chat(WSListener):
     """One connection."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Come in."""
+        """Add the connection."""
         here.add(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Hand a message to everyone."""
+        """Send a message to all connections."""
         if frame.msg_type == WSMsgType.TEXT:
             message = frame.get_payload_as_bytes()
             for each in here:
@@ -25,7 +25,7 @@ class Chat(WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Leave."""
+        """Remove the connection."""
         here.discard(transport)
 
 

@@ -1,4 +1,4 @@
-// A broadcast on Socket.IO: what a client says is emitted to all.
+// A broadcast on Socket.IO: a client's message is emitted to all clients.
 const { Server } = require("socket.io");
 
 const io = new Server({ transports: ["websocket"] });

@@ -1,7 +1,7 @@
-"""The chat of the Channels tutorial, as it stands at its end: asynchronous, one group a room.
+"""The chat at the end of the Channels tutorial: asynchronous, with one group for each room.
 
-A Django project in one module: `daphne tutorial:application`. With REDIS_URL its channel
-layer is the one that the tutorial sets up, without it the one in memory.
+A Django project in one module: `daphne tutorial:application`. With REDIS_URL, it uses the
+channel layer of the tutorial, otherwise the one in memory.
 """
 
 import json
@@ -32,7 +32,7 @@ django.setup()
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
-    """One connection: what it says goes to its room's group, and comes back to each."""
+    """One connection: its messages are sent to the group of its room."""
 
     async def connect(self) -> None:
         """Join the group of the room in the URL."""
@@ -41,18 +41,18 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.accept()
 
     async def disconnect(self, code: int) -> None:
-        """Leave it."""
+        """Leave the group."""
         await self.channel_layer.group_discard(self.group, self.channel_name)
 
     async def receive(self, text_data: str) -> None:
-        """Tell the group."""
+        """Send a message to the group."""
         message = json.loads(text_data)["message"]
         await self.channel_layer.group_send(
             self.group, {"type": "chat.message", "message": message}
         )
 
     async def chat_message(self, event: dict) -> None:
-        """Hear from the group."""
+        """Send a message of the group to the client."""
         await self.send(text_data=json.dumps({"message": event["message"]}))
 
 

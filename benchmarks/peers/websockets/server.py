@@ -1,4 +1,4 @@
-"""The broadcast that websockets documents: a set of connections, and `broadcast()`."""
+"""The broadcast in the documentation of websockets: a set of connections, and `broadcast()`."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ here: set[ServerConnection] = set()
 
 
 async def chat(connection: ServerConnection) -> None:
-    """Hand whatever a connection says to everyone."""
+    """Send each message of a connection to all connections."""
     here.add(connection)
     try:
         async for message in connection:

@@ -1,4 +1,4 @@
-// A broadcast on ws: what a client says is sent to every client that is open.
+// A broadcast on ws: a client's message is sent to every open client.
 const { WebSocket, WebSocketServer } = require("ws");
 
 const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2]) });

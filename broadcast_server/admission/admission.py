@@ -1,0 +1,142 @@
+"""Admission control: whether a client may join now, has to wait first, or is rejected.
+
+It checks the token and the limits, and counts the connected clients. It is pure: callers pass
+the time in seconds, and get the number of seconds that a client has to wait.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import TYPE_CHECKING, NamedTuple
+
+from broadcast_server.protocol.messages import CloseCode, Error
+from broadcast_server.protocol.rejection import Rejection
+
+from .connection_counter import ConnectionCounter
+from .rate_limit import KeyedRateLimiter
+from .trusted_proxies import client_key
+
+if TYPE_CHECKING:
+    from .auth_throttle import AuthThrottle
+
+
+# These are named tuples because each dataclass adds 2 ms to the start of the single file.
+
+
+class AdmissionLimits(NamedTuple):
+    """How many clients and rooms a server has at most, and how fast clients join and publish."""
+
+    clients: int = 10_000
+    clients_per_address: int = 500
+    rooms: int = 1000
+    joins: int = 50  # for each second and address
+    rate: int = 0  # messages for each second and client; 0 is no limit
+
+
+class Decision(NamedTuple):
+    """What to do about a client after *wait* seconds: reject it, or go on if there is none."""
+
+    wait: float = 0.0
+    rejection: Rejection | None = None
+
+
+ACCEPTED = Decision()
+NO_TOKEN = Rejection(
+    CloseCode.SIGN_IN, Error("token", "this server requires a token: ask its operator for one")
+)
+WRONG_TOKEN = Rejection(
+    CloseCode.SIGN_IN,
+    Error("token", "token is wrong: ask the operator of the server for the right one"),
+)
+TOO_MANY_GUESSES = Rejection(
+    CloseCode.FULL,
+    Error("full", "too many wrong tokens from your address, try again later"),
+    retry_after=8.0,
+)
+
+
+class AdmissionControl:
+    """The admission control of all rooms of a server. Without a *token* the server is open."""
+
+    def __init__(self, token: str | None, limits: AdmissionLimits) -> None:
+        self._token_and_throttle: tuple[bytes, AuthThrottle] | None = None
+        if token is not None:
+            from .auth_throttle import AuthThrottle  # a server without a token does not load it
+
+            self._token_and_throttle = token.encode(), AuthThrottle()
+        self._limits = limits
+        self._join_rate = KeyedRateLimiter(limits.joins)
+        self._publish_rate = KeyedRateLimiter(limits.rate)
+        self._connected = ConnectionCounter()
+
+    def authenticate(self, address: str | None, token: str | None, now: float) -> Decision:
+        """Check the join rate of *address* and the *token*, before anything about the rooms.
+
+        If the decision has a wait, call `release_wait` when the wait is over or the client is
+        gone, whether it is admitted or not.
+        """
+        key = client_key(address)
+        if not self._join_rate.allow(key, now):
+            return Decision(0.0, _over_rate(self._limits.joins, "joins"))
+        if self._token_and_throttle is None:
+            return ACCEPTED
+        if token is None:  # not a guess, so it does not count as a failure
+            return Decision(0.0, NO_TOKEN)
+        right_token, throttle = self._token_and_throttle
+        throttle_key = key or ""
+        wait = throttle.delay(throttle_key, now)
+        if wait is None:
+            return Decision(0.0, TOO_MANY_GUESSES)
+        is_right = compare_digest(right_token, token.encode(errors="replace"))
+        if not is_right:
+            throttle.record_failure(throttle_key, now)
+        if wait:
+            throttle.start_wait(throttle_key)
+        return Decision(wait, None if is_right else WRONG_TOKEN)
+
+    def release_wait(self, address: str | None) -> None:
+        """Note that a client at *address* no longer waits."""
+        if self._token_and_throttle is not None:
+            self._token_and_throttle[1].end_wait(client_key(address) or "")
+
+    def admit(
+        self, address: str | None, rooms: int, *, new_room: bool, takes_over: bool = False
+    ) -> Rejection | None:
+        """Count a client at *address* in, or return why there is no place for it.
+
+        *rooms* is the number of open rooms, and *new_room* says whether the client would open
+        another one. A client that *takes_over* its own stale connection is always admitted,
+        because the number of clients stays the same.
+        """
+        limits, key = self._limits, client_key(address)
+        if not takes_over:
+            if self._connected.total >= limits.clients:
+                return _full("server", limits.clients, "clients, try again later")
+            if self._connected.count(key) >= limits.clients_per_address:
+                limit = limits.clients_per_address
+                return _full("your address", limit, "clients, try again later")
+            if new_room and rooms >= limits.rooms:
+                return _full("server", limits.rooms, "rooms, join an existing room")
+        self._connected.add(key)
+        return None
+
+    def check_publish_rate(self, address: str | None, now: float) -> Rejection | None:
+        """Count a message published without joining, or return why *address* may not publish."""
+        rate = self._limits.rate
+        if not rate or self._publish_rate.allow(client_key(address), now):
+            return None
+        return _over_rate(rate, "messages")
+
+    def release(self, address: str | None) -> None:
+        """Count out a client that was admitted."""
+        self._connected.remove(client_key(address))
+
+
+def _full(subject: str, limit: int, unit_and_remedy: str) -> Rejection:
+    text = f"{subject} is at its limit of {limit} {unit_and_remedy}"
+    return Rejection(CloseCode.FULL, Error("full", text))
+
+
+def _over_rate(limit: int, unit: str) -> Rejection:
+    text = f"more than {limit} {unit} a second from your address, try again later"
+    return Rejection(CloseCode.FULL, Error("full", text), retry_after=1.0)

@@ -1,0 +1,150 @@
+"""The options of the client commands: `connect`, `send` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .env_parser import TOKEN_VARIABLE, VARIABLE_PREFIX, EnvParser, int_range, name_type, room_type
+
+CONNECT_EPILOG = """\
+examples:
+  %(prog)s --name bob                   chat in the terminal
+  %(prog)s wss://example.org/ --room ops
+  make 2>&1 | %(prog)s --name build     send each line, then leave
+  %(prog)s --listen --json | jq .text   print events as JSON
+  %(prog)s --listen --since place       print everything since the last run
+  %(prog)s --listen --exec ./deploy.sh  run a command for each message
+
+The command of --exec gets the text of the message in BROADCAST_EVENT_TEXT, its
+other fields in BROADCAST_EVENT_NAME, BROADCAST_EVENT_ROOM, BROADCAST_EVENT_SEQ,
+BROADCAST_EVENT_EPOCH and BROADCAST_EVENT_AT, and the whole event as JSON on its
+standard input.
+"""
+
+SEND_EPILOG = """\
+examples:
+  %(prog)s "deploy done" --name ci      send it, and print how many receive it
+  git log -1 | %(prog)s - --name git    send standard input as one message
+  %(prog)s "all here?" --require 3 --timeout 60
+
+If no answer arrives, the message is sent again; it is published only once.
+"""
+
+RUN_EPILOG = """\
+examples:
+  %(prog)s -- make test                 report its start and how it ended
+  %(prog)s --name ci --only-failures -- ./nightly.sh --all
+
+The exit code is the command's own, 128 plus the number of the signal that killed
+it, 127 if there is no such command, and 126 if it cannot be run.
+"""
+
+
+def add_connect(connect: EnvParser) -> None:
+    """Add the arguments of `connect`."""
+    connect.set_defaults(command="connect", typed=frozenset())
+    _add_server(connect)
+    _add_join(connect)
+    connect.option(
+        "--history",
+        0,
+        "past messages to show first",
+        metavar="N",
+        type=int_range(0, 10**9),
+    )
+    connect.option(
+        "--since",
+        None,
+        "file that stores the position in the room, so that the next run continues there",
+        metavar="CURSOR-FILE",
+        type=Path,
+    )
+    connect.switch("--listen", "stay connected after the end of the input")
+    connect.switch("--json", "print events as JSON, one per line")
+    connect.switch("--bell", "at a terminal, ring the bell when somebody mentions your name")
+    connect.switch("--plain", "at a terminal, print plain lines only, for screen readers")
+    connect.add_argument(
+        "--exec",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="print nothing, but run this command (everything that follows, without a shell) for"
+        " each message that does not have your own name",
+    )
+
+
+def add_send(send: EnvParser) -> None:
+    """Add the arguments of `send`."""
+    send.set_defaults(command="send", typed=frozenset())
+    send.add_argument("text", metavar="TEXT", help="message to send, - for standard input")
+    _add_server(send)
+    _add_join(send)
+    send.option(
+        "--require",
+        0,
+        "send only if at least N connections would receive it; wait until there are N",
+        metavar="N",
+        type=int_range(0, 10**6),
+    )
+    send.option(
+        "--timeout",
+        10,
+        "seconds to keep trying",
+        metavar="SECONDS",
+        type=int_range(1, 10**6),
+    )
+    send.switch("--json", "print the server's JSON response")
+
+
+def add_run(run: EnvParser) -> None:
+    """Add the arguments of `run` before its `--`."""
+    run.set_defaults(command="run", typed=frozenset(), exec=[])
+    run.usage = "%(prog)s [OPTION ...] [URL] -- COMMAND [ARGUMENT ...]"
+    _add_server(run)
+    _add_join(run)
+    run.option(
+        "--label",
+        None,
+        "text to report instead of the command, which may be long or contain a secret",
+        metavar="TEXT",
+    )
+    run.switch("--only-failures", "report nothing if the command exits with 0")
+    run.option(
+        "--timeout",
+        5,
+        "seconds to wait for the server when the command has ended",
+        metavar="SECONDS",
+        type=int_range(1, 10**6),
+    )
+
+
+def _add_server(client: EnvParser) -> None:
+    client.add_argument(
+        "url",
+        nargs="?",
+        metavar="URL",
+        help="server address, ws://HOST:PORT/ or HOST:PORT, instead of --host and --port"
+        f" [{VARIABLE_PREFIX}URL]",
+    )
+    client.option("--host", "127.0.0.1", "host of the server", metavar="HOST")
+    client.option("--port", 8765, "port of the server", metavar="N", type=int_range(1, 65535))
+    client.option(
+        "--unix", None, "Unix socket of the server, instead of a host and port", metavar="PATH"
+    )
+    client.option(
+        "--tls-ca",
+        None,
+        "PEM file with the certificate authorities to trust for wss://, instead of the system's",
+        metavar="FILE",
+    )
+
+
+def _add_join(client: EnvParser) -> None:
+    client.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=name_type)
+    client.option("--room", None, "room to join (default: lobby)", metavar="ROOM", type=room_type)
+    client.option(
+        "--token-file",
+        None,
+        f"file with the token to sign in with; {TOKEN_VARIABLE} can hold the token itself",
+        metavar="FILE",
+    )

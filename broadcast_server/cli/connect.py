@@ -1,0 +1,97 @@
+"""The connect command: a terminal, a pipe, or a command run for each message."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .usage import usage_error
+
+if TYPE_CHECKING:
+    from broadcast_server.client.target import Target
+    from broadcast_server.protocol.messages import Cursor
+
+
+def connect(options: argparse.Namespace, target: Target) -> int:
+    """Run `connect` with its *options*, and return the exit code."""
+    import asyncio
+    import logging
+
+    from broadcast_server.client.client import ReconnectingClient
+    from broadcast_server.client.session import ClientSession
+
+    logging.getLogger("websockets").addHandler(logging.NullHandler())
+    room, since = options.room or target.query.get("room"), None
+    keep: Callable[[Cursor], None] | None = None
+    if options.since is not None:
+        from broadcast_server.pipe.cursor_file import CursorFile, CursorFileError
+
+        file = CursorFile(options.since)
+        try:
+            room, since = file.load(room)
+        except CursorFileError as error:
+            return usage_error("connect", str(error))
+
+        def keep(cursor: Cursor) -> None:
+            file.save(session.room, cursor)
+
+    if options.exec is not None and options.json:
+        return usage_error("connect", "--exec cannot be combined with --json or BROADCAST_JSON")
+    if options.exec is not None and (reason := _command_error(options.exec)):
+        return usage_error("connect", f"--exec: {reason}")
+    session = ClientSession(options.name, room, options.history, since)
+
+    async def run() -> int:
+        client = ReconnectingClient(
+            target.url,
+            target.query,
+            session,
+            token=target.token,
+            unix=target.unix,
+            authorities=target.authorities,
+        )
+        if _at_terminal(options):
+            if options.plain or _is_dumb():
+                from broadcast_server.terminal.plain import PlainUI
+
+                return await PlainUI(client, bell=options.bell).run()
+            from broadcast_server.terminal.prompt import PromptUI
+
+            return await PromptUI(client, bell=options.bell).run()
+        from broadcast_server.pipe.pipe import Pipe, Sink
+        from broadcast_server.pipe.printer import Printer
+
+        sink: Sink = Printer(json=options.json)
+        if options.exec is not None:
+            from broadcast_server.pipe.exec_sink import ExecSink
+
+            sink = ExecSink(options.exec, session, keep)
+        return await Pipe(client, sink, listen=options.listen, save_cursor=keep).run()
+
+    return asyncio.run(run())
+
+
+def _command_error(command: list[str]) -> str:
+    """Return why *command* cannot be run, an empty string if it can."""
+    from shutil import which
+
+    if not command:
+        return "no command given after it"
+    return "" if which(command[0]) else f"{command[0]} is not an executable command"
+
+
+def _at_terminal(options: argparse.Namespace) -> bool:
+    """Whether a person chats here, as opposed to a script, a pipe or a listener."""
+    if options.json or options.listen or options.since or options.exec is not None:
+        return False
+    if sys.stdin is None or sys.stdout is None:
+        return False
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal can only print lines."""
+    return sys.platform != "win32" and os.environ.get("TERM", "dumb") in ("", "dumb")

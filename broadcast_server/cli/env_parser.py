@@ -1,0 +1,158 @@
+"""The environment parser: an argparse parser whose options have environment variables as well.
+
+It also has the types of option values. The options themselves are in `options` and
+`client_options`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from broadcast_server.protocol.names import validate_name, validate_room
+
+VARIABLE_PREFIX = "BROADCAST_"
+TOKEN_VARIABLE = f"{VARIABLE_PREFIX}TOKEN"
+
+
+class _EnvValue(str):
+    """An option's value from an environment variable."""
+
+    variable: str
+    """The variable's name, for error messages."""
+
+
+class _StoreTyped(argparse.Action):
+    """Stores an option's value, and adds the option's name to the set `typed`.
+
+    *known* lists all possible values, if there is such a list; `completion` offers them.
+    """
+
+    def __init__(self, *arguments: Any, known: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.known = known
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.typed |= {self.dest}
+
+
+class EnvParser(argparse.ArgumentParser):
+    """A parser whose options can be set by environment variables; an empty variable is ignored.
+
+    The variable of ``--some-option`` is ``BROADCAST_SOME_OPTION``.
+    """
+
+    def option(
+        self,
+        flag: str,
+        default: object,
+        help: str,
+        metavar: str,
+        type: Callable[[str], object] = str,
+    ) -> None:
+        """Add an option with a value. Its variable, if set, replaces *default*."""
+        variable = _variable(flag)
+        shown = f"default: {default}, " if default not in (None, "") else ""
+        # argparse converts a default that is a string with *type*, as if it had been typed.
+        value = default if default is None else str(default)
+        if os.environ.get(variable):
+            value = _EnvValue(os.environ[variable])
+            value.variable = variable
+        help = f"{help} [{shown}{variable}]"
+        self.add_argument(
+            flag,
+            action=_StoreTyped,
+            default=value,
+            help=help,
+            metavar=metavar,
+            type=_name_variable_on_error(type),
+            known=type.known if isinstance(type, Choice) else (),
+        )
+
+    def switch(self, flag: str, help: str) -> None:
+        """Add an option without a value. The variable sets it with 1, true, yes or on."""
+        variable = _variable(flag)
+        on = os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
+        self.add_argument(flag, action="store_true", default=on, help=f"{help} [{variable}=1]")
+
+
+def command_help(summary: str, examples: str) -> dict[str, Any]:
+    """Return the keyword arguments of `add_parser` for a command's help."""
+    return {
+        "help": summary,
+        "description": summary,
+        "epilog": examples,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _variable(flag: str) -> str:
+    return VARIABLE_PREFIX + flag.strip("-").replace("-", "_").upper()
+
+
+def _name_variable_on_error(convert: Callable[[str], object]) -> Callable[[str], object]:
+    """Wrap *convert*: its errors name the variable if the value comes from the environment."""
+
+    def convert_and_name(value: str) -> object:
+        try:
+            return convert(value)
+        except argparse.ArgumentTypeError as error:
+            if isinstance(value, _EnvValue):
+                raise argparse.ArgumentTypeError(f"{error} (from {value.variable})") from None
+            raise
+
+    return convert_and_name
+
+
+def int_range(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a type for integers from *minimum* to *maximum*."""
+
+    def number(value: str) -> int:
+        try:
+            parsed = int(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{value!r} is not a number") from None
+        if not minimum <= parsed <= maximum:
+            raise argparse.ArgumentTypeError(f"{parsed} is not between {minimum} and {maximum}")
+        return parsed
+
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The type of options whose value is one of *known*."""
+
+    known: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        """Validate *value*."""
+        if value not in self.known:
+            raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(self.known)}")
+        return value
+
+
+def name_type(value: str) -> str:
+    """Validate a member's name."""
+    try:
+        return validate_name(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def room_type(value: str) -> str:
+    """Validate a room's name."""
+    try:
+        return validate_room(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

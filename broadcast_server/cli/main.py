@@ -1,0 +1,103 @@
+"""The entry point of the command line: runs a command and returns its exit code.
+
+Only what the given command needs is imported, so that the program starts quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from broadcast_server.console.streams import flush_streams, note, stdout_error
+
+from .connect import connect
+from .options import make_parser, parse_options
+from .start import start
+from .usage import usage_error
+
+if TYPE_CHECKING:
+    from broadcast_server.client.target import Target
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit code: 0 done, 1 failed, 2 wrong usage."""
+    try:
+        code = _run(arguments)
+    except SystemExit as exit:  # raised by argparse
+        code = exit.code if isinstance(exit.code, int) else 0
+    error = flush_streams()
+    if error is None or isinstance(error, BrokenPipeError):
+        return code
+    note(stdout_error(error))
+    return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parse_options(arguments)
+    except OSError as error:  # while printing help
+        if not isinstance(error, BrokenPipeError):
+            note(stdout_error(error))
+        return 1
+    match options.command:
+        case "start":
+            return start(options)
+        case "connect":
+            return _with_target(options, connect)
+        case "send":
+            return _with_target(options, _send)
+        case "run":
+            return _with_target(options, _run_command)
+        case "completion" | "manual":
+            return _print_generated(options)
+    make_parser().print_help(sys.stderr)
+    return 2
+
+
+def _print_generated(options: argparse.Namespace) -> int:
+    """Print a completion script or the man page, generated from the parser."""
+    from .completion import SHELLS
+    from .man_page import man_page
+    from .parser_schema import parser_schema
+
+    program, *commands = parser_schema(make_parser())
+    write = man_page if options.command == "manual" else SHELLS[options.shell]
+    if sys.stdout is not None:
+        sys.stdout.write(write(program, commands))
+    return 0
+
+
+def _with_target(
+    options: argparse.Namespace, command: Callable[[argparse.Namespace, Target], int]
+) -> int:
+    """Run a client's *command* with the server that the *options* name."""
+    from .target_option import target_from_options
+
+    try:
+        target = target_from_options(options)
+    except ValueError as error:
+        return usage_error(options.command, str(error))
+    if target.exposes_token:
+        note("* your token goes to the server unencrypted (use wss://)")
+    return command(options, target)
+
+
+def _send(options: argparse.Namespace, target: Target) -> int:
+    from .send import send
+
+    if options.url is not None and not {":", "/"} & {*options.url}:
+        return usage_error(
+            "send",
+            f"{options.url} is not an address of the form HOST:PORT (quote a text with spaces)",
+        )
+    return send(options, target)
+
+
+def _run_command(options: argparse.Namespace, target: Target) -> int:
+    from .run import run
+
+    if not options.exec:
+        return usage_error("run", "no command given (put it after --: run -- make test)")
+    return run(options, target)

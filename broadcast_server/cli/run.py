@@ -1,0 +1,190 @@
+"""The run command: runs a command, and reports its start and its end to a room.
+
+The command has priority. It starts at once, inherits our streams and other open files,
+receives our signals, and its exit code becomes ours. A thread reports to the room meanwhile;
+if that fails, one line on standard error says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from broadcast_server.client.target import Target
+from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.console.streams import note
+from broadcast_server.pipe.process_text import command_text, duration_text, exit_text
+
+if TYPE_CHECKING:
+    from broadcast_server.client.publisher import HTTPPublisher
+
+NOT_FOUND, NOT_RUN, KILLED = 127, 126, 128
+"""Exit codes as in a shell; the signal's number is added to KILLED."""
+
+KEYBOARD_SIGNALS = ("SIGINT", "SIGQUIT")
+"""Signals of key presses, which the terminal sends to every process of the foreground job."""
+
+FORWARDED_SIGNALS = (*KEYBOARD_SIGNALS, "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""Signals that are passed on to the command."""
+
+
+def run(options: argparse.Namespace, target: Target) -> int:
+    """Run the command of the *options* of `run`, and return its exit code."""
+    command = ChildProcess(options.exec)
+    reporter = Reporter(lambda: _publisher(options, target))
+    label = " ".join((options.label or "").split()) or command_text(options.exec)
+    with command.forward_signals(reporter.give_up):
+        started = monotonic()
+        try:
+            process = command.start()
+        except OSError as error:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN
+            why = "command not found" if code == NOT_FOUND else describe_os_error(error)
+            note(f"broadcast-server run: {options.exec[0]}: {why}")
+            outcome = f"did not start: {why}"
+        else:
+            if not options.only_failures:
+                reporter.report(f"started: {label}")
+            code = command.wait(process)
+            outcome = f"{exit_text(code)} after {duration_text(monotonic() - started)}"
+        if code or not options.only_failures:
+            reporter.report(f"{label} {outcome}")
+        if problem := reporter.finish(options.timeout):
+            note(f"* could not report to the room: {problem}")
+    return KILLED - code if code < 0 else code
+
+
+def _publisher(options: argparse.Namespace, target: Target) -> HTTPPublisher:
+    from broadcast_server.client.publisher import HTTPPublisher
+
+    return HTTPPublisher(target, options.name, options.room)
+
+
+class ChildProcess:
+    """The command that runs."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []  # signals that arrived before the command had started
+        self._ended = False
+
+    @contextmanager
+    def forward_signals(self, afterwards: Callable[[], None]) -> Iterator[None]:
+        """Pass signals on to the command inside this context.
+
+        A signal that arrives after the command has ended calls *afterwards* instead.
+        """
+
+        def forward(number: int, _: FrameType | None) -> None:
+            if self._ended:
+                afterwards()
+            elif self._process is None:
+                self._early.append(number)
+            elif number not in keyboard or not _terminal_signals_group():
+                self._process.send_signal(number)
+
+        numbers = [getattr(signal, name) for name in FORWARDED_SIGNALS if hasattr(signal, name)]
+        keyboard = {getattr(signal, name) for name in KEYBOARD_SIGNALS if hasattr(signal, name)}
+        # A signal that we ignore, under nohup or in the background, the command inherits as
+        # ignored. Leave it so.
+        previous = {
+            number: handler
+            for number in numbers
+            if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+        }
+        for number in previous:
+            signal.signal(number, forward)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the command, and send it the signals that arrived before. Raises OSError."""
+        # Inherited files stay open for the command, such as the jobserver pipe of make.
+        self._process = subprocess.Popen(self._words, close_fds=False)
+        for number in self._early:
+            self._process.send_signal(number)
+        return self._process
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for its end; return its exit code, or minus the number of the signal."""
+        code = process.wait()
+        self._ended = True
+        return code
+
+
+def _terminal_signals_group() -> bool:
+    """Whether the terminal sends the signal of a key to the command as well.
+
+    It does if we are in the foreground job of a terminal, as the command is in the same job.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+class Reporter:
+    """Publishes reports to a room, in a thread of its own."""
+
+    def __init__(self, make_publisher: Callable[[], HTTPPublisher]) -> None:
+        self._make_publisher = make_publisher
+        self._publisher: HTTPPublisher | None = None
+        self._texts: SimpleQueue[str | None] = SimpleQueue()
+        self._problem = ""
+        self._done = threading.Event()
+        self._gave_up = False
+
+    def report(self, text: str) -> None:
+        """Publish *text* as soon as possible."""
+        self._texts.put(text)
+        if self._publisher is None:  # created now, so that it does not delay the command's start
+            self._publisher = self._make_publisher()
+            threading.Thread(target=self._run, args=(self._publisher,), daemon=True).start()
+
+    def finish(self, seconds: float) -> str:
+        """Wait at most *seconds* until all is published; return what failed, empty if nothing."""
+        if self._publisher is None:
+            return ""
+        self._texts.put(None)
+        self._publisher.finish_within(seconds)
+        done = self._done.wait(seconds + 0.2)
+        if self._gave_up:
+            return "interrupted"
+        return self._problem if done else self._problem or "no answer in time"
+
+    def give_up(self) -> None:
+        """Make `finish` return, because the user wants to leave."""
+        self._gave_up = True
+        self._done.set()
+
+    def _run(self, publisher: HTTPPublisher) -> None:
+        from broadcast_server.client.publisher import PublishFailed
+
+        while (text := self._texts.get()) is not None:
+            try:
+                publisher.publish(text)
+            except PublishFailed as error:
+                self._problem = self._problem or error.why
+        self._done.set()

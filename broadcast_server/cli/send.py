@@ -1,0 +1,103 @@
+"""The send command: publishes one message, and prints how many connections it went to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from broadcast_server.client.publish_result import Accepted
+from broadcast_server.client.publisher import HTTPPublisher, PublishFailed
+from broadcast_server.client.target import Target
+from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.console.streams import note, stdout_error
+from broadcast_server.protocol.sanitize import escape_control, strip_control
+
+MAX_TEXT_BYTES = 2**17
+"""Bytes of a message; more than any server accepts."""
+
+
+def send(options: argparse.Namespace, target: Target) -> int:
+    """Run `send` with its *options*, and return the exit code."""
+    end = monotonic() + options.timeout
+    try:
+        text = (
+            _read_text()
+            if options.text == "-"
+            else os.fsencode(options.text).decode(errors="replace")
+        )
+    except OSError as error:
+        note(f"could not read standard input: {describe_os_error(error)}")
+        return 1
+    if text is None:
+        too_long = f"message is over {MAX_TEXT_BYTES} bytes, more than any server accepts"
+        note(str(PublishFailed(too_long)))
+        return 1
+    publisher = HTTPPublisher(
+        target,
+        options.name,
+        options.room,
+        require=options.require,
+        note=lambda why: note(f"* {why}, trying for {options.timeout} s"),
+    )
+    publisher.deadline = end
+    try:
+        accepted = _publish_until(publisher, text, end)
+    except PublishFailed as error:
+        note(str(error))
+        return 1
+    requested = options.name or target.query.get("name")
+    text = escape_control(accepted.line) if options.json else sent_text(accepted, requested)
+    return _print(text)
+
+
+def sent_text(accepted: Accepted, requested_name: str | None) -> str:
+    """Return to how many connections a message went, and its name if it is not the requested."""
+    name = "" if requested_name in (None, accepted.name) else f" as {accepted.name}"
+    return strip_control(f"sent to {accepted.count} in {accepted.room}{name}")
+
+
+def _read_text() -> str | None:
+    """Read standard input to its end; return None if it is too long. Raises OSError."""
+    if sys.stdin is None:
+        return ""
+    data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    return data.decode(errors="replace") if len(data) <= MAX_TEXT_BYTES else None
+
+
+def _publish_until(publisher: HTTPPublisher, text: str, end: float) -> Accepted:
+    """Publish *text*, at the latest at *end* by the monotonic clock. Raises PublishFailed."""
+    results: SimpleQueue[Accepted | PublishFailed] = SimpleQueue()
+
+    def publish() -> None:
+        try:
+            results.put(publisher.publish(text))
+        except PublishFailed as error:
+            results.put(error)
+
+    # A thread, because a DNS lookup can block for half a minute; it is abandoned then.
+    threading.Thread(target=publish, daemon=True).start()
+    try:
+        result = results.get(timeout=max(0.0, end - monotonic()) + 0.2)
+    except Empty:
+        raise PublishFailed("no answer in time", sure=not publisher.maybe_published) from None
+    if isinstance(result, PublishFailed):
+        raise result
+    return result
+
+
+def _print(line: str) -> int:
+    if sys.stdout is None:
+        return 0
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        note(stdout_error(error))
+        return 1
+    return 0

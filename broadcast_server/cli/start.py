@@ -1,0 +1,104 @@
+"""The start command: turns options into settings, and runs the server until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+from typing import TYPE_CHECKING
+
+from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.console.streams import note
+
+from .usage import usage_error
+
+if TYPE_CHECKING:
+    from broadcast_server.server.settings import Settings
+
+
+def start(options: argparse.Namespace) -> int:
+    """Run `start` with its *options*, and return the exit code."""
+    import asyncio
+    import logging
+    from functools import partial
+
+    from broadcast_server.rooms.message_log import LogFileError
+    from broadcast_server.server.listen_socket import ListenError
+    from broadcast_server.server.log_format import formatter
+    from broadcast_server.server.serve import serve
+
+    from .startup import print_startup
+
+    logging.raiseExceptions = False  # a log that cannot be written must not stop the server
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(options.log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        settings = settings_of(options)
+    except ValueError as error:
+        return usage_error("start", str(error))
+    try:
+        asyncio.run(serve(settings, partial(print_startup, options)))
+    except (OSError, UnicodeError) as error:
+        note(_bind_error(error, options))
+        return 1
+    except (LogFileError, ListenError) as error:
+        note(str(error))
+        return 1
+    except ImportError as error:  # the single file was replaced while it was starting
+        note(f"Could not start: {error} (start it again)")
+        return 1
+    return 0
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the server's settings. Raises ValueError for options that do not fit together."""
+    from broadcast_server.admission.admission import AdmissionLimits
+    from broadcast_server.server.settings import Settings
+
+    from .token_option import token_from_options
+
+    if options.tls_key is not None and options.tls_cert is None:
+        raise ValueError("--tls-key needs --tls-cert (give both)")
+    if options.unix is not None and options.typed & {"host", "port"}:
+        raise ValueError("--unix cannot be combined with --host or --port")
+    if options.unix is not None and options.open:
+        raise ValueError("--open cannot be combined with --unix: a browser needs a port")
+    return Settings(
+        host=options.host,
+        port=options.port,
+        unix=options.unix,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        max_message_bytes=options.max_message_bytes,
+        log_messages=options.log_messages,
+        log_bytes=options.log_bytes,
+        log=options.log,
+        log_sync=options.log_sync,
+        origins=options.allow_origin,
+        token=token_from_options(options),
+        trusted_proxies=options.trusted_proxy,
+        limits=AdmissionLimits(
+            clients=options.max_clients,
+            clients_per_address=options.max_clients_per_address,
+            rooms=options.max_rooms,
+            joins=options.max_joins,
+            rate=options.rate,
+        ),
+        grace=options.grace,
+    )
+
+
+def _bind_error(error: OSError | UnicodeError, options: argparse.Namespace) -> str:
+    import socket
+
+    host, port = options.host, options.port
+    place, option = f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "--port"
+    if options.unix is not None:
+        place, option = str(options.unix), "--unix"
+    if isinstance(error, (UnicodeError, socket.gaierror)):
+        return f"Could not listen on {place}: unknown host (name an address of this machine)"
+    if error.errno == errno.EADDRINUSE:
+        return f"Address already in use: {place} (choose another with {option})"
+    if error.errno == errno.EACCES and options.unix is None:
+        return f"Could not listen on {place}: not permitted (choose a --port above 1023)"
+    return f"Could not listen on {place}: {describe_os_error(error)}"

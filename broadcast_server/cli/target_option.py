@@ -1,0 +1,55 @@
+"""The target: which server a client's options name, and how to sign in there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from broadcast_server.cli.env_parser import VARIABLE_PREFIX
+from broadcast_server.cli.token_option import token_from_options
+from broadcast_server.client.address import parse_address
+from broadcast_server.client.target import Target
+
+if TYPE_CHECKING:
+    import ssl
+
+
+def target_from_options(options: argparse.Namespace) -> Target:
+    """Return the server that a client's *options* name. Raises ValueError."""
+    if options.url is not None and options.typed & {"host", "port"}:
+        raise ValueError("a URL cannot be combined with --host or --port")
+    unix = options.unix
+    address_typed = options.url is not None or options.typed & {"host", "port"}
+    if unix and address_typed and "unix" in options.typed:
+        raise ValueError("--unix cannot be combined with a URL, --host or --port")
+    if address_typed:  # it overrides BROADCAST_UNIX
+        unix = None
+    address = "ws://localhost/" if unix else _address(options)
+    try:
+        url, query = parse_address(address)
+    except ValueError as error:
+        raise ValueError(f"{address} is not a valid address: {error}") from None
+    return Target(url, query, token_from_options(options), unix, _authorities(options, url))
+
+
+def _address(options: argparse.Namespace) -> str:
+    """Return the typed URL or host and port, else BROADCAST_URL, else the default address."""
+    if options.url is not None:
+        return str(options.url)
+    host, port = options.host, options.port
+    url = os.environ.get(f"{VARIABLE_PREFIX}URL")
+    if url and not options.typed & {"host", "port"}:
+        return url
+    return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
+
+
+def _authorities(options: argparse.Namespace, url: str) -> ssl.SSLContext | None:
+    if not options.tls_ca or not url.startswith("wss:"):
+        return None
+    from broadcast_server.server.tls import CertificateError, load_authorities
+
+    try:
+        return load_authorities(options.tls_ca)
+    except CertificateError as error:
+        raise ValueError(f"--tls-ca {error}") from None

@@ -1,0 +1,1 @@
+"""The client: a session that survives reconnects, and publishing one message over HTTP."""

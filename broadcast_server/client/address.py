@@ -1,0 +1,41 @@
+"""Server addresses: parse what people type or paste, and tell which are confidential."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+
+def parse_address(url: str) -> tuple[str, dict[str, str]]:
+    """Split an address into the URL of the WebSocket and its query parameters.
+
+    *url* may be a WebSocket's URL, the URL of the page (`https://...`), or just `HOST:PORT`.
+    Raises ValueError with the reason.
+    """
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss"):
+        raise ValueError(f"scheme is {scheme}, must be ws, wss, http or https")
+    if not parts.hostname:
+        raise ValueError("it has no host")
+    if parts.port == 0:  # `parts.port` itself raises ValueError for other invalid ports
+        raise ValueError("port is 0, must be 1 to 65535")
+    if parts.username is not None:
+        raise ValueError("it has a user name, which is not supported")
+    if any(char.isspace() or 0xD800 <= ord(char) <= 0xDFFF for char in url):
+        raise ValueError("it has a space or another invalid character")
+    query = dict(parse_qsl(parts.query))
+    return urlunsplit((scheme, parts.netloc, parts.path or "/", "", "")), query
+
+
+def is_confidential(url: str) -> bool:
+    """Tell whether nobody on the network path can read what is sent to *url*: TLS or loopback."""
+    from ipaddress import ip_address
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "wss" or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,79 @@
+"""Publish results: what the server's HTTP response to a published message means for its sender."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The message was published."""
+
+    name: str
+    """The name under which it was published, with the suffix that the room may have added."""
+    room: str
+    count: int
+    """Number of connections that the message went to."""
+    line: str
+    """The response body as it was received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The message was not published, and a retry would have the same result."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The message may be published by a retry."""
+
+    why: str
+    wait: float = 0.0
+    """Seconds to wait at least before the retry."""
+    sure: bool = True
+    """Whether it is certain that this attempt did not publish the message."""
+
+
+PublishResult = Accepted | Rejected | Retry
+
+RETRY_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
+"""HTTP statuses after which to retry. Any other error would be the same the next time."""
+
+
+def parse_publish_response(status: int, headers: Mapping[str, str], body: bytes) -> PublishResult:
+    """Interpret an HTTP response. The names of *headers* are in lower case."""
+    if status == 200:
+        return _parse_accepted(body) or Rejected("no broadcast server is there")
+    line = ""
+    if headers.get("content-type", "").startswith("text/plain"):
+        line = body.decode(errors="replace").strip().partition("\n")[0]
+    if status in RETRY_STATUSES:
+        wait = headers.get("retry-after", "")
+        # Only 409 and 429 say that the message was not published. A 502 of a proxy does not, nor
+        # does a server that is stopping or whose database does not answer.
+        return Retry(
+            line or f"HTTP status {status}",
+            float(wait) if wait.isdecimal() and len(wait) < 6 else 0.0,
+            sure=status in (409, 429),
+        )
+    if 300 <= status < 400 and headers.get("location"):
+        return Rejected(f"the server redirects to {headers['location']}, use that address")
+    if line and status in (400, 401, 403, 411, 413):
+        return Rejected(line)
+    return Rejected(f"no broadcast server that takes messages is there: HTTP status {status}")
+
+
+def _parse_accepted(body: bytes) -> Accepted | None:
+    try:
+        line = body.decode().strip()
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    match value:
+        case {"seq": int(), "name": str(name), "room": str(room), "count": int(count)}:
+            return Accepted(name, room, count, line) if "\n" not in line else None
+    return None

@@ -1,0 +1,174 @@
+"""The publisher: sends messages to a room by HTTP POST, and retries until the outcome is known.
+
+All messages of a publisher have one session and each has an id, so that a retry does not publish a
+message twice. The publisher blocks: its callers run it in a thread that they can abandon.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import secrets
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from urllib.parse import quote, urlencode, urlsplit
+
+from broadcast_server import __version__
+
+from .connect_errors import ConnectFailure, describe_connect_error
+from .publish_result import Accepted, PublishResult, Rejected, Retry, parse_publish_response
+from .target import Target
+
+RESPONSE_TIMEOUT_S = 10.0
+"""Seconds to wait for the server in each step of a request, unless the deadline is earlier."""
+
+FIRST_RETRY_S, MAX_RETRY_S = 0.2, 2.0
+"""Seconds between two attempts, at most: 0.2 after the first, doubling up to 2."""
+
+MAX_RESPONSE_BYTES = 2**16
+"""Bytes of a response that are read; ours has about a hundred."""
+
+
+class PublishFailed(Exception):
+    """A message was not published, or perhaps not if not *sure*; the text says which, and why."""
+
+    def __init__(self, why: str, *, sure: bool = True) -> None:
+        super().__init__(f"not sent: {why}" if sure else f"perhaps not sent: {why}")
+        self.why = why
+
+
+class HTTPPublisher:
+    """Publishes messages to one room of the server *target*.
+
+    Args:
+        target: The server.
+        name: Name to publish under; None leaves it to the address's query, or to the server.
+        room: Room to publish to; None leaves it to the address's query, or to the server.
+        require: Number of connections that must receive a message for it to be published.
+        note: Called with the reason before the first retry of each message.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        name: str | None,
+        room: str | None,
+        *,
+        require: int = 0,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.deadline = inf
+        """When to give up, in seconds of the monotonic clock."""
+        self.maybe_published = False
+        """Whether the server may have received the current message."""
+        self._target = target
+        given = {"name": name, "room": room, "require": str(require) if require else None}
+        self._parameters = {key: value for key, value in given.items() if value is not None}
+        self._parameters["session"] = secrets.token_urlsafe(24)
+        self._note = note
+        self._retry_now = threading.Event()
+
+    def finish_within(self, seconds: float) -> None:
+        """Set the deadline to *seconds* from now, and end a pause between two attempts."""
+        self.deadline = monotonic() + seconds
+        self._retry_now.set()
+
+    def publish(self, text: str) -> Accepted:
+        """Publish *text*, with retries until the deadline. Raises PublishFailed."""
+        query = urlencode({**self._parameters, "id": secrets.token_urlsafe(9)})
+        others = urlencode(self._target.query)  # last: of a repeated parameter the first counts
+        path = quote(urlsplit(self._target.url).path, safe="/%:@!$&'()*+,;=~")
+        path = f"{path}?{query}{'&' if others else ''}{others}"
+        self.maybe_published, attempt = False, 0
+        while True:
+            maybe_published_before = self.maybe_published
+            result = self._post(path, text.encode(errors="replace"))
+            match result:
+                case Accepted():
+                    return result
+                case Rejected(why=why):
+                    raise PublishFailed(why)
+            self.maybe_published = maybe_published_before or not result.sure
+            pause = random.uniform(0.5, 1) * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt, 30))
+            pause, attempt = max(result.wait, pause), attempt + 1
+            if monotonic() + pause >= self.deadline:
+                raise PublishFailed(result.why, sure=not self.maybe_published)
+            if attempt == 1:
+                self._note(result.why)
+            if self._retry_now.wait(pause):
+                self._retry_now.clear()
+
+    def _post(self, path: str, body: bytes) -> PublishResult:
+        """Make one attempt on a new connection."""
+        connection, sure = None, True  # sure: whether the message cannot have been published
+        try:
+            connection = self._connection()
+            connection.connect()
+            self.maybe_published, sure = True, False
+            # A server may respond and close before it has read the body: read the response then.
+            with suppress(ConnectionError):
+                connection.request("POST", path, body, self._headers())
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return parse_publish_response(
+                response.status, headers, response.read(MAX_RESPONSE_BYTES)
+            )
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failure = _describe_failure(error)
+            text = f"Could not connect to server at {self._target.description} ({failure.text})"
+            if failure.final:
+                return Rejected(text)
+            return Retry(text if sure else failure.text, sure=sure)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        timeout = min(RESPONSE_TIMEOUT_S, max(0.1, self.deadline - monotonic()))
+        if self._target.unix is not None:
+            return _UnixHTTPConnection(self._target.unix, timeout)
+        parts = urlsplit(self._target.url)
+        host = parts.hostname or ""
+        if parts.scheme == "wss":
+            context = self._target.authorities or ssl.create_default_context()
+            return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Content-Type": "text/plain; charset=utf-8",
+            "User-Agent": f"broadcast-server/{__version__}",
+        }
+        if self._target.token is not None:
+            headers["Authorization"] = f"Bearer {self._target.token}"
+        return headers
+
+
+class _UnixHTTPConnection(http.client.HTTPConnection):
+    """An HTTP connection over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _describe_failure(error: Exception) -> ConnectFailure:
+    """Describe why a request got no response."""
+    match error:
+        case http.client.HTTPException() if not isinstance(error, ConnectionError):
+            return ConnectFailure("no web server is there", final=True)
+        # `http.client.RemoteDisconnected` is a ConnectionError without an error number.
+        case ConnectionError() if not isinstance(error, ConnectionRefusedError):
+            return ConnectFailure("connection lost")
+    return describe_connect_error(error)

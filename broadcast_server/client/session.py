@@ -1,0 +1,300 @@
+"""The client session: what one client has published, received, and has no echo for yet.
+
+A session outlives its connections. It knows no socket and no clock: `client.client` connects,
+passes received frames to `receive`, and sends what `outgoing` returns.
+
+- **Outbox.** A published message stays in the *outbox* until its echo arrives. A new connection
+  resends the outbox with the same ids, so that the server publishes no message twice.
+- **Cursor.** The position in the log up to which everything was received. The next connection asks
+  for what follows it.
+- **Live.** A connection begins with a welcome and a replay of the log. The session sends a ping at
+  once; its pong follows the replay, and from then on the connection is *live*. Until then nothing
+  is resent, because its echo may be in the replay. From then on the sequence numbers have no gaps:
+  a gap means that a message was lost.
+
+The cursor never falls behind what the server has reported. A welcome moves it before any message
+follows: to the beginning of a new client's replay, past the messages that the welcome reports as
+missed, or to the beginning of another log. So a connection may break at any moment, any number of
+times: the next one misses no message, and counts none as missed twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from dataclasses import replace
+from urllib.parse import urlencode
+
+from broadcast_server.protocol.codec import decode_event, encode_json
+from broadcast_server.protocol.messages import (
+    Cursor,
+    Error,
+    Event,
+    Heartbeat,
+    Message,
+    MessageHidden,
+    PingRequest,
+    Pong,
+    Renamed,
+    RenameRequest,
+    Request,
+    SayRequest,
+    Welcome,
+)
+
+MAX_UNCONFIRMED = 1000
+"""Messages that may be without their echo; a reader of input waits when there are as many."""
+
+MAX_FRAME_CHARS = 32 * 2**10
+"""Characters after which a frame takes no further line. With one more line of the greatest length,
+in its longest encoding, it is still under the server's limit of 1 MiB."""
+
+
+class GapError(Exception):
+    """A message was lost. A new connection receives it, because the cursor is before it."""
+
+
+class ClientSession:
+    """One client's part in one room, across all its connections.
+
+    Args:
+        name: Name to ask for; None leaves it to the address's query, or to the server.
+        room: Room to join; None leaves it to the address's query, or to the server.
+        history: Number of older messages to receive at the first connection.
+        since: Position in the log to continue from, instead of *history*.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        room: str | None,
+        history: int = 0,
+        since: Cursor | None = None,
+    ) -> None:
+        self.name = name or "anonymous"
+        """Our name: the requested one, and after the welcome the one that the room gave us."""
+        self.room = room or "lobby"
+        """The room: the requested one, and after the welcome its name in the welcome."""
+        self.live = False
+        """Whether the replay of this connection is over."""
+        self.replaying = False
+        """Whether the replay of this connection begins with messages that were shown before."""
+        self.rejected = 0
+        """Number of our messages that the server has rejected."""
+        self._requested = {"name": name, "room": room}
+        self._history = history
+        self._session = secrets.token_urlsafe(24)
+        self._cursor = since  # where the next connection begins
+        self._last_seq = since.seq if since else 0  # last message received of the cursor's log
+        self._replay_count = 0  # older messages that the next connection shows again
+        self._since: Cursor | None = None  # the cursor that this connection has asked for
+        self._welcome: Welcome | None = None  # of this connection
+        self._ping = ""  # id of the ping whose pong ends the replay
+        self._outbox: dict[str, SayRequest] = {}  # messages without their echo: by id, in order
+        self._unsent: deque[Request] = deque()  # requests for this connection
+        self._pending_rename: RenameRequest | None = None  # without its response
+
+    # -- requests --
+
+    def send(self, text: str) -> None:
+        """Publish *text*, now or as soon as the session is live."""
+        say = SayRequest(text, secrets.token_urlsafe(9))
+        self._outbox[say.id or ""] = say
+        if self.live:
+            self._unsent.append(say)
+
+    def rename(self, name: str) -> None:
+        """Ask for another name, now or as soon as the session is live."""
+        self._pending_rename = RenameRequest(name, secrets.token_urlsafe(6))
+        self.request(self._pending_rename)
+
+    def replay(self, count: int) -> None:
+        """Receive the last *count* messages again, on the next connection.
+
+        The protocol has no request for them. A connection with an older cursor takes over the
+        session, and the other members see nothing of it.
+        """
+        self._replay_count = count
+
+    def in_room(self, room: str) -> ClientSession:
+        """Return a new session for *room*, with the name that this one asks for."""
+        return ClientSession(self._requested["name"], room, self._history)
+
+    def adopt_name(self, other: ClientSession) -> None:
+        """Ask for the name that *other* asks for, from the next connection on."""
+        self._requested["name"] = other._requested["name"]
+
+    def request(self, request: Request) -> None:
+        """Send *request* if the session is live; otherwise drop it."""
+        if self.live:
+            self._unsent.append(request)
+
+    def outgoing(self) -> str | None:
+        """Return the next frame to send, None if there is nothing to send."""
+        lines: list[str] = []
+        size = 0
+        while self._unsent and size < MAX_FRAME_CHARS:
+            lines.append(encode_json(self._unsent.popleft()))
+            size += len(lines[-1])
+        return "\n".join(lines) if lines else None
+
+    def __len__(self) -> int:
+        """Return the number of messages without their echo."""
+        return len(self._outbox)
+
+    @property
+    def full(self) -> bool:
+        """Whether `MAX_UNCONFIRMED` messages are without their echo."""
+        return len(self._outbox) >= MAX_UNCONFIRMED
+
+    # -- connections --
+
+    @property
+    def is_welcomed(self) -> bool:
+        """Whether this connection has received its welcome."""
+        return self._welcome is not None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The position in the log up to which everything was received, None before a welcome."""
+        return self._cursor
+
+    def query(self) -> str:
+        """Return the URL query of the next connection, percent-encoded."""
+        parameters = {key: value for key, value in self._requested.items() if value is not None}
+        parameters["session"] = self._session
+        self._since = self._cursor
+        if self._since is not None:
+            self._since = replace(self._since, seq=max(0, self._since.seq - self._replay_count))
+            parameters["since"] = str(self._since)
+        elif self._history:
+            parameters["history"] = str(self._history)
+        return urlencode(parameters)
+
+    def connection_lost(self) -> None:
+        """Prepare for the next connection. The outbox and the cursor are kept."""
+        self.live = self.replaying = False
+        self._welcome = None
+        self._unsent.clear()
+
+    def receive(self, frame: str) -> list[Event]:
+        """Process a frame, and return the events to show.
+
+        Raises ValueError if no broadcast server sends such a frame, GapError if a message was lost.
+        """
+        cursor, last_seq = self._cursor, self._last_seq
+        events: list[Event] = []
+        try:
+            for line in frame.split("\n"):
+                event = decode_event(line)
+                if isinstance(event, Welcome):
+                    event = self._adjust_missed(event)
+                if event is not None and self._apply(event):
+                    events.append(event)
+        except GapError:
+            # The events before the gap are not shown either, so they have to be received again.
+            self._cursor, self._last_seq = cursor, last_seq
+            raise
+        return events
+
+    def _apply(self, event: Event) -> bool:
+        """Update the session by *event*, and tell whether to show it."""
+        match event:
+            case Message():
+                return self._apply_message(event)
+            case MessageHidden(seq=seq, id=id):
+                # It stands for a message that we did not receive, unless it is about one before
+                # our cursor: a moderator may hide that at any time.
+                if self._cursor is not None and seq > max(self._last_seq, self._cursor.seq):
+                    self._advance(seq)
+                self._outbox.pop(id or "", None)
+            case Heartbeat(seq=seq):
+                if self.live and seq > self._last_seq:
+                    raise GapError
+            case Welcome():
+                self._apply_welcome(event)
+            case Pong(id=self._ping) if not self.live:
+                self._caught_up()
+                return False
+            case Renamed(name=self.name, to=to):
+                self.name = self._requested["name"] = to
+                self._pending_rename = None
+            case Error(id=str() as id) if (
+                self._pending_rename is not None and id == self._pending_rename.id
+            ):
+                self._pending_rename = None
+            case Error(code=code, id=str() as id) if id in self._outbox:
+                del self._outbox[id]
+                if code == "duplicate":  # the log has the message, as an echo would tell
+                    return False
+                self.rejected += 1
+        return True
+
+    def _adjust_missed(self, welcome: Welcome) -> Welcome:
+        """Return *welcome* without counting as missed what we had received before `replay`."""
+        cursor, since = self._cursor, self._since
+        same_log = cursor is not None and since is not None and welcome.epoch == cursor.epoch
+        self.replaying = same_log and self._replay_count > 0 and welcome.missed is not None
+        if not self.replaying or cursor is None or since is None:
+            return welcome
+        missed = max(0, since.seq + (welcome.missed or 0) - cursor.seq)
+        return replace(welcome, recovered=not missed, missed=missed)
+
+    def _apply_welcome(self, welcome: Welcome) -> None:
+        self.name, self.room = welcome.name, welcome.room
+        self._replay_count = 0
+        self._welcome = welcome
+        epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
+        if cursor is None:
+            self._cursor = Cursor(epoch, max(0, welcome.seq - self._history))
+        elif cursor.epoch != epoch or missed is None:  # the log is another one, or is shorter now
+            self._cursor, self._last_seq = Cursor(epoch, 0), 0
+        else:
+            self._cursor = Cursor(epoch, cursor.seq + missed)
+        self._ping = secrets.token_urlsafe(6)
+        self._unsent.append(PingRequest(self._ping))
+
+    def _caught_up(self) -> None:
+        if self._welcome is None:
+            raise ValueError("pong came before welcome")
+        self._last_seq = max(self._last_seq, self._welcome.seq)
+        self._cursor = Cursor(self._welcome.epoch, self._last_seq)
+        self.live, self.replaying = True, False
+        if self._pending_rename is not None:
+            self._unsent.append(self._pending_rename)
+        self._unsent.extend(self._outbox.values())
+
+    def _apply_message(self, message: Message) -> bool:
+        if message.seq <= self._last_seq:
+            return self.replaying
+        self._advance(message.seq)
+        # Ids are random: nobody else can use ours before the log has it.
+        if message.id is not None:
+            self._outbox.pop(message.id, None)
+        return True
+
+    def _advance(self, seq: int) -> None:
+        if self._welcome is None:
+            raise ValueError("message came before welcome")
+        if self.live and seq != self._last_seq + 1:
+            raise GapError
+        self._last_seq = seq
+        self._cursor = Cursor(self._welcome.epoch, seq)
+
+
+def left_early_text(unconfirmed: int) -> str:
+    """Return the warning that some messages had no echo yet: they may not have been published."""
+    if unconfirmed == 1:
+        return "left before 1 message was confirmed"
+    return f"left before {unconfirmed} messages were confirmed"
+
+
+def missed_text(missed: int | None) -> str:
+    """Return the line that is shown in place of missed messages; None: the number is unknown."""
+    match missed:
+        case None:
+            return "-- messages may be missing --"
+        case 1:
+            return "-- 1 message missed --"
+        case _:
+            return f"-- {missed} messages missed --"

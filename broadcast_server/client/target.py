@@ -1,0 +1,36 @@
+"""The target: the server that a client connects to, as the command line's options describe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .address import is_confidential
+
+if TYPE_CHECKING:
+    import ssl
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server, and how to connect to it."""
+
+    url: str
+    """The WebSocket's URL, without a query."""
+    query: dict[str, str]
+    """The query parameters of the address that was given."""
+    token: str | None
+    unix: str | None
+    """Path of a Unix socket, used instead of the URL's host and port."""
+    authorities: ssl.SSLContext | None
+    """The trusted certificate authorities; None means those of the system."""
+
+    @property
+    def description(self) -> str:
+        """The address, as messages to the user show it."""
+        return self.url if self.unix is None else f"unix:{self.unix}"
+
+    @property
+    def exposes_token(self) -> bool:
+        """Whether anyone on the network path can read the token."""
+        return self.token is not None and not is_confidential(self.url)

@@ -1,0 +1,54 @@
+"""Standard output and standard error: writing to them whatever state they are in.
+
+A stream may be closed from the start, its reader may have closed it, or its disk may be full. In
+none of these cases does the user see a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from broadcast_server.protocol.sanitize import strip_control
+
+from .os_error import describe_os_error
+
+
+def note(text: str) -> None:
+    """Write *text* as one line to standard error, without anything that a terminal would obey."""
+    write_stderr(strip_control(text))
+
+
+def write_stderr(line: str) -> None:
+    """Write *line*, which may have colours, to standard error unchanged."""
+    if sys.stderr is None:  # closed from the start; print would write to standard output instead
+        return
+    with suppress(OSError, ValueError):  # closed since then
+        print(line, file=sys.stderr, flush=True)
+
+
+def stdout_error(error: OSError) -> str:
+    """Return the message that standard output cannot be written."""
+    return f"Could not write to standard output: {describe_os_error(error)}"
+
+
+def flush_streams() -> OSError | None:
+    """Flush standard output and standard error. Return the error of standard output, if any.
+
+    A stream that cannot be flushed is redirected to the null device. Otherwise Python would report
+    the error again when it exits.
+    """
+    stdout_failure: OSError | None = None
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError as error:
+            if stream is sys.stdout:
+                stdout_failure = error
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+    return stdout_failure

@@ -1,0 +1,67 @@
+"""Cross-origin requests: which web origins are allowed, and the headers that tell a browser so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from .responses import PLAIN_TEXT, Response, forbidden_origin, text_response
+
+
+def is_origin_allowed(headers: Mapping[str, str], allowed: frozenset[str]) -> bool:
+    """Return whether the origin of a request may use the server.
+
+    A request without an Origin comes from a program, and is allowed. A page is allowed if it was
+    loaded from this host, or if its origin is in *allowed*, which is in lower case. *headers* have
+    lower-case names.
+    """
+    origin = headers.get("origin")
+    if origin is None or origin.lower() in allowed:
+        return True
+    # Where a port is missing, the default of the page's scheme is meant in both headers: a proxy
+    # that terminates TLS passes the Host header on, but not the scheme.
+    default_port = 443 if origin.lower().startswith("https:") else 80
+    own_host = _host_and_port("//" + headers.get("host", ""), default_port)
+    return _host_and_port(origin, default_port) == own_host != ""
+
+
+def cors_headers(
+    headers: Mapping[str, str], allowed: frozenset[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return the headers that let a page of an *allowed* origin read a response.
+
+    They allow no cookies, so such a page has to send a token where one is required. *headers* are
+    those of the request, with lower-case names.
+    """
+    vary = "Vary", "Origin"
+    origin = headers.get("origin", "")
+    if origin.lower() not in allowed:
+        return (vary,)
+    return (
+        vary,
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", "Retry-After"),
+    )
+
+
+def preflight_response(headers: Mapping[str, str], allowed: frozenset[str]) -> Response:
+    """Respond to the preflight request of a browser, which precedes a request with a token."""
+    if not is_origin_allowed(headers, allowed):
+        return forbidden_origin()
+    allow = (
+        ("Allow", "GET, HEAD, OPTIONS, POST"),
+        ("Access-Control-Allow-Methods", "GET, POST"),
+        ("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID"),
+        ("Access-Control-Max-Age", "600"),
+    )
+    return text_response(200, PLAIN_TEXT, "", *allow)
+
+
+def _host_and_port(url: str, default_port: int) -> str:
+    """Return ``HOST:PORT`` of *url*, the empty string if it is invalid or has no host."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or default_port
+    except ValueError:
+        return ""
+    return f"{parts.hostname}:{port}" if parts.hostname else ""

@@ -1,0 +1,103 @@
+"""The GET routes of the HTTP port, besides event streams: page, program, health and metrics.
+
+A server offers its own clients: the chat page for browsers and, if the server runs from the single
+file, that file for download. This module is pure, except that it reads the page once. It does not
+know how requests are parsed and responses are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from .chat_page import ChatPage, chat_page
+from .program import PROGRAM_NAME
+from .prometheus import CONTENT_TYPE
+from .responses import NO_CACHE, Response, plain_response, text_response
+
+MAX_HEAD_BYTES = 8 * 2**10
+"""The longest head of a request. In websockets this is also the limit of one line of it."""
+
+CHUNK_BYTES = 64 * 2**10
+"""The size of the chunks in which the program is sent."""
+
+INSTRUCTIONS = f"""\
+This is a broadcast server. To join, open this address in a browser, or connect any WebSocket
+client to it: each text that you send is a message.
+
+To join from a terminal, download ./{PROGRAM_NAME} from here, then run:
+  python3 {PROGRAM_NAME} connect THIS-ADDRESS --name YOU
+
+To publish a message:
+  curl -d 'hello' 'THIS-ADDRESS/?name=YOU'
+
+To receive the messages:
+  curl -N THIS-ADDRESS/stream"""
+"""What a client that does not accept HTML gets at the address of the server."""
+
+
+class ServerStatus(Protocol):
+    """What the routes need to know about the server."""
+
+    @property
+    def program(self) -> bytes | None:
+        """The bytes of the single file that the server runs from, None for an installation."""
+
+    @property
+    def accepting(self) -> bool:
+        """Whether clients can join. False while the server stops."""
+
+    def metrics_text(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+
+
+def is_socket_path(path: str) -> bool:
+    """Return whether the WebSocket is at *path*: it ends with /, after any prefix of a proxy."""
+    return path.endswith("/")
+
+
+def respond(server: ServerStatus, method: str, target: str, headers: Mapping[str, str]) -> Response:
+    """Return the response to a request that is neither a post nor an event stream.
+
+    *target* is the path with the query. *headers* have lower-case names.
+    """
+    path = target.partition("?")[0]
+    if method not in ("GET", "HEAD"):
+        allowed = ("GET", "HEAD", "POST") if is_socket_path(path) else ("GET", "HEAD")
+        methods = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        text = f"method {method[:20]} is not allowed, use {methods}"
+        return plain_response(405, text, ("Allow", ", ".join(allowed)))
+    match path.rpartition("/")[2]:
+        case "" if "text/html" in headers.get("accept", "").lower():
+            return _page_response(chat_page())
+        case "":
+            return plain_response(200, INSTRUCTIONS, ("Vary", "Accept"))
+        case "healthz":
+            if server.accepting:
+                return plain_response(200, "ok")
+            return plain_response(503, "stopping")
+        case "metrics":
+            return text_response(200, CONTENT_TYPE, server.metrics_text())
+        case name if name == PROGRAM_NAME:
+            return _program_response(server.program)
+        case _:
+            return plain_response(404, f"nothing is at {path[:200]}")
+
+
+def _page_response(page: ChatPage) -> Response:
+    headers = (
+        ("Content-Security-Policy", page.policy),
+        ("Referrer-Policy", "no-referrer"),
+        NO_CACHE,  # otherwise a cached page of an older version could connect to this server
+        ("Vary", "Accept"),
+    )
+    return Response(200, "text/html; charset=utf-8", len(page.html), iter([page.html]), headers)
+
+
+def _program_response(data: bytes | None) -> Response:
+    if data is None:
+        text = "this server does not run from the single file; build it: python3 build_zipapp.py"
+        return plain_response(404, text)
+    disposition = "Content-Disposition", f'attachment; filename="{PROGRAM_NAME}"'
+    chunks = (data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES))
+    return Response(200, "application/zip", len(data), chunks, (disposition,))

@@ -1,0 +1,47 @@
+"""The printer: the sink that writes events to standard output, as text or JSON."""
+
+from __future__ import annotations
+
+import asyncio
+
+from broadcast_server.client.session import missed_text
+from broadcast_server.console.stdio import StdoutWriter
+from broadcast_server.protocol.codec import encode_json, encode_text
+from broadcast_server.protocol.messages import Error, Event, Message, Welcome
+from broadcast_server.protocol.sanitize import escape_control, strip_control
+
+WRITE_TIMEOUT_S = 0.5
+"""Seconds after Ctrl+C in which the reader of standard output can still take what is queued."""
+
+
+class Printer(StdoutWriter):
+    """Prints events to standard output: as plain text, or as one line of JSON each."""
+
+    def __init__(self, *, json: bool) -> None:
+        super().__init__()
+        self._json = json
+
+    def handle(self, events: list[Event]) -> None:
+        """Queue *events* to be written. Plain text leaves out errors: the pipe reports them."""
+        if self._json:
+            lines = [escape_control(encode_json(event)) for event in events]
+        else:
+            lines = [line for event in events for line in _text_lines(event)]
+        if lines:
+            self.write("\n".join(lines) + "\n")
+
+    def finish(self) -> None:
+        """Close the output after `WRITE_TIMEOUT_S`, even if the reader has paused."""
+        asyncio.get_running_loop().call_later(WRITE_TIMEOUT_S, self.close)
+
+
+def _text_lines(event: Event) -> list[str]:
+    match event:
+        case Error():
+            return []  # the pipe writes it to standard error
+        case Message():
+            return [strip_control(line) for line in (encode_text(event) or "").split("\n")]
+        case Welcome(recovered=False, missed=missed):
+            return [missed_text(missed)]
+    line = encode_text(event)
+    return [] if line is None else [strip_control(line)]

@@ -1,0 +1,209 @@
+"""The codec: writes messages as lines of text, JSON and server-sent events, and reads them back.
+
+A frame carries one or more lines separated by line feeds. Servers call the ``encode_`` functions,
+`decode_text` and `decode_json`; clients call `encode_json` and `decode_event`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from json.encoder import encode_basestring as quote
+from typing import Any
+
+from .messages import (
+    BAD_ID,
+    Error,
+    Event,
+    Heartbeat,
+    Joined,
+    Left,
+    Members,
+    MembersRequest,
+    Message,
+    MessageHidden,
+    PingRequest,
+    Pong,
+    Renamed,
+    RenameRequest,
+    Request,
+    SayRequest,
+    Welcome,
+    is_valid_id,
+    validate_message,
+)
+
+_EVENTS: dict[str, type[Event]] = {
+    "welcome": Welcome,
+    "message": Message,
+    "hidden": MessageHidden,
+    "joined": Joined,
+    "left": Left,
+    "renamed": Renamed,
+    "error": Error,
+    "members": Members,
+    "pong": Pong,
+    "head": Heartbeat,
+}
+
+_TYPES: dict[type[Event | Request], str] = {
+    **{event: type for type, event in _EVENTS.items()},
+    SayRequest: "say",
+    MembersRequest: "members",
+    PingRequest: "ping",
+    RenameRequest: "name",
+}
+
+
+def encode_text(event: Event) -> str | None:
+    """Write *event* as one or more lines of text, or return None if text clients do not get it."""
+    match event:
+        case Message(name=name, text=text):
+            # splitlines and not split("\n"): after everything that a terminal shows as a line
+            # break the name is repeated, so that a message cannot forge a line of its own.
+            lines = text.splitlines()
+            if len(lines) == 1:  # the usual case, 0.7 us faster without the list below
+                return f"{name}: {lines[0]}"
+            return "\n".join([f"{name}: {line}" for line in lines or [""]])
+        case Joined(name=name):
+            return f"{name} joined the chat"
+        case Left(name=name):
+            return f"{name} left the chat"
+        case Renamed(name=name, to=to):
+            return f"{name} is now {to}"
+        case Error(text=text):
+            return f"* {text}"
+        case Members(count=count, members=members, verified=verified):
+            more = f" and {count - len(members)} more" if count > len(members) else ""
+            # A name cannot contain a colon, so it cannot imitate this mark.
+            marked = f" (verified: {', '.join(verified)})" if verified else ""
+            return f"* {count} here: {', '.join(members)}{more}{marked}"
+        case _:
+            return None
+
+
+def encode_json(event: Event | Request) -> str:
+    """Write *event*, or a client's request, as JSON on one line."""
+    if type(event) is Message:
+        # Most lines are messages, and json.dumps takes 5 to 7 times as long as this.
+        tail = "" if event.id is None else f',"id":{quote(event.id)}'
+        return (
+            f'{{"type":"message","seq":{event.seq},"name":{quote(event.name)},'
+            f'"text":{quote(event.text)},"at":{quote(event.at)}{tail}}}'
+        )
+    fields: dict[str, object] = {"type": _TYPES[type(event)]}
+    for field in event.__slots__:
+        value = getattr(event, field)
+        if value is not None or field == "missed":
+            fields[field] = value
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode_sse(event: Event, epoch: str) -> str:
+    """Write *event* as a server-sent event of the log *epoch*, without the line break that ends it.
+
+    A browser reconnects with the last id that it received, as its cursor. So only messages have
+    an id: a `MessageHidden` may be about a message further back.
+    """
+    id = f"id: {epoch}.{event.seq}\n" if type(event) is Message else ""
+    return f"{id}data: {encode_json(event)}\n"
+
+
+def decode_text(frame: str, limit: int) -> Iterator[Request | Error]:
+    """Read the frame of a text client: each line that is not empty is one request.
+
+    *limit* is the longest message, in bytes of UTF-8.
+    """
+    for raw_line in frame.split("\n"):
+        line = raw_line.rstrip("\r")
+        if line == "/who":
+            yield MembersRequest()
+        elif line:
+            yield validate_message(line, None, limit)
+
+
+def decode_json(frame: str, limit: int) -> Iterator[Request | Error]:
+    """Read the frame of a JSON client: each line that is not empty is one request.
+
+    *limit* is the longest message, in bytes of UTF-8.
+    """
+    for line in frame.split("\n"):
+        if line and not line.isspace():
+            yield _decode_request(line, limit)
+
+
+def _decode_request(line: str, limit: int) -> Request | Error:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return Error("bad_json", "line is not JSON")
+    if not isinstance(value, dict):
+        return Error("bad_json", "line is not a JSON object")
+    id = value.get("id")
+    if id is not None and not (isinstance(id, str) and is_valid_id(id)):
+        return BAD_ID
+    match value.get("type"):
+        case "say":
+            text = value.get("text")
+            if not isinstance(text, str):
+                return Error("bad_text", "text is not a string", id)
+            return validate_message(text, id, limit)
+        case "members":
+            return MembersRequest()
+        case "ping":
+            return PingRequest(id)
+        case "name":
+            name = value.get("name")
+            if not isinstance(name, str):
+                return Error("bad_name", "name is not a string", id)
+            return RenameRequest(name, id)
+        case _:
+            return Error("bad_type", "type is not one of say, members, name and ping", id)
+
+
+def decode_event(line: str) -> Event | None:
+    """Read a JSON line from a server. None if its type is unknown, from a later version.
+
+    Raises ValueError if the line is not JSON, or a field is missing or has the wrong type.
+    """
+    try:
+        value = json.loads(line)
+        event = _EVENTS.get(value["type"])
+    except (RecursionError, TypeError, KeyError):
+        raise ValueError("line is not an event") from None
+    if event is None:
+        return None
+    fields: dict[str, Any] = {field: value.get(field) for field in event.__slots__}
+    for field, content in fields.items():
+        is_valid = _CHECKS.get(f"{value['type']}.{field}") or _CHECKS.get(field, _is_text)
+        if not is_valid(content):
+            raise ValueError(f"{field} of {value['type']} is missing or invalid")
+        if isinstance(content, list):
+            fields[field] = tuple(content)
+    return event(**fields)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+# The checks by field, or by type and field where that is an exception. All other fields are text.
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    "seq": _is_number,
+    "count": _is_number,
+    "missed": lambda value: value is None or _is_number(value),
+    "recovered": lambda value: isinstance(value, bool),
+    "members": _are_texts,
+    "verified": lambda value: value is None or _are_texts(value),
+    "joined.verified": lambda value: value is None or value is True,
+    "renamed.verified": lambda value: value is None or value is True,
+    "id": lambda value: value is None or _is_text(value),
+}

@@ -1,0 +1,105 @@
+"""Join requests: the name, room and position that a client asks for in its query string.
+
+The parameters are the same in a WebSocket handshake, a POST and an event stream, and this module
+does not know which of them a query came with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from .messages import Cursor, Error, Format
+from .names import validate_name, validate_room
+
+DEFAULT_NAME = "anonymous"
+DEFAULT_ROOM = "lobby"
+
+MAX_PARAMETERS = 64
+"""How many parameters a query string has at most."""
+
+_SESSION = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_CURSOR = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,18})")
+_COUNT = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """What a client asks for when it joins a room, or subscribes to it without a *name*.
+
+    It first gets the messages after the cursor *since* or, without one, the last *history*
+    messages. *session* is the secret by which it can take over its own stale connection.
+    """
+
+    name: str = DEFAULT_NAME
+    room: str = DEFAULT_ROOM
+    history: int = 0
+    since: Cursor | None = None
+    session: str | None = None
+    format: Format = Format.TEXT
+
+
+def parse_query(query: str) -> dict[str, str] | Error:
+    """Read the parameters of a query string. If one is given twice, the first one counts."""
+    try:
+        pairs = parse_qsl(
+            query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError:
+        text = f"query is not percent-encoded UTF-8 of at most {MAX_PARAMETERS} parameters"
+        return Error("bad_query", text)
+    return dict(reversed(pairs))
+
+
+def parse_join(query: str, format: Format) -> JoinRequest | Error:
+    """Read a join request from a query string."""
+    parameters = parse_query(query)
+    if isinstance(parameters, Error):
+        return parameters
+    return join_from_parameters(parameters, format)
+
+
+def parse_count(parameters: Mapping[str, str], name: str) -> int | Error:
+    """Read the parameter *name* as a number; it is 0 if it is absent."""
+    count = parameters.get(name, "0")
+    if not _COUNT.fullmatch(count):
+        return Error(f"bad_{name}", f"{name} is not a number of 1 to 18 digits")
+    return int(count)
+
+
+def parse_cursor(text: str) -> Cursor | None:
+    """Read a cursor ``EPOCH.SEQ``. None if *text* is not a cursor."""
+    match = _CURSOR.fullmatch(text)
+    return Cursor(match[1], int(match[2])) if match else None
+
+
+def join_from_parameters(parameters: Mapping[str, str], format: Format) -> JoinRequest | Error:
+    """Read a join request from parsed parameters. Unknown parameters are ignored."""
+    try:
+        name = validate_name(parameters.get("name", DEFAULT_NAME))
+    except ValueError as error:
+        return Error("bad_name", str(error))
+    try:
+        room = validate_room(parameters.get("room", DEFAULT_ROOM))
+    except ValueError as error:
+        return Error("bad_room", str(error))
+    history = parse_count(parameters, "history")
+    if isinstance(history, Error):
+        return history
+    since = parameters.get("since")
+    cursor = None if since is None else parse_cursor(since)
+    if since is not None and cursor is None:
+        return Error("bad_cursor", "since is not a cursor EPOCH.SEQ")
+    session = parameters.get("session")
+    if session is not None and not _SESSION.fullmatch(session):
+        return Error("bad_session", "session is not 16 to 64 of A-Z a-z 0-9 _ -")
+    return JoinRequest(
+        name=name,
+        room=room,
+        history=history,
+        since=cursor,
+        session=session,
+        format=format,
+    )

@@ -1,0 +1,103 @@
+"""Actions: what a room tells its caller to do, and the participants that they are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import (
+    CloseCode,
+    Event,
+    Welcome,
+)
+from broadcast_server.protocol.rejection import Rejection
+
+
+@dataclass(slots=True, eq=False)
+class Participant:
+    """One connection, as the room sees it: a member or a subscriber.
+
+    *join* is what the client asked for. *id_scope* is the namespace of the ids of its messages: its
+    session, or a random token if it has no session. The room sets all other fields, except that in
+    the Django deployment the database decides the name before `Room.connect`.
+    """
+
+    join: JoinRequest
+    id_scope: str
+    name: str = ""  # empty for a subscriber
+    member_id: int = 0  # 0 for a subscriber; a session takeover keeps the id
+    after_seq: int = 0  # the resume position: it is sent every message with a higher number
+    faults: int = 0  # in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Start to send *participant* the events of the room.
+
+    It gets *welcome*, then every message with a number higher than *after* (from the log, as far
+    as the messages are in it already), and every event for everyone from now on. `connect` returns
+    this action for a member, and `subscribe` for a subscriber.
+    """
+
+    participant: Participant
+    after: int
+    welcome: Welcome
+
+
+@dataclass(slots=True)
+class Send:
+    """Send *event* to the participant *to*, or to all participants if *to* is None.
+
+    "All" are those whose `Subscribe` was carried out before this action.
+    """
+
+    to: Participant | None
+    event: Event
+
+
+@dataclass(slots=True)
+class Publish:
+    """Append *text* to the log, and pass the message with its number to `Room.deliver`.
+
+    If the log already has a message with this *id* in the author's id scope, call
+    `Room.acknowledge_duplicate` instead. *name* is the author's name at the time of publishing;
+    by the time of `deliver` the author may have been renamed.
+    """
+
+    author: Participant
+    text: str
+    id: str | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimName:
+    """Ask the store that keeps the names of all processes to rename *member* to *name*.
+
+    Only the Django deployment uses this action. `Room` itself decides about names at once. *id*
+    is that of the member's request.
+    """
+
+    member: Participant
+    name: str
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection of *participant* after everything that it was sent, and forget it."""
+
+    participant: Participant
+    code: CloseCode
+    reason: str
+
+
+Action = Subscribe | Send | Publish | ClaimName | Close
+
+
+def close_with(participant: Participant, rejection: Rejection) -> list[Action]:
+    """Return the actions that send *participant* the error of *rejection* and then close it."""
+    return [
+        Send(participant, rejection.error),
+        Close(participant, rejection.code, rejection.text),
+    ]

@@ -1,0 +1,344 @@
+"""The fan-out: encodes what happens in a room once, and works out which bytes each connection gets.
+
+Theory of operation. A *batch* is what happens in a room during one turn of the event loop, or
+during a few turns if the room is busy. Its events for everyone are collected in a list.
+`Fanout.end_batch` returns them as a `Batch`, which encodes the list once for each format, so that
+all participants with the same format get the very same *payloads*. A payload is the content of one
+frame: lines, joined by line breaks.
+
+Two kinds of participants do not get the common payloads of a batch:
+
+- A participant with *private events*: it joined in the middle of the batch, or was sent something
+  that the others were not. Its private events are inserted into the list at the positions at which
+  they happened, so it too sees everything in the order in which it was decided.
+- A participant that is *catching up*: it resumed at a number before the head of the log, or its
+  connection is *paused* because its buffer is full. It is not sent messages as they come. It reads
+  them from the log as fast as its connection takes them (`ready_to_read`, `catch_up`), so it costs
+  no memory for messages, however slow it is. Events that are not in the log (joins, leaves, errors)
+  wait for it in a queue. Each is marked with the number of the message before it, and is inserted
+  into the replay after that message. When the participant has read to the head, it gets the common
+  payloads again.
+
+`live_room` calls `subscribe`, `broadcast`, `send_to` and `remove` while it carries out the room's
+actions. All other methods are for the time between two batches, right after `end_batch`. There are
+no sockets here, no clock and no await.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from broadcast_server.protocol.codec import encode_json, encode_sse, encode_text
+from broadcast_server.protocol.messages import (
+    Event,
+    Format,
+    Heartbeat,
+    LogEntry,
+    Members,
+    Message,
+    MessageHidden,
+    Pong,
+)
+
+from .actions import Participant
+
+Encoder = Callable[[Event], str | None]
+"""Encodes an event as a line, or as several. Returns None if the format has no line for it."""
+
+MAX_FRAME_CHARS = 64 * 2**10
+"""A payload with more characters than this gets no further line: the batch continues in another."""
+
+MAX_BATCH_EVENTS = 4096
+"""A batch with this many events for everyone is full and should end early."""
+
+MAX_BATCH_CHARS = 2**20
+"""A batch with this many characters of messages is full and should end early."""
+
+MAX_WAITING_EVENTS = 4096
+"""A participant that is catching up is too far behind if more events than this wait for it."""
+
+
+@dataclass(slots=True)
+class _PrivateEvents:
+    """What one participant gets in a batch instead of the common payloads."""
+
+    start: int  # the position in the batch's list at which it begins
+    events: list[tuple[int, Event]] = field(default_factory=list)  # each before that position
+
+
+@dataclass(slots=True)
+class _CatchingUp:
+    """How far one participant has read the log, and which other events wait for it."""
+
+    seq: int  # it was sent every message up to this number
+    paused: bool = False
+    waiting: deque[tuple[int, Event]] = field(default_factory=deque)  # each after that number
+
+
+class Batch:
+    """What is to be sent: the common payloads for most participants, others for a few."""
+
+    def __init__(self, events: list[Event], encoders: dict[Format, Encoder]) -> None:
+        self.private: dict[Participant, list[bytes]] = {}
+        """The payloads of participants that do not get the common ones. They may be none."""
+        self.message_count = _count_messages(events)
+        """How many messages are in the common payloads."""
+        self._events = events
+        self._encoders = encoders
+        self._encoded: dict[Format, list[str | None]] = {}
+        self._common: dict[Format, list[bytes]] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether anything in the batch is for everyone."""
+        return bool(self._events)
+
+    def common(self, format: Format) -> list[bytes]:
+        """Return the common payloads in *format*: the same list each time."""
+        if format not in self._common:
+            self._common[format] = list(_pack(self.encoded(format)))
+        return self._common[format]
+
+    def encoded(self, format: Format) -> list[str | None]:
+        """Return the events for everyone as lines in *format*."""
+        if format not in self._encoded:
+            self._encoded[format] = list(map(self._encoders[format], self._events))
+        return self._encoded[format]
+
+
+class Fanout:
+    """Collects the events of one room, and knows what each of its participants has not received.
+
+    The room's log has the id *epoch*, and its newest message has the number *head*.
+    """
+
+    def __init__(self, head: int = 0, epoch: str = "") -> None:
+        self._encoders: dict[Format, Encoder] = {
+            Format.TEXT: encode_text,
+            Format.JSON: encode_json,
+            Format.SSE: partial(encode_sse, epoch=epoch),
+        }
+        self._head = head  # number of the newest message passed to `broadcast`
+        self._sent = head  # number of the newest message in a batch that has ended
+        self.delivered = 0
+        """How many messages were in payloads for a single participant. The caller resets it."""
+        self._events: list[Event] = []  # for everyone, in this batch
+        self._chars = 0  # characters of the messages among them
+        self._private: dict[Participant, _PrivateEvents] = {}
+        self._catching_up: dict[Participant, _CatchingUp] = {}
+        self._members_answered: set[Participant] = set()  # has an unsent `Members` in its events
+        # What was encoded since the last batch for participants that are catching up: log entries
+        # by number, and other events by id(), with the event to keep that id in use.
+        self._encoded_entries: dict[tuple[int, Format], str | None] = {}
+        self._encoded_waiting: dict[tuple[int, Format], tuple[Event, str | None]] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether the batch should end now, so that what is not yet written stays bounded."""
+        return len(self._events) >= MAX_BATCH_EVENTS or self._chars >= MAX_BATCH_CHARS
+
+    # -- within a batch --
+
+    def subscribe(self, participant: Participant, after: int, welcome: Event) -> None:
+        """Start to send *participant* events: *welcome*, then all messages after number *after*.
+
+        It has to catch up if *after* is before the head of the log.
+        """
+        if after < self._head:
+            self._catching_up[participant] = _CatchingUp(after, waiting=deque([(after, welcome)]))
+        else:
+            position = len(self._events)
+            self._private[participant] = _PrivateEvents(position, [(position, welcome)])
+
+    def broadcast(self, event: Event) -> None:
+        """Send *event* to all participants that are subscribed now."""
+        self._events.append(event)
+        if type(event) is Message:
+            self._head = event.seq
+            # Count what a text client gets: the name is in front of every line.
+            line_count = len(event.text.splitlines())
+            self._chars += len(event.text) + line_count * (len(event.name) + 2)
+        elif type(event) is MessageHidden and event.seq > self._head:
+            self._head = event.seq  # it has the place of the message, here as in the log
+        else:
+            for state in self._catching_up.values():
+                state.waiting.append((self._head, event))
+
+    def send_to(self, participant: Participant, event: Event) -> None:
+        """Send *event* to *participant* only, in order with the events for everyone.
+
+        A participant gets only one of several answers to `/who` that are not yet sent: a request
+        is about ten bytes, and its answer can be a hundred thousand.
+        """
+        if type(event) is Members:
+            if participant in self._members_answered:
+                return
+            self._members_answered.add(participant)
+        state = self._catching_up.get(participant)
+        if state is not None:
+            state.waiting.append((self._head, event))
+        else:
+            private = self._private.setdefault(participant, _PrivateEvents(0))
+            private.events.append((len(self._events), event))
+
+    def remove(self, participant: Participant) -> Iterator[bytes]:
+        """Forget *participant*, and return the payloads that it has not been sent yet.
+
+        The payloads are encoded only when you iterate over them: do that at once, or never. When
+        5,000 connections are lost in one turn, encoding every leave for each of them would take 15
+        seconds.
+
+        A participant that is catching up does not get messages that it has not read, nor any pong
+        or heartbeat after them. A client takes those as proof that it has all messages before
+        them: it would resume after the missing ones, and never receive them.
+        """
+        format = participant.join.format
+        self._members_answered.discard(participant)
+        state = self._catching_up.pop(participant, None)
+        if state is not None:
+            unsent = [
+                event
+                for after, event in state.waiting
+                if after <= state.seq or type(event) not in (Pong, Heartbeat)
+            ]
+            return _pack(map(self._encoders[format], unsent))
+        private = self._private.pop(participant, _PrivateEvents(0))
+        return _pack(self._unsent_lines(private, format))
+
+    # -- between batches --
+
+    def end_batch(self) -> Batch:
+        """End the batch, return it, and begin the next one."""
+        batch = Batch(self._events, self._encoders)
+        for participant in self._catching_up:
+            batch.private[participant] = []
+        for participant, private in self._private.items():
+            format = participant.join.format
+            lines = _merge(private, batch.encoded(format), self._encoders[format])
+            batch.private[participant] = list(_pack(lines))
+            not_received = _count_messages(self._events[: private.start])
+            self.delivered += batch.message_count - not_received
+        self._events, self._chars, self._private, self._sent = [], 0, {}, self._head
+        self._members_answered &= self._catching_up.keys()
+        self._encoded_entries.clear()
+        self._encoded_waiting.clear()
+        return batch
+
+    def pause(self, participant: Participant) -> None:
+        """Send *participant* nothing for now, because its connection is full."""
+        self._catching_up.setdefault(participant, _CatchingUp(self._sent)).paused = True
+
+    def resume(self, participant: Participant) -> None:
+        """Let *participant* catch up if it was paused: its connection has room again."""
+        if participant in self._catching_up:
+            self._catching_up[participant].paused = False
+
+    def ready_to_read(self) -> list[tuple[Participant, int]]:
+        """Return the participants that can be sent log entries now, for `catch_up`.
+
+        With each comes its position: the number after which it continues to read.
+        """
+        return [
+            (participant, state.seq)
+            for participant, state in self._catching_up.items()
+            if not state.paused
+        ]
+
+    def position(self, participant: Participant) -> int | None:
+        """Return up to which number *participant* has read, None if it is not catching up."""
+        state = self._catching_up.get(participant)
+        return None if state is None else state.seq
+
+    @property
+    def behind_count(self) -> int:
+        """How many participants are catching up, paused or not."""
+        return len(self._catching_up)
+
+    def too_far_behind(self) -> list[Participant]:
+        """Return the participants for which more than `MAX_WAITING_EVENTS` events wait."""
+        return [
+            participant
+            for participant, state in self._catching_up.items()
+            if len(state.waiting) > MAX_WAITING_EVENTS
+        ]
+
+    def catch_up(self, participant: Participant, entries: Sequence[LogEntry]) -> list[bytes]:
+        """Return the payloads for *participant* made of *entries*, and of events between them.
+
+        *entries* are the next ones of the log after its position. After the last one, the
+        participant is no longer catching up.
+        """
+        state = self._catching_up[participant]
+        self.delivered += _count_messages(entries)
+        if entries:
+            state.seq = entries[-1].seq
+        lines = self._interleave(state.waiting, entries, participant.join.format)
+        payloads = list(_pack(lines))
+        if state.seq >= self._sent:
+            del self._catching_up[participant]
+            self._members_answered.discard(participant)
+        return payloads
+
+    def _interleave(
+        self, waiting: deque[tuple[int, Event]], entries: Sequence[LogEntry], format: Format
+    ) -> Iterator[str | None]:
+        """Encode *entries*, with the *waiting* events in their places between them."""
+        for entry in entries:
+            while waiting and waiting[0][0] < entry.seq:
+                yield self._encode_waiting(waiting.popleft()[1], format)
+            # Encode each entry once for all: after a restart, a thousand clients reconnect with
+            # the same few cursors.
+            key = entry.seq, format
+            if key not in self._encoded_entries:
+                self._encoded_entries[key] = self._encoders[format](entry)
+            yield self._encoded_entries[key]
+        seq = entries[-1].seq if entries else self._sent
+        while waiting and waiting[0][0] <= seq:
+            yield self._encode_waiting(waiting.popleft()[1], format)
+
+    def _encode_waiting(self, event: Event, format: Format) -> str | None:
+        """Encode an event that waited, once for all: many clients wait for the same joins."""
+        key = id(event), format
+        if key not in self._encoded_waiting:
+            self._encoded_waiting[key] = event, self._encoders[format](event)
+        return self._encoded_waiting[key][1]
+
+    def _unsent_lines(self, private: _PrivateEvents, format: Format) -> Iterator[str | None]:
+        encode = self._encoders[format]
+        yield from _merge(private, [encode(event) for event in self._events], encode)
+
+
+def _count_messages(events: Iterable[Event]) -> int:
+    return sum(type(event) is Message for event in events)
+
+
+def _merge(
+    private: _PrivateEvents, lines: list[str | None], encode: Encoder
+) -> Iterator[str | None]:
+    """Insert private events into *lines*, the encoded events for everyone."""
+    position = private.start
+    for before, event in private.events:
+        yield from lines[position:before]
+        yield encode(event)
+        position = before
+    yield from lines[position:]
+
+
+def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
+    """Join lines into payloads of about `MAX_FRAME_CHARS`."""
+    payload: list[str] = []
+    size = 0
+    for line in lines:
+        if line is None:
+            continue
+        # One message can be many lines for a text client. They need not be in one frame.
+        for part in line.split("\n") if len(line) > MAX_FRAME_CHARS else (line,):
+            payload.append(part)
+            size += len(part) + 1
+            if size > MAX_FRAME_CHARS:
+                yield "\n".join(payload).encode()
+                payload, size = [], 0
+    if payload:
+        yield "\n".join(payload).encode()

@@ -1,0 +1,392 @@
+"""The room: who takes part in it, and what each participant is sent. Start reading here.
+
+`Room` is a pure state machine. Its caller reports what has happened, and the room returns a list
+of *actions*: what the caller has to do now. For example, bob is in the room, and alice joins and
+publishes a message:
+
+    room.connect(alice)
+        [Send(None, Joined("alice", 2)), Subscribe(alice, 0, Welcome(...))]
+    room.receive(alice, "hello")
+        [Publish(alice, "hello", None, "alice")]
+    room.deliver(Message(1, "alice", "hello", ...))
+        [Send(None, Message(1, "alice", "hello", ...))]
+
+The caller carries out the actions at once, in order, and without awaiting in between. That is
+enough for all participants to see the same events in the same order. The room knows no socket,
+clock, framework or `await`, so a test can play through any sequence of events.
+
+Theory of operation:
+
+- A *participant* is one connection, as the room sees it. It is either a member or a subscriber.
+- A *member* has a name in the room. It can publish, and it is in the list of members. It joins
+  with `connect`. The room keeps names unique: a member that asks for a taken name gets the next
+  free numeric suffix, such as ``bob-2``.
+- A *subscriber* only receives. It has no name, it is in no list, and nobody is told about it. It
+  begins with `subscribe`.
+- The *log* numbers the messages of the room and keeps the newest of them. A *log entry* is what has
+  a number: a message or, in its place, the note that a moderator has hidden it. A random *epoch*
+  identifies the log, and a *cursor* (an epoch and a number) identifies a place in it.
+- The room never numbers a message. It returns `Publish`, and the caller hands the text to the log.
+  When the message has its number, the caller passes it to `deliver`. In the standalone server this
+  happens at once, in memory. In the Django deployment it happens after a database transaction, and
+  the message may come from another process. The room works the same way in both.
+- Joins, leaves and renames are events without a number. They are not in the log.
+- The *resume position* is the number after which a participant receives messages. A client that
+  reconnects sends its cursor (`since`), and the position follows from it. A client without a cursor
+  gets as many past messages as it asks for (`history`). The welcome says whether messages that the
+  client has not received are no longer in the log (`recovered`, `missed`).
+- A *session* is a random string that a client keeps across its connections. If a member joins with
+  the session of another member, it takes over: it gets that member's place in the list and name,
+  and the stale connection is closed with `REPLACED`. Nobody else is told.
+- A client can give a message an id. The *id scope* is the namespace of such ids: the session, or a
+  random token of the connection. A message with the same id and scope as a message in the log is a
+  duplicate. The caller does not log it again but calls `acknowledge_duplicate`.
+
+The neighbours: `live_room` calls the room and carries out its actions, `local_room` and the
+replica of the Django deployment do the logging, and `fanout` turns `Send` and `Subscribe` into
+bytes for each connection. In the Django deployment, members are in several processes, and a
+`Roster` gives them their names: see there for what the room then leaves to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count, islice
+from typing import Protocol
+
+from broadcast_server.protocol.codec import decode_json, decode_text
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import (
+    MAX_LISTED_MEMBERS,
+    MAX_WELCOME_MEMBERS,
+    CloseCode,
+    Error,
+    Format,
+    Joined,
+    Left,
+    LogEntry,
+    Members,
+    MembersRequest,
+    PingRequest,
+    Pong,
+    Renamed,
+    RenameRequest,
+    SayRequest,
+    Welcome,
+)
+from broadcast_server.protocol.names import validate_name
+from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
+
+from .actions import Action, ClaimName, Close, Participant, Publish, Send, Subscribe, close_with
+from .message_log import LogExtent
+from .name_table import NameTable
+
+MAX_CONSECUTIVE_FAULTS = 10
+"""A connection is closed after this many faulty requests in a row: its program is broken."""
+
+USER_ERROR_CODES = frozenset({"too_long", "too_many_lines", "empty", "bad_name"})
+"""Error codes that do not count as faults, because a person can cause them with a sound program."""
+
+MAX_RENAMES_PER_HEARTBEAT = 10
+"""How many renames a member can request between two heartbeats. Unlike messages, renames are not in
+the log. They wait in memory for participants that read slowly, and a participant for which too
+many events wait is closed."""
+
+
+# -- actions: what the caller has to do ---------------------------------------
+
+# `Send` and `Publish` are not frozen, for the reason given in protocol/messages: one of each is
+# made for every message, and making a frozen dataclass is slower.
+
+
+class Roster(Protocol):
+    """Who is present in a room whose members are in several processes.
+
+    Such a roster gives members their names and tells who joined and left: the room does neither.
+    """
+
+    def __len__(self) -> int:
+        """Count the members in all processes."""
+
+    def names(self, limit: int) -> tuple[str, ...]:
+        """Return the names of the first *limit* members."""
+
+    def verified_names(self, limit: int) -> tuple[str, ...] | None:
+        """Return those of the same names that belong to accounts, None if none does."""
+
+
+# -- the room -----------------------------------------------------------------
+
+
+class Room:
+    """One room: its members in the order in which they joined, and its subscribers.
+
+    The length of a room is the number of its members, without subscribers. Text that is longer
+    than *max_message_bytes* in UTF-8 is answered with an error. With a *roster*, the members are in
+    several processes: see `Roster`.
+    """
+
+    def __init__(
+        self, name: str, log: LogExtent, max_message_bytes: int, roster: Roster | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.max_message_bytes = max_message_bytes
+        self._roster = roster
+        self._members: dict[int, Participant] = {}  # by member_id
+        self._names = NameTable()
+        self._sessions: dict[str, Participant] = {}
+        self._member_ids = count(1)
+        self._renames: Counter[Participant] = Counter()  # since the last heartbeat
+        self._subscribers: set[Participant] = set()
+
+    def __len__(self) -> int:
+        """Count the members, in all processes."""
+        return len(self._members) if self._roster is None else len(self._roster)
+
+    def __contains__(self, participant: Participant) -> bool:
+        return self._members.get(participant.member_id) is participant
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many subscribers there are. They are not members."""
+        return len(self._subscribers)
+
+    def has_session(self, session: str | None) -> bool:
+        """Return whether a member has *session*: a client that joins with it takes over."""
+        return session in self._sessions
+
+    def members(self) -> tuple[Participant, ...]:
+        """Return the members."""
+        return tuple(self._members.values())
+
+    def connect(self, member: Participant) -> list[Action]:
+        """Add *member* under the name that it asks for, or with the next free suffix.
+
+        If its session is that of another member, *member* takes over the place and the name of
+        that stale connection, which is closed.
+        """
+        if self._roster is not None:
+            return self._connect_named(member)
+        actions: list[Action] = []
+        previous = self._sessions.get(member.join.session or "")
+        if previous is None:
+            member.name = self._names.next_free(member.join.name)
+            member.member_id = next(self._member_ids)
+        else:
+            member.name, member.member_id = previous.name, previous.member_id
+            actions += close_with(previous, REPLACED)
+        self._members[member.member_id] = member
+        self._names.add(member)
+        if member.join.session:
+            self._sessions[member.join.session] = member
+        if previous is None:
+            actions.append(Send(None, Joined(member.name, len(self))))
+        # `Joined` comes before `Subscribe`, so the member is not told of its own join.
+        return [*actions, self._welcome(member)]
+
+    def _connect_named(self, member: Participant) -> list[Action]:
+        """Add *member* under its name from the roster, taking over from a member with this name."""
+        previous = self._names.owner(member.name)
+        actions = [] if previous is None else self.take_over(previous)
+        member.member_id = next(self._member_ids)
+        self._members[member.member_id] = member
+        self._names.add(member)
+        return [*actions, self._welcome(member)]
+
+    def take_over(self, previous: Participant) -> list[Action]:
+        """Close *previous*, whose session continues on a newer connection. Nobody else is told."""
+        self._remove(previous)
+        return close_with(previous, REPLACED)
+
+    def set_name(self, member: Participant, name: str) -> None:
+        """Give *member* the name that it has on the roster now."""
+        self._names.release(member.name)
+        member.name = name
+        self._names.add(member)
+
+    def is_subscriber(self, participant: Participant) -> bool:
+        """Return whether *participant* is one of the room's subscribers."""
+        return participant in self._subscribers
+
+    def subscribe(self, subscriber: Participant) -> list[Action]:
+        """Add *subscriber*, which receives everything but has no name. Nobody is told."""
+        self._subscribers.add(subscriber)
+        return [self._welcome(subscriber)]
+
+    def author_name(self, join: JoinRequest) -> str:
+        """Return the name of a message whose author publishes without joining (HTTP `POST`).
+
+        This is the name of the member with the same session. Without one, it is the name in *join*,
+        or the next suffix that is free. The name is not reserved.
+        """
+        member = self._sessions.get(join.session or "")
+        return self._names.next_free(join.name) if member is None else member.name
+
+    def receive(self, member: Participant, frame: str) -> list[Action]:
+        """Decode a frame that *member* sent, and handle its lines one by one."""
+        decode = decode_json if member.join.format is Format.JSON else decode_text
+        actions: list[Action] = []
+        members_listed = False
+        for request in decode(frame, self.max_message_bytes):
+            match request:
+                case SayRequest(text=text, id=id):
+                    actions.append(Publish(member, text, id, member.name))
+                case PingRequest(id=id):
+                    actions.append(Send(member, Pong(id)))
+                case RenameRequest():
+                    actions += self.rename(member, request)
+                case MembersRequest():
+                    # One answer for each frame: 200,000 of these requests fit into a frame, and
+                    # the answer can be a hundred times as long as the request.
+                    if not members_listed:
+                        actions.append(Send(member, self.list_members()))
+                        members_listed = True
+                case Error(code=code):
+                    actions.append(Send(member, request))
+                    if code not in USER_ERROR_CODES:
+                        member.faults += 1
+                        if member.faults >= MAX_CONSECUTIVE_FAULTS:
+                            text = f"{MAX_CONSECUTIVE_FAULTS} faults in a row"
+                            rejection = Rejection(CloseCode.FAULTS, Error("faults", text))
+                            return actions + self.kick(member, rejection)
+                    continue
+            member.faults = 0
+        return actions
+
+    def list_members(self) -> Members:
+        """Return the answer to a `MembersRequest`."""
+        return Members(
+            len(self),
+            self._member_names(MAX_LISTED_MEMBERS),
+            self._verified_names(MAX_LISTED_MEMBERS),
+        )
+
+    def deliver(self, entry: LogEntry) -> list[Action]:
+        """Send *entry*, which now has its number in the log, to everyone.
+
+        This includes the author of a message, for which it is the echo. Entries must be delivered
+        in the order of their numbers.
+        """
+        return [Send(None, entry)]
+
+    def acknowledge_duplicate(self, member: Participant, id: str, seq: int) -> list[Action]:
+        """Answer a message of *member* that is in the log already, as number *seq*.
+
+        If the message comes after the member's resume position, this connection has received the
+        echo or will receive it, and a second answer would be one too many. Otherwise the member
+        gets a `duplicate` error, because it would wait for the echo forever.
+        """
+        if seq > member.after_seq:
+            return []
+        text = f"message was published before, as number {seq}"
+        return [Send(member, Error("duplicate", text, id))]
+
+    def rename(self, member: Participant, request: RenameRequest) -> list[Action]:
+        """Rename *member* to the requested name, or with the next free suffix.
+
+        The member gets an error instead if the name is invalid, or if it has requested more than
+        `MAX_RENAMES_PER_HEARTBEAT` valid names since the last heartbeat.
+        """
+        try:
+            name = validate_name(request.name)
+        except ValueError as error:
+            return [Send(member, Error("bad_name", str(error), request.id))]
+        self._renames[member] += 1
+        if self._renames[member] > MAX_RENAMES_PER_HEARTBEAT:
+            text = (
+                f"name was changed {MAX_RENAMES_PER_HEARTBEAT} times just now,"
+                " try again in half a minute"
+            )
+            return [Send(member, Error("too_often", text, request.id))]
+        return self._rename(member, name, request.id)
+
+    def reset_rename_quota(self) -> None:
+        """Let every member request `MAX_RENAMES_PER_HEARTBEAT` names again. Call each heartbeat."""
+        self._renames.clear()
+
+    def disconnect(self, participant: Participant) -> list[Action]:
+        """Forget *participant*, whose connection is lost. If it was a member, tell the others."""
+        self._subscribers.discard(participant)
+        if participant not in self:  # a subscriber, or replaced or kicked before
+            return []
+        self._remove(participant)
+        if self._roster is not None:  # it announces who left
+            return []
+        if participant.join.session:
+            del self._sessions[participant.join.session]
+        return [Send(None, Left(participant.name, len(self)))]
+
+    def kick(self, participant: Participant, rejection: Rejection) -> list[Action]:
+        """Close *participant* with *rejection*. If it was a member, tell the others."""
+        if participant not in self and participant not in self._subscribers:
+            return []
+        return [*close_with(participant, rejection), *self.disconnect(participant)]
+
+    def stop(self) -> list[Action]:
+        """Close everyone because the server stops. Nobody is told who left."""
+        participants = *self.members(), *self._subscribers
+        closes = [Close(each, STOPPING.code, STOPPING.text) for each in participants]
+        self._members.clear()
+        self._names.clear()
+        self._subscribers.clear()
+        self._sessions.clear()
+        return [Send(None, STOPPING.error), *closes]
+
+    def _welcome(self, participant: Participant) -> Subscribe:
+        """Set the resume position of *participant*, and return its `Subscribe`."""
+        participant.after_seq, recovered, missed = self._resume_position(participant.join)
+        welcome = Welcome(
+            room=self.name,
+            name=participant.name,
+            epoch=self.log.epoch,
+            seq=self.log.head,
+            recovered=recovered,
+            missed=missed,
+            count=len(self),
+            members=self._member_names(MAX_WELCOME_MEMBERS),
+            verified=self._verified_names(MAX_WELCOME_MEMBERS),
+        )
+        return Subscribe(participant, participant.after_seq, welcome)
+
+    def _member_names(self, limit: int) -> tuple[str, ...]:
+        if self._roster is not None:
+            return self._roster.names(limit)
+        return tuple(member.name for member in islice(self._members.values(), limit))
+
+    def _verified_names(self, limit: int) -> tuple[str, ...] | None:
+        """Return which of the first *limit* names belong to accounts, None where none can."""
+        return None if self._roster is None else self._roster.verified_names(limit)
+
+    def _rename(self, member: Participant, name: str, id: str | None) -> list[Action]:
+        if self._roster is not None:
+            return [ClaimName(member, name, id)]
+        if name == member.name:
+            return [Send(member, Renamed(name, name))]
+        old_name = member.name
+        self._names.release(old_name)  # so that the member can have it in another spelling
+        member.name = self._names.next_free(name)
+        self._names.add(member)
+        # With the next free suffix, the new name can be the old one. That concerns nobody else.
+        to = member if member.name == old_name else None
+        return [Send(to, Renamed(old_name, member.name))]
+
+    def _remove(self, member: Participant) -> None:
+        del self._members[member.member_id]
+        self._names.release(member.name)
+        self._renames.pop(member, None)
+
+    def _resume_position(self, join: JoinRequest) -> tuple[int, bool, int | None]:
+        """Return the resume position, and `recovered` and `missed` of the welcome.
+
+        `missed` counts the messages between the cursor and the position, None if the cursor is
+        unknown in this log.
+        """
+        log, since = self.log, join.since
+        if since is None:
+            # A client without a cursor misses nothing, however little history it asks for.
+            return max(log.first - 1, log.head - join.history), True, 0
+        if since.epoch != log.epoch or since.seq > log.head:
+            return log.first - 1, False, None
+        missed = max(0, log.first - 1 - since.seq)
+        return since.seq + missed, missed == 0, missed

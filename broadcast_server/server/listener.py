@@ -1,0 +1,158 @@
+"""The listener: all sockets on which a server listens.
+
+These are the sockets that systemd passes, a Unix socket, or a port on each address of a host:
+the first of them that there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from broadcast_server.admission.trusted_proxies import parse_ip
+
+from .listen_socket import ConnectionTracker, ListenSocket
+
+if TYPE_CHECKING:
+    from .tls import ReloadableCertificate
+
+BACKLOG = 4096
+"""How many connections may wait to be accepted. After a restart all clients reconnect at once.
+One that finds the backlog full is not refused: its system retries after 1, 3 and 7 seconds."""
+
+
+class Listener:
+    """All sockets on which one server listens.
+
+    Args:
+        host: A host name or address, empty for all addresses of this machine.
+        port: A TCP port, 0 for any free one.
+        unix: The path of a Unix socket, which replaces *host* and *port*; None for none.
+        certificate: The certificate for TLS; None for no TLS.
+        tls_handshake_timeout: How long a TLS handshake may take, in seconds.
+        tracker: Tracks the connections that are accepted.
+
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        unix: Path | None,
+        *,
+        certificate: ReloadableCertificate | None,
+        tls_handshake_timeout: float,
+        tracker: ConnectionTracker | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._unix = unix
+        self._tls_handshake_timeout = tls_handshake_timeout
+        self._certificate = certificate
+        self._tracker = tracker
+        self._sockets: list[ListenSocket] = []
+        self._servers: list[asyncio.Server] = []
+        # With its inode, as another server may have replaced the file.
+        self._socket_file: tuple[Path, int] | None = None
+        self.urls: list[str] = []
+        """Where it listens, as the URLs that a client connects to."""
+
+    async def open(self, factory: Callable[[], asyncio.Protocol]) -> None:
+        """Start to accept connections. Raises OSError, `ListenError`."""
+        try:
+            if "LISTEN_PID" in os.environ:
+                # Imported only where it is needed, to start fast.
+                from .activation import systemd_sockets
+
+                self._sockets = systemd_sockets(os.environ)
+            if not self._sockets:
+                self._sockets = await self._bind()
+            context = self._certificate.context if self._certificate else None
+            loop = asyncio.get_running_loop()
+            for sock in self._sockets:
+                sock.tracker = self._tracker
+                create = loop.create_server if _is_inet(sock) else loop.create_unix_server
+                server = await create(
+                    factory,
+                    sock=sock,
+                    backlog=BACKLOG,
+                    ssl=context,
+                    ssl_handshake_timeout=self._tls_handshake_timeout if context else None,
+                )
+                self._servers.append(server)
+                self.urls.append(self._url(sock))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines can reach it."""
+        hosts = [sock.getsockname()[0] for sock in self._sockets if _is_inet(sock)]
+        addresses = map(parse_ip, hosts)
+        return any(address is None or not address.is_loopback for address in addresses)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it uses TLS."""
+        return self._certificate is not None
+
+    def close(self) -> None:
+        """Stop accepting. Clients in the backlog of a systemd socket wait for the next server."""
+        for server in self._servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
+        if self._socket_file is not None:
+            path, inode = self._socket_file
+            with suppress(OSError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
+
+    async def _bind(self) -> list[ListenSocket]:
+        if self._unix is not None:
+            from .activation import unix_socket
+
+            sock = unix_socket(self._unix)
+            self._socket_file = self._unix, self._unix.stat().st_ino
+            return [sock]
+        port = self._port
+        for family, address in await _resolve(self._host):
+            sock = ListenSocket(family, socket.SOCK_STREAM)
+            self._sockets.append(sock)
+            if os.name == "posix":  # on Windows the option would let two servers share a port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address[0], port, *address[2:]))
+            port = sock.getsockname()[1]  # all addresses use one port, also if 0 was given
+        return self._sockets
+
+    def _url(self, sock: ListenSocket) -> str:
+        if not _is_inet(sock):
+            return f"unix:{sock.getsockname()}"
+        scheme = "wss" if self.encrypted else "ws"
+        host, port = sock.getsockname()[:2]
+        return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+
+
+async def _resolve(host: str) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return the addresses of *host*, each with its family. Raises OSError."""
+    literal = parse_ip(host)
+    if literal is not None and str(literal) == host:
+        # No look-up, which takes a thread.
+        family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
+        return [(family, (host, 0))]
+    results = await asyncio.get_running_loop().getaddrinfo(
+        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in results))
+
+
+def _is_inet(sock: socket.socket) -> bool:
+    return sock.family in (socket.AF_INET, socket.AF_INET6)

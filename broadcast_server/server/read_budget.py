@@ -1,0 +1,99 @@
+"""The read budget: how much of what one client sends is processed in one batch.
+
+A client that sends faster than its room's batches is not read until the next batch. So a flood
+delays only its sender, and none of it is dropped: the rest waits in the network, and at most one
+read and one frame of it in memory. A frame may hold several messages, one a line; it is split
+between lines where the budget ends. Pure: bytes in, pieces out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from .frame_splitter import FrameSplitter
+
+MAX_MESSAGES_PER_BATCH = 256
+MAX_BYTES_PER_BATCH = 64 * 2**10
+"""What one batch takes from one client: it ends at whichever limit is reached first."""
+
+Piece = tuple[bool, bytes]
+"""True and the payload of a text frame, or False and raw bytes for the WebSocket library."""
+
+
+class ReadBudget:
+    """What one client sent and no batch has taken yet."""
+
+    __slots__ = ("_at", "_payload", "_pieces", "_splitter", "pending", "spent")
+
+    def __init__(self, splitter: FrameSplitter) -> None:
+        self._splitter = splitter
+        self._pieces: Iterator[Piece] = iter(())
+        self._payload = b""  # a frame of several messages, of which `_at` bytes are taken
+        self._at = 0
+        self.pending = False
+        """Whether there may be something left for the next batch."""
+        self.spent = 0
+        """How many messages the last batch took."""
+
+    def add(self, data: bytes) -> None:
+        """Add bytes that were read. They are split only when a batch takes them."""
+        self._pieces = (
+            _chain(self._pieces, self._splitter, data)
+            if self.pending
+            else self._splitter.split(data)
+        )
+        self.pending = True
+
+    def push_front(self, payload: bytes) -> None:
+        """Insert a message that was assembled from fragments, to be taken next."""
+        self._payload, self._at = payload, 0
+
+    def take(
+        self, max_messages: int = MAX_MESSAGES_PER_BATCH, max_bytes: int = MAX_BYTES_PER_BATCH
+    ) -> Iterator[Piece]:
+        """Yield what one batch takes: at most *max_messages*, and no more after *max_bytes*.
+
+        Raw bytes count as one message. A message is never split, so the last one may exceed
+        *max_bytes*.
+        """
+        self.pending, self.spent = True, 0
+        while self.spent < max_messages and max_bytes > 0:
+            if self._at < len(self._payload):
+                piece: Piece = True, self._next_lines(max_messages - self.spent, max_bytes)
+            else:
+                self._payload, self._at = b"", 0
+                next_piece = next(self._pieces, None)
+                if next_piece is None:
+                    self.pending = False
+                    return
+                piece = next_piece
+                if piece[0]:
+                    newlines = piece[1].count(b"\n")
+                    if newlines >= max_messages - self.spent or (
+                        newlines and len(piece[1]) > max_bytes
+                    ):
+                        self._payload = piece[1]
+                        continue
+            newlines = piece[1].count(b"\n") if piece[0] else 0
+            self.spent += max(1, newlines + (not piece[1].endswith(b"\n")))
+            max_bytes -= len(piece[1])
+            yield piece
+
+    def _next_lines(self, max_lines: int, max_bytes: int) -> bytes:
+        """Cut the next lines off the payload, at least one."""
+        begin, end = self._at, self._at
+        for _ in range(max_lines):
+            end = self._payload.find(b"\n", end)
+            if end < 0:
+                end = len(self._payload)
+                break
+            end += 1
+            if end - begin >= max_bytes:
+                break
+        self._at = end
+        return self._payload[begin:end]
+
+
+def _chain(pieces: Iterable[Piece], splitter: FrameSplitter, data: bytes) -> Iterator[Piece]:
+    yield from pieces
+    yield from splitter.split(data)

@@ -1,0 +1,353 @@
+"""The server: admits connections, routes what they send to their rooms, and stops cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from broadcast_server.admission.admission import AdmissionControl
+from broadcast_server.admission.pending import PendingConnections
+from broadcast_server.http.prometheus import Gauges, exposition
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import CloseCode
+from broadcast_server.protocol.rejection import STOPPING, Rejection
+from broadcast_server.rooms.actions import Participant
+from broadcast_server.rooms.live_room import Receiver
+from broadcast_server.rooms.local_room import LocalRoom
+from broadcast_server.rooms.metrics import Metrics
+
+from .api import Applicant, Connection, ParticipantConnection, SubscriberConnection
+from .first_request import FirstRequest
+from .listen_socket import ConnectionTracker
+from .listener import Listener
+from .log_format import quote_word
+from .room_registry import NOT_RECORDING, RoomRegistry
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from broadcast_server.http.stream import StreamRequest
+    from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
+    from broadcast_server.rooms.sqlite_log import SQLiteLog
+
+    from .tls import ReloadableCertificate
+
+log = logging.getLogger("broadcast_server")
+
+SUBSCRIBER_LABEL = "a listener"
+"""What the log calls a participant that has no name."""
+
+
+class Server:
+    """One server: it implements `ServerAPI` for all of its connections.
+
+    *program* is the single file that it hands out, *log_file* where rooms are persisted, and
+    *max_files* how many files the process may open, None for no limit.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        program: bytes | None = None,
+        log_file: SQLiteLog | None = None,
+        certificate: ReloadableCertificate | None = None,
+        max_files: int | None = None,
+    ) -> None:
+        self.settings = settings
+        self.program = program
+        self.accepting = True
+        self.timeouts = settings.timeouts
+        self.origins = settings.origins
+        self.trusted_proxies = settings.trusted_proxies
+        self.rate = settings.limits.rate
+        self.max_message_bytes = settings.max_message_bytes
+        self._metrics = Metrics()
+        self._rooms = RoomRegistry(settings, self._metrics, self._closed_by_room, log_file)
+        self._admission = AdmissionControl(settings.token, settings.limits)
+        self._waiting_for_admission: set[Applicant] = set()
+        self._participants: dict[ParticipantConnection, tuple[LocalRoom, Participant]] = {}
+        self._connections: set[Connection] = set()
+        limits = settings.limits
+        pending = PendingConnections(limits.clients, limits.clients_per_address, max_files)
+        self._tracker = ConnectionTracker(pending, settings.trusted_proxies)
+        self.listener = Listener(
+            settings.host,
+            settings.port,
+            settings.unix,
+            certificate=certificate,
+            tls_handshake_timeout=settings.timeouts.handshake,
+            tracker=self._tracker,
+        )
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._all_closed = asyncio.Event()
+
+    # -- listening and stopping --
+
+    async def listen(self) -> None:
+        """Start listening; `url` says where. Raises OSError, `ListenError`."""
+        await self.listener.open(lambda: FirstRequest(self))
+        self._start_heartbeat_timer()
+
+    @property
+    def url(self) -> str:
+        """The WebSocket's address, with the port that the server really has."""
+        return self.listener.urls[0]
+
+    def metrics_text(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        behind = sum(room.behind_count for room in self._rooms)
+        streams = sum(room.subscriber_count for room in self._rooms)
+        gauges = Gauges(len(self._participants), len(self._rooms), behind, streams)
+        return exposition(self._metrics, gauges)
+
+    async def stop(self) -> None:
+        """Write the current batch, let lagging participants catch up, and close everyone.
+
+        All of it takes at most the grace period, half of it for catching up. Messages that
+        arrive from now on are not accepted: their senders get no echo, and send them again to
+        the next server.
+        """
+        self.accepting = False  # it still listens, to say so at /healthz
+        if self._heartbeat_timer is not None:
+            self._heartbeat_timer.cancel()
+        deadline = asyncio.get_running_loop().time() + self.settings.grace
+        await self._let_catch_up(self.settings.grace / 2)
+        for room in self._rooms:
+            room.stop()
+        for connection in tuple(self._connections):
+            connection.shut_down()
+        await self._wait_all_closed(deadline)
+        self.listener.close()
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut every connection that is left."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    async def _let_catch_up(self, timeout: float) -> None:
+        for room in self._rooms:
+            room.flush()
+        waiting = [asyncio.ensure_future(room.wait_caught_up()) for room in self._rooms]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=timeout)
+            for each in late:
+                each.cancel()
+
+    async def _wait_all_closed(self, deadline: float) -> None:
+        """Wait until every connection is closed, but not longer than *deadline*."""
+        if self._connections:
+            self._all_closed.clear()
+            timer = asyncio.get_running_loop().call_at(deadline, self._all_closed.set)
+            await self._all_closed.wait()
+            timer.cancel()
+
+    def _start_heartbeat_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._heartbeat_timer = loop.call_later(
+            self.settings.heartbeat_interval, self._send_heartbeats
+        )
+
+    def _send_heartbeats(self) -> None:
+        for room in self._rooms:
+            room.heartbeat()
+        self._start_heartbeat_timer()
+
+    # -- connections --
+
+    def connection_opened(self, connection: Connection) -> None:
+        """Remember *connection* until `connection_closed`."""
+        self._connections.add(connection)
+
+    def connection_closed(self, connection: Connection) -> None:
+        """Forget *connection*, and count its close code."""
+        self._connections.discard(connection)
+        if connection.close_code is not None:
+            self._metrics.count_close(connection.close_code)
+        if not self._connections:
+            self._all_closed.set()
+
+    # -- admission --
+
+    def admit(
+        self,
+        applicant: Applicant,
+        join: JoinRequest,
+        token: str | None,
+        admitted: Callable[[], None],
+    ) -> None:
+        """Call *admitted* or reject *applicant*, now or after the delay that admission asks for."""
+        now = asyncio.get_running_loop().time()
+        decision = self._admission.authenticate(applicant.client, token, now)
+
+        def decide() -> None:
+            self.cancel_wait(applicant)
+            rejection = self._reject_reason(applicant, join, decision.rejection)
+            if rejection is None:
+                admitted()
+            else:
+                applicant.reject(rejection)
+
+        if decision.wait:
+            self._waiting_for_admission.add(applicant)
+            applicant.wait(decision.wait, decide)
+        else:
+            decide()
+
+    def _reject_reason(
+        self, applicant: Applicant, join: JoinRequest, rejection: Rejection | None
+    ) -> Rejection | None:
+        """Return why *applicant* cannot be admitted; None takes a place for it."""
+        if not self.accepting:
+            return STOPPING
+        if rejection is not None:
+            return rejection
+        room = self._rooms.get(join.room)
+        takes_over = room is not None and room.room.has_session(join.session)
+        return self._admission.admit(
+            applicant.client, len(self._rooms), new_room=room is None, takes_over=takes_over
+        )
+
+    def cancel_wait(self, applicant: Applicant) -> None:
+        """Note that *applicant* no longer waits to be admitted, if it did."""
+        if applicant in self._waiting_for_admission:
+            self._waiting_for_admission.discard(applicant)
+            self._admission.release_wait(applicant.client)
+
+    def release(self, applicant: Applicant) -> None:
+        """Give back the place of *applicant*, which was admitted and does not stay."""
+        self._admission.release(applicant.client)
+
+    # -- rooms --
+
+    def join(self, connection: ParticipantConnection, join: JoinRequest) -> None:
+        """Make *connection* a member of the room that it asked for."""
+        room, participant = self._new_participant(connection, join)
+        room.join(participant, connection)
+        self._joined(connection, participant, room)
+
+    def subscribe(self, connection: SubscriberConnection, request: StreamRequest) -> None:
+        """Make *connection* a subscriber of the room that it asked for."""
+        room, participant = self._new_participant(connection, request.join)
+        room.subscribe(participant, connection, poll=request.poll)
+        self._joined(connection, participant, room)
+
+    def publish(
+        self,
+        applicant: Applicant,
+        request: PublishRequest,
+        done: Callable[[Published | NotEnoughReceivers], None],
+    ) -> None:
+        """Publish a message, and call *done* once it was delivered; or reject *applicant*."""
+        now = asyncio.get_running_loop().time()
+        rejection = self._admission.check_publish_rate(applicant.client, now)
+        if rejection is not None:
+            applicant.reject(rejection)
+            return
+        room = self._rooms.open(request.join.room)
+        self._metrics.received += len(request.text.encode())
+        result = room.publish(request, request.join.session or _random_id_scope())
+        room.call_after_batch(lambda: done(result))  # by then it is in the log file, too
+        self._rooms.release(room)
+
+    def receive(self, connection: ParticipantConnection, frame: str) -> None:
+        """Take a text frame that *connection* received."""
+        if connection in self._participants and self.accepting:
+            room, member = self._participants[connection]
+            self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
+            name_before = member.name
+            room.receive(member, frame)
+            if member.name != name_before and connection in self._participants:
+                self._log_event(member, "renamed in", room, f"was {quote_word(name_before)}")
+
+    def call_after_batch(
+        self, connection: ParticipantConnection, callback: Callable[[], None]
+    ) -> None:
+        """Call *callback* when the current batch of the connection's room is written."""
+        if connection in self._participants:
+            self._participants[connection][0].call_after_batch(callback)
+        else:
+            asyncio.get_running_loop().call_soon(callback)
+
+    def flow_changed(self, connection: ParticipantConnection) -> None:
+        """Note that *connection* was paused or resumed."""
+        if connection in self._participants:
+            room, participant = self._participants[connection]
+            room.flow_changed(participant)
+
+    def kick(self, connection: ParticipantConnection, rejection: Rejection) -> None:
+        """Close *connection* for a fault of its client."""
+        if connection in self._participants:
+            room, participant = self._participants[connection]
+            room.kick(participant, rejection)
+
+    def leave(self, connection: ParticipantConnection) -> None:
+        """Take *connection*, which is lost, out of its room, if it is in one."""
+        if connection in self._participants:
+            room, participant = self._participants[connection]
+            self._forget(connection)
+            room.leave(participant)
+            self._log_event(participant, "left", room)
+            self._rooms.release(room)
+
+    def _closed_by_room(self, receiver: Receiver, code: CloseCode) -> None:
+        """Note that a room closed the connection of a participant."""
+        connection = cast(ParticipantConnection, receiver)
+        room, participant = self._participants[connection]
+        self._forget(connection)
+        self._log_event(participant, "left", room, f"closed with {code.value} {code.name.lower()}")
+        self._rooms.release(room)
+
+    def _new_participant(
+        self, connection: ParticipantConnection, join: JoinRequest
+    ) -> tuple[LocalRoom, Participant]:
+        room = self._rooms.open(join.room)
+        participant = Participant(join, join.session or _random_id_scope())
+        self._participants[connection] = room, participant
+        self._tracker.promote(connection.file_number)
+        self._metrics.joins += 1
+        return room, participant
+
+    def _joined(
+        self, connection: ParticipantConnection, participant: Participant, room: LocalRoom
+    ) -> None:
+        if not self._rooms.is_recording:
+            room.send(participant, NOT_RECORDING)
+        self._log_event(participant, "joined", room, f"from {connection.address}")
+
+    def _forget(self, connection: ParticipantConnection) -> None:
+        del self._participants[connection]
+        self._admission.release(connection.client)
+
+    def _log_event(
+        self, participant: Participant, action: str, room: LocalRoom, detail: str = ""
+    ) -> None:
+        members, participants = len(room.room), len(self._participants)
+        clients = "1 client" if participants == 1 else f"{participants} clients"
+        name = quote_word(participant.name) if participant.name else SUBSCRIBER_LABEL
+        suffix = f", {detail}" if detail else ""
+        fields = {
+            "event": action.partition(" ")[0],
+            "name": participant.name,
+            "room": room.room.name,
+            "how": detail,
+            "here": members,
+            "clients": participants,
+        }
+        log.info(
+            "%s %s %s%s (%d here, %s)",
+            name,
+            action,
+            room.room.name,
+            suffix,
+            members,
+            clients,
+            extra={"fields": fields},
+        )
+
+
+def _random_id_scope() -> str:
+    """Return an id scope for a participant that has no session."""
+    return "#" + secrets.token_hex(8)

@@ -1,0 +1,389 @@
+"""The WebSocket connection: one client, from its handshake on.
+
+It speaks WebSocket with the Sans-I/O protocol of websockets, and detects stale connections. What
+its messages mean is up to the rooms, behind the `ServerAPI`. A connection has no task. It has a
+timer for what it waits for, and another while it must not read. Both are cancelled when the
+connection is lost, since a pending timer would keep the whole connection in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from broadcast_server.admission.rate_limit import TokenBucket
+from broadcast_server.admission.token import find_token
+from broadcast_server.http.cors import is_origin_allowed
+from broadcast_server.http.site import is_socket_path
+from broadcast_server.protocol.codec import encode_json, encode_text
+from broadcast_server.protocol.join import JoinRequest, parse_join
+from broadcast_server.protocol.messages import (
+    ABNORMAL_CLOSURE,
+    MAX_FRAME_BYTES,
+    SUBPROTOCOL,
+    CloseCode,
+    Error,
+    Format,
+)
+from broadcast_server.protocol.rejection import BINARY, STOPPING, Rejection
+
+from .api import ServerAPI
+from .frame_splitter import FrameSplitter
+from .read_budget import MAX_MESSAGES_PER_BATCH, ReadBudget
+from .transport import client_address, describe_client, limit_buffers
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # in the single file, or if websockets was built without a compiler
+    from websockets.utils import apply_mask
+
+
+MAX_BUFFERED_REPLY_BYTES = 8 * 2**20
+"""How much may wait in the transport of a client that keeps sending requests and does not read
+the replies. Beyond that it is cut."""
+
+INVALID_HANDSHAKE = "request is not a valid handshake\n"
+
+# websockets logs every connection at level INFO, which the server's own log says better.
+_silent_logger = logging.getLogger("websockets.broadcast")
+_silent_logger.setLevel(logging.CRITICAL)
+
+
+def encode_frame(payload: bytes) -> bytes:
+    """Serialize a text frame as a server sends it, once for any number of connections."""
+    return Frame(Opcode.TEXT, payload).serialize(mask=False)
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """One WebSocket connection, in a room or not."""
+
+    __slots__ = (
+        "_budget",
+        "_client",
+        "_closing",
+        "_fragments",
+        "_pause_timer",
+        "_protocol",
+        "_rate",
+        "_reading_paused",
+        "_received_since_ping",
+        "_server",
+        "_timer",
+        "_transport",
+        "paused",
+    )
+
+    encode = staticmethod(encode_frame)
+
+    def __init__(self, server: ServerAPI) -> None:
+        self._server = server
+        self._protocol = ServerProtocol(
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            select_subprotocol=_select_subprotocol,
+            max_size=MAX_FRAME_BYTES,
+            logger=_silent_logger,
+        )
+        self._budget = ReadBudget(FrameSplitter(apply_mask))
+        self._fragments: bytearray | None = None  # of a message that is not complete
+        self._received_since_ping = True
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._client: str | None = None
+        self._rate: TokenBucket | None = None  # None without a rate limit
+        self._reading_paused = False
+        # Set if reading is paused for a time, not until the end of the batch.
+        self._pause_timer: asyncio.TimerHandle | None = None
+        self.paused = False
+
+    # -- called by the transport --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection over from `FirstRequest`."""
+        self._transport = cast(asyncio.Transport, transport)
+        limit_buffers(self._transport)
+        self._start_timer(self._server.timeouts.ping, self._keepalive)
+
+    def data_received(self, data: bytes) -> None:
+        """Process bytes that the client sent, or keep them while reading is paused."""
+        self._received_since_ping = True
+        protocol = self._protocol
+        if protocol.state is State.CONNECTING:
+            self._feed_library(data)
+            if protocol.writes == [b""] and protocol.state is State.CONNECTING:
+                # websockets cannot parse the request, and would close without a response.
+                response = protocol.reject(400, INVALID_HANDSHAKE)
+                self._transport.write(response.serialize())
+            self._after_input()
+        else:
+            self._budget.add(data)
+            if not self._reading_paused:
+                self._process_pending()
+
+    def eof_received(self) -> None:
+        """Close the connection: the client sends nothing more."""
+        self._protocol.receive_eof()
+        self._leave()
+        self._flush()
+        # The transport closes itself once its buffer is written. A client that does not read
+        # could delay that for ever.
+        self._closing = True
+        self._start_timer(self._server.timeouts.close, self._transport.abort)
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        self.paused = True
+        self._server.flow_changed(self)
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again."""
+        self.paused = False
+        self._server.flow_changed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the room, and cancel the timers."""
+        for timer in (self._timer, self._pause_timer):
+            if timer is not None:
+                timer.cancel()
+        self._leave()
+        self._server.connection_closed(self)
+
+    # -- called by the server and the room --
+
+    @property
+    def client(self) -> str | None:
+        """The client's address as far as it is known, None for a Unix socket."""
+        return self._client
+
+    @property
+    def address(self) -> str:
+        """The client's address and port, for the log."""
+        return describe_client(self._transport, self._client)
+
+    @property
+    def file_number(self) -> int:
+        """The number of its open file, -1 if it is closed."""
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    @property
+    def close_code(self) -> int:
+        """The close code of the side that began the closing handshake, 1006 without one."""
+        protocol = self._protocol
+        first = protocol.close_rcvd if protocol.close_rcvd_then_sent else protocol.close_sent
+        first = first or protocol.close_rcvd
+        return ABNORMAL_CLOSURE if first is None else int(first.code)
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        """Write frames that `encode_frame` made."""
+        if self._protocol.state is State.OPEN and not self._transport.is_closing():
+            for frame in frames:
+                self._transport.write(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake, after all that was written before."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._flush()
+            if self._pause_timer is not None:  # the client's close frame must not wait for it
+                self._pause_timer.cancel()
+                self._pause_timer = None
+                asyncio.get_running_loop().call_soon(self._resume_processing)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Tell the client why it is not admitted, and begin the closing handshake."""
+        self._send_error(rejection.error)
+        self.close(rejection.code, rejection.error.text)
+
+    def wait(self, delay: float, then: Callable[[], None]) -> None:
+        """Stop reading for *delay* seconds, then call *then*, unless the connection is lost."""
+        self._reading_paused = True
+        self._transport.pause_reading()
+
+        def resume() -> None:
+            self._pause_timer = None
+            if self._protocol.state is State.OPEN:
+                then()
+            self._process_pending()
+
+        self._pause_timer = asyncio.get_running_loop().call_later(delay, resume)
+
+    def shut_down(self) -> None:
+        """Begin the closing handshake, because the server stops."""
+        self.close(STOPPING.code, STOPPING.text)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+    # -- processing what the client sends --
+
+    def _process_pending(self) -> None:
+        """Process what this batch may take of what the client sent, and pause for the rest."""
+        protocol, budget, bucket = self._protocol, self._budget, self._rate
+        was_paused, self._reading_paused = self._reading_paused, False
+        max_messages = MAX_MESSAGES_PER_BATCH
+        if bucket is not None and protocol.state is State.OPEN:
+            available = int(bucket.refill(asyncio.get_running_loop().time()))
+            max_messages = min(max_messages, available)
+        for is_message, piece in budget.take(max_messages):
+            if not is_message:
+                self._feed_library(piece)
+            elif protocol.state is State.OPEN:
+                self._handle_text(piece)
+        self._after_input()
+        if bucket is not None:
+            bucket.spend(budget.spent)
+        if budget.pending and bucket is not None and bucket.available < 1:
+            self.wait(bucket.delay(), self._flush)
+        elif budget.pending:
+            self._reading_paused = True
+            self._transport.pause_reading()
+            self._server.call_after_batch(self, self._resume_processing)
+        elif was_paused:
+            self._transport.resume_reading()
+
+    def _resume_processing(self) -> None:
+        if self._reading_paused and self._pause_timer is None:
+            self._process_pending()
+
+    def _after_input(self) -> None:
+        """Send what the library replies, and leave the room if the connection is closing."""
+        if self._protocol.state is not State.OPEN:  # the client closed it, or broke the protocol
+            self._leave()
+        self._flush()
+
+    def _feed_library(self, data: bytes) -> None:
+        """Pass *data* to the library, and handle the requests and frames that it returns."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._handle_handshake(event)
+            elif isinstance(event, Frame):
+                self._handle_frame(event)
+
+    def _handle_handshake(self, request: Request) -> None:
+        protocol = self._protocol
+        path, _, query = request.path.partition("?")
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        if not is_socket_path(path):
+            response = protocol.reject(404, "the WebSocket is at / and nowhere else\n")
+        elif not is_origin_allowed(headers, self._server.origins):
+            response = protocol.reject(403, "this origin is not allowed\n")
+        else:
+            response = _accept(protocol, request)
+        protocol.send_response(response)
+        if response.status_code != 101:
+            return
+        self._flush()
+        forwarded = request.headers.get_all("X-Forwarded-For")
+        self._client = client_address(self._transport, self._server.trusted_proxies, forwarded)
+        if self._server.rate:
+            now = asyncio.get_running_loop().time()
+            self._rate = TokenBucket(self._server.rate, self._server.rate, now)
+        join = parse_join(query, Format.JSON if protocol.subprotocol else Format.TEXT)
+        if isinstance(join, JoinRequest):
+            token = find_token(headers, _offered_subprotocols(request))
+            self._server.admit(self, join, token, lambda: self._server.join(self, join))
+        else:
+            self.reject(Rejection(CloseCode.REJECTED, join))
+        # The library's parser refers to the request as long as the connection lasts. Its headers
+        # would be a fifth of the memory of an idle connection.
+        request.headers.clear()
+
+    def _send_error(self, error: Error) -> None:
+        text = encode_json(error) if self._protocol.subprotocol else encode_text(error)
+        self.write([encode_frame((text or "").encode())])
+
+    def _handle_frame(self, frame: Frame) -> None:
+        match frame.opcode:
+            case Opcode.TEXT if frame.fin:
+                self._budget.push_front(bytes(frame.data))
+            case Opcode.TEXT:
+                self._fragments = bytearray(frame.data)
+            case Opcode.CONT if self._fragments is not None:
+                self._fragments += frame.data
+                if frame.fin:
+                    message, self._fragments = self._fragments, None
+                    self._budget.push_front(bytes(message))
+            case Opcode.BINARY:
+                self._server.kick(self, BINARY)
+
+    def _handle_text(self, data: bytes) -> None:
+        try:
+            frame = data.decode()
+        except UnicodeDecodeError as error:
+            if self._protocol.state is State.OPEN:
+                self._protocol.fail(1007, f"{error.reason} at position {error.start}")
+        else:
+            self._server.receive(self, frame)
+
+    def _keepalive(self) -> None:
+        """Ping the client, or close a stale connection: one that did not react to the last ping."""
+        # While reading is paused, nothing is received from a live client either.
+        if self._received_since_ping or self._reading_paused:
+            self._received_since_ping = False
+            self._protocol.send_ping(b"")
+            self._start_timer(self._server.timeouts.ping, self._keepalive)
+        else:
+            self._protocol.fail(1011, "keepalive ping timeout")
+            self._leave()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what the library wants to send, and limit how long a closing handshake takes."""
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                try:
+                    self._transport.write_eof()
+                except OSError:  # it was reset, and `connection_lost` is not called yet
+                    self._transport.abort()
+            else:
+                self._transport.close()
+        if self._protocol.close_expected() and not self._closing:
+            self._closing = True  # only once: a client that keeps sending does not extend the time
+            self._start_timer(self._server.timeouts.close, self._transport.abort)
+        if self.paused and self._transport.get_write_buffer_size() > MAX_BUFFERED_REPLY_BYTES:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        """Leave the room, or stop waiting to be admitted to it."""
+        self._server.cancel_wait(self)
+        self._server.leave(self)
+
+    def _start_timer(self, delay: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay, then)
+
+
+def _offered_subprotocols(request: Request) -> list[str]:
+    values = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+    return [value.strip() for value in values.split(",")]
+
+
+def _accept(protocol: ServerProtocol, request: Request) -> Response:
+    # For non-ASCII text in a header that it parses, websockets 16 responds that the server failed,
+    # or raises an exception while it builds a response that says what is invalid.
+    try:
+        response = protocol.accept(request)
+    except UnicodeError:
+        return protocol.reject(400, INVALID_HANDSHAKE)
+    if response.status_code == 500:
+        return protocol.reject(400, INVALID_HANDSHAKE)
+    return response
+
+
+def _select_subprotocol(
+    protocol: ServerProtocol, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    # By default websockets rejects a client that offers no subprotocol.
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

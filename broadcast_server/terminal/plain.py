@@ -1,0 +1,104 @@
+"""The plain interface: `connect` as plain lines, for screen readers and simple terminals.
+
+A line is written once and never redrawn, coloured or moved. Events are told in words, and
+without the time, which a screen reader would read out with each line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from broadcast_server.client.client import ReconnectingClient
+from broadcast_server.client.session import missed_text
+from broadcast_server.console.stdio import StdoutWriter, read_stdin
+from broadcast_server.pipe.line_splitter import LineSplitter
+from broadcast_server.protocol.codec import encode_text
+from broadcast_server.protocol.messages import Error, Event, Members, Message, Welcome
+from broadcast_server.protocol.sanitize import strip_control
+
+from .chat import ChatUI
+from .render import Line
+
+
+class PlainUI(ChatUI):
+    """The interface of `connect --plain`: lines on standard input and output."""
+
+    def __init__(self, client: ReconnectingClient, *, bell: bool = False) -> None:
+        super().__init__(client, bell=bell)
+        self._output = StdoutWriter()
+        self._finished = False
+
+    async def run(self) -> int:
+        """Take part until the user leaves, and return the exit code."""
+        writing = asyncio.ensure_future(self._output.run())
+        writing.add_done_callback(lambda _: self.leave())  # the terminal went away
+        try:
+            return await super().run()
+        finally:
+            await asyncio.wait({asyncio.ensure_future(self._output.wait_idle())}, timeout=1.0)
+            writing.cancel()
+            await asyncio.wait({writing})
+
+    async def drain(self) -> None:
+        """Wait until all output is written."""
+        await self._output.wait_idle()
+
+    def show_notice(self, text: str) -> None:
+        """Write a notice of the program itself, as a sentence."""
+        self._write([f"{text[:1].upper()}{text[1:]}."])
+
+    def _greeting(self) -> list[Line]:
+        return [[("", "Each line is a message; /help for help, Ctrl+D leaves.")]]
+
+    def _render(self, event: Event, me: str, *, again: bool) -> list[Line]:
+        return [[("", line)] for line in event_text(event, again=again)]
+
+    def _print(self, lines: list[Line]) -> None:
+        self._write(["".join(text for _, text in line) for line in lines])
+
+    def _write(self, texts: list[str]) -> None:
+        if texts:
+            self._output.write("\n".join(texts) + "\n")
+
+    async def _read_input(self) -> None:
+        splitter = LineSplitter()
+        while not self._finished:
+            try:
+                data = await read_stdin()
+            except OSError:  # the terminal went away
+                return
+            for text in splitter.feed(data) if data else splitter.end():
+                if not self._finished:
+                    self.handle_line(text)
+            if not data:
+                return
+
+    def _stop_reading(self) -> None:
+        self._finished = True
+
+    def _clear(self) -> None:
+        self.show_notice("plain mode has no screen to clear")
+
+    def _ring_bell(self) -> None:
+        self._output.write("\a")
+
+    def _status_changed(self) -> None:
+        pass
+
+
+def event_text(event: Event, *, again: bool) -> list[str]:
+    """Return *event* in words, without control characters; *again* is true after a reconnect."""
+    match event:
+        case Message():
+            return [strip_control(line) for line in (encode_text(event) or "").split("\n")]
+        case Error(text=text):
+            return [f"Error: {strip_control(text)}."]
+        case Welcome(room=room, name=name, count=count, members=members, verified=verified):
+            present = encode_text(Members(count, members, verified)) or ""
+            welcome = f"{'Connected again' if again else 'Connected'}. You are {name} in {room}."
+            if not again:
+                welcome += f" {present.removeprefix('* ')}."
+            missed = [] if event.recovered else [missed_text(event.missed).strip("- ") + "."]
+            return [strip_control(welcome), *missed]
+    line = encode_text(event)
+    return [] if line is None else [strip_control(line.removeprefix("* "))]

@@ -1,0 +1,52 @@
+"""The status line: room, members, name and connection, shortened to the width. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SEPARATOR = " · "
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the status line shows."""
+
+    room: str
+    name: str
+    count: int
+    """Members of the room."""
+    connected: bool
+    unsent: int
+    """Messages that the server has not confirmed."""
+
+
+def fit_status(status: Status, width: int, measure: Callable[[str], int] = len) -> str:
+    """Return the longest version of *status* that fits into *width* cells, or an empty string.
+
+    *measure* returns the number of cells of a text.
+    """
+    for parts in _longest_first(status):
+        line = SEPARATOR.join(filter(None, parts))
+        if measure(line) <= width:
+            return line
+    return ""
+
+
+def _longest_first(status: Status) -> tuple[tuple[str, ...], ...]:
+    count = f"{status.count} here"
+    unsent = f"{status.unsent} not sent" if status.unsent else ""
+    if status.connected:
+        return (
+            (status.room, count, status.name, "connected"),
+            (status.room, count, status.name),
+            (status.room, count),
+            (status.room,),
+        )
+    return (
+        (status.room, status.name, "not connected", unsent),
+        (status.room, "not connected", unsent),
+        ("not connected", unsent),
+        ("not connected",),
+        ("offline",),
+    )

@@ -1,0 +1,1 @@
+"""Moderation: the actions of moderators, and the group that has the permissions for them."""

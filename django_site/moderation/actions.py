@@ -1,0 +1,122 @@
+"""The actions of moderators, each in one transaction with its record.
+
+Each takes effect at once in all processes: replicas see hidden messages by the room's count of
+edits, and removed members by the version of its roster. All functions block: call them in a
+thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from django.db import transaction
+from django.utils import timezone
+
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.accounts.name_key import stored_key
+from django_site.store import message_log, notifier, presence, rejections
+
+
+def hide(messages: Iterable[models.Message], by: Account, reason: str = "") -> int:
+    """Hide messages from history and from view. Returns how many were not hidden already."""
+    count = 0
+    with transaction.atomic():
+        for room, seqs in _by_room(messages):
+            rows = models.Message.objects.filter(room=room, seq__in=seqs, edit=None)
+            for row in rows.order_by("seq"):
+                room.edits += 1
+                row.edit = room.edits
+                row.save(update_fields=["edit"])
+                _record(by, "hide", _describe(room, row), reason)
+                count += 1
+            room.save(update_fields=["edits"])
+            _notify(room)
+    return count
+
+
+def unhide(messages: Iterable[models.Message], by: Account, reason: str = "") -> int:
+    """Show messages in history again, to clients that join from now on. Returns how many."""
+    count = 0
+    with transaction.atomic():
+        for room, seqs in _by_room(messages):
+            rows = models.Message.objects.filter(room=room, seq__in=seqs).exclude(edit=None)
+            for row in rows.order_by("seq"):
+                row.edit = None
+                row.save(update_fields=["edit"])
+                _record(by, "unhide", _describe(room, row), reason)
+                count += 1
+    return count
+
+
+def close_room(room: models.Room, by: Account, reason: str = "") -> None:
+    """Close *room*: disconnect everyone in it, and let nobody join."""
+    with transaction.atomic():
+        row = _locked(room)
+        row.closed, row.closed_why = timezone.now(), reason
+        row.save(update_fields=["closed", "closed_why"])
+        presence.remove(models.Member.objects.filter(room=row), rejections.closed(row))
+        _record(by, "close", f"room {row.name}", reason)
+
+
+def reopen_room(room: models.Room, by: Account, reason: str = "") -> None:
+    """Open *room* again."""
+    with transaction.atomic():
+        row = _locked(room)
+        row.closed, row.closed_why = None, ""
+        row.save(update_fields=["closed", "closed_why"])
+        _record(by, "reopen", f"room {row.name}", reason)
+
+
+def impose_ban(ban: models.Ban, by: Account) -> None:
+    """Save the new *ban*, and disconnect the clients that it applies to."""
+    rooms = models.Room.objects.all()
+    if ban.room is not None:
+        rooms = rooms.filter(pk=ban.room.pk)
+    with transaction.atomic():
+        # A client that joins right now was checked before the ban, and is on the roster only when
+        # the lock of its room is released. Without this it would be missed.
+        list(rooms.order_by("pk").select_for_update().values_list("pk"))
+        ban.key = stored_key(ban.name) if ban.name else ""
+        ban.save()
+        presence.remove(presence.banned(ban), rejections.banned(ban))
+        _record(by, "ban", str(ban), ban.reason)
+
+
+def lift_ban(ban: models.Ban, by: Account, reason: str = "") -> None:
+    """End *ban* early."""
+    with transaction.atomic():
+        ban.lifted = timezone.now()
+        ban.save(update_fields=["lifted"])
+        _record(by, "lift", str(ban), reason)
+
+
+def _by_room(messages: Iterable[models.Message]) -> Iterable[tuple[models.Room, list[int]]]:
+    """Group messages by room, and lock each room, in a fixed order so that no two deadlock."""
+    positions = sorted((message.room_id, message.seq) for message in messages)
+    for key, group in groupby(positions, key=lambda position: position[0]):
+        room = models.Room.objects.select_for_update().get(pk=key)
+        yield room, [seq for _, seq in group]
+
+
+def _locked(room: models.Room) -> models.Room:
+    return models.Room.objects.select_for_update().get(pk=room.pk)
+
+
+def _describe(room: models.Room, message: models.Message) -> str:
+    return f"{room.name} {message.seq}, {message.name}: {message_log.unescape_nul(message.text)}"
+
+
+def _record(by: Account, action: str, subject: str, reason: str) -> None:
+    models.Record.objects.create(
+        by=by,
+        by_name=by.username,
+        action=action,
+        subject=message_log.escape_nul(subject),
+        reason=reason,
+    )
+
+
+def _notify(room: models.Room) -> None:
+    transaction.on_commit(lambda: notifier.notify_rooms([room.pk]))

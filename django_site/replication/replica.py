@@ -1,0 +1,377 @@
+"""The replica: one room in one process, kept in step with the other processes by the log.
+
+The log in the database is the source of truth, and the channel layer is only a wake-up call.
+What members publish waits in the outbox. One transaction logs a batch of it, and then the other
+replicas are notified. Each of them sees by the numbers what it has not read, and reads that from
+the log: this is the only way in which a message reaches anyone. Notifications may be dropped,
+delayed or repeated; a slow poll finds what they did not tell of.
+
+Who is present is read in the same way, by the version of the room's roster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from channels.db import database_sync_to_async
+from django.core.exceptions import ObjectDoesNotExist
+
+from broadcast_server.http.stream import StreamRequest
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import (
+    CloseCode,
+    Cursor,
+    Event,
+    LogEntry,
+    Members,
+)
+from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
+from broadcast_server.protocol.rejection import STOPPING
+from broadcast_server.rooms.actions import Action, ClaimName, Close, Participant, Publish, Send
+from broadcast_server.rooms.live_room import LiveRoom, Receiver, StreamReceiver
+from broadcast_server.rooms.metrics import Metrics
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.store import message_log, presence, rejections
+from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage, RoomState
+from django_site.store.presence import JoinAttempt, RenameAttempt
+from django_site.store.publish import PendingPost
+from django_site.store.rejections import Rejected
+from django_site.store.sync import SyncResult
+
+from .admission_batch import AdmissionBatch
+from .catch_up import CatchUp
+from .notifications import Notifications
+from .outbox import Batch, Outbox
+from .pending_posts import PendingPosts
+from .replicated_room import ReadPosition, ReplicatedRoom
+from .synchronizer import Synchronizer
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 0.5
+"""Seconds to wait for the replica's tasks when it is closed: a channel layer may hold one up."""
+
+
+class RoomReplica(LiveRoom):
+    """One room in one process."""
+
+    def __init__(
+        self, row: models.Room, process: str, max_message_bytes: int, metrics: Metrics
+    ) -> None:
+        self._position = ReadPosition(row.epoch, row.head)
+        self._members = ReplicatedRoom(row.name, self._position, max_message_bytes)
+        super().__init__(self._members.room, self._ignore_close, metrics)
+        self.key = row.pk
+        self.deleted = False
+        """Whether the room was deleted."""
+        self._process = process
+        self._roster_version = -1  # nothing was read yet
+        self._edits = row.edits
+        self._accounts: dict[Participant, int] = {}  # of participants that are signed in
+        self._outbox = Outbox(process)
+        self._posts = PendingPosts(metrics)
+        self._closing: set[Participant] = set()
+        self._joining_count = 0
+        self._synchronizer = Synchronizer(self, process, self._outbox)
+        self._catching_up = CatchUp(self)
+        self._admission = AdmissionBatch(
+            before=self._synchronizer.finish_leaving,
+            join=self._join_roster,
+            joined=self._joined_roster,
+            sync=self._sync_joined,
+        )
+        self._notifications = Notifications(self.key, lambda: self.known, self.wake)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody of this process is here or joining, and nothing is left to be done."""
+        busy = (
+            self._receivers
+            or self._joining_count
+            or self._outbox
+            or self._posts
+            or self._synchronizer.is_busy
+        )
+        return self.deleted or not busy
+
+    # -- joining and leaving --
+
+    async def admit(
+        self, join: JoinRequest, account: Account | None, token: str, receiver: Receiver
+    ) -> Participant:
+        """Make a connection a member. Raises `Rejected`, or a database's error.
+
+        *token* names the connection on the roster. Call `leave_roster` in the end.
+        """
+        attempt = JoinAttempt(join, token, account)
+        return await self._admit(attempt, lambda member: self.join(member, receiver))
+
+    async def admit_subscriber(
+        self, request: StreamRequest, account: Account | None, token: str, receiver: StreamReceiver
+    ) -> Participant:
+        """Make a connection a subscriber, like `admit`."""
+        attempt = JoinAttempt(request.join, token, account)
+        return await self._admit(
+            attempt,
+            lambda subscriber: self.subscribe(subscriber, receiver, poll=request.poll),
+        )
+
+    async def _admit(
+        self, attempt: JoinAttempt, enter: Callable[[Participant], None]
+    ) -> Participant:
+        self._joining_count += 1
+        try:
+            participant = await self._admission.admit(attempt)
+            # Its cursor must not be ahead of what this process has read.
+            while not (self._synchronizer.up_to_date or self._has_read(attempt.join.since)):
+                await self._synchronizer.sync()
+            self._members.check(participant, attempt.token)
+            enter(participant)
+        except ObjectDoesNotExist:
+            self.deleted_elsewhere()
+            raise Rejected(rejections.NO_ROOM) from None
+        except BaseException:  # if it is cancelled, it may be on the roster already
+            self._leave_roster(attempt.token)
+            raise
+        finally:
+            self._joining_count -= 1
+        return participant
+
+    async def _join_roster(self, attempts: Sequence[JoinAttempt]) -> list[str | Rejected]:
+        return await database_sync_to_async(presence.join)(self.key, self._process, attempts)
+
+    def _joined_roster(self, attempt: JoinAttempt, name: str) -> Participant:
+        join, account = attempt.join, attempt.account
+        participant = Participant(join, join.session or f"#{attempt.token}", name)
+        self._members.tokens[attempt.token] = participant
+        if account is not None:
+            self._accounts[participant] = account.pk
+        return participant
+
+    async def _sync_joined(self) -> None:
+        """Read the roster with those who have just joined, and notify the other replicas."""
+        await self._synchronizer.sync()
+        self._notifications.send()  # only now do we know what to tell them
+
+    def _has_read(self, since: Cursor | None) -> bool:
+        """Tell whether this process has read everything up to *since*, if it is of this log."""
+        if since is None or since.epoch != self._position.epoch:
+            return True
+        return since.seq <= self._position.head
+
+    def leave_roster(self, participant: Participant, token: str) -> None:
+        """Take a participant, whose connection is lost, out of the room and off the roster."""
+        self.leave(participant)
+        self._leave_roster(token)
+
+    def _leave_roster(self, token: str) -> None:
+        participant = self._members.tokens.pop(token, None)
+        if participant is not None:
+            self._accounts.pop(participant, None)
+            self._catching_up.forget(participant)
+        self._synchronizer.leave(token)
+
+    def wake(self, state: RoomState) -> None:
+        """Synchronise soon, if *state* shows that there is something new."""
+        if state != self.known:
+            self._synchronizer.request()
+
+    @property
+    def known(self) -> RoomState:
+        """What this process knows of the room."""
+        return RoomState(self._position.head, self._roster_version, self._edits)
+
+    async def close(self) -> None:
+        """End the replica's tasks, and reject what waits for a response."""
+        tasks = [self._synchronizer.task, *self._notifications.tasks]
+        tasks += [each for each in (self._catching_up.task, self._admission.task) if each]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
+        self._posts.reject_all(STOPPING)
+        self._synchronizer.space.set()
+
+    def deleted_elsewhere(self) -> None:
+        """Close everyone: the room was deleted. Clients that come back get a new one."""
+        self.deleted = True
+        self._outbox.clear()
+        self._posts.reject_all(rejections.NO_ROOM)
+        self._synchronizer.space.set()
+        self.stop()
+
+    def _ignore_close(self, receiver: Receiver, code: CloseCode) -> None:
+        """Do nothing: a connection that the room closes calls `leave_roster` by itself."""
+
+    # -- publishing --
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be logged that no more should be taken from members."""
+        return self._outbox.is_full and not self.deleted
+
+    async def wait_for_space(self) -> None:
+        """Wait until the outbox takes more. Only clients that publish have to wait."""
+        while self.is_full:
+            self._synchronizer.space.clear()
+            await self._synchronizer.space.wait()
+
+    async def publish(
+        self, request: PublishRequest, account: Account | None, token: str, timeout: float
+    ) -> Published | NotEnoughReceivers:
+        """Publish a message of a client that does not join, and wait until it was delivered.
+
+        Raises `Rejected`, and TimeoutError after *timeout* seconds, or twice that if others have
+        to be logged before; the message may be published even so.
+        """
+        source, client_id = self._outbox.log_key(request.join.session or f"#{token}", request.id)
+        if len(message_log.escape_nul(client_id)) > models.MAX_ID_CHARS:
+            raise Rejected(rejections.BAD_ID)
+        # Nothing may be awaited before it is in the outbox: an idle replica may be closed.
+        if self.is_full:
+            await asyncio.wait_for(self.wait_for_space(), timeout)
+        if self.deleted:
+            raise Rejected(rejections.NO_ROOM)
+        author = Participant(request.join, source, request.join.name)
+        message = PendingPost(
+            name=request.join.name,
+            text=request.text,
+            source=source,
+            client_id=client_id,
+            account=None if account is None else account.pk,
+            post=request,
+            owner=account,
+        )
+        self._outbox.add_post(author, message)
+        self._synchronizer.request()
+        try:
+            return await asyncio.wait_for(self._posts.add(author), timeout)
+        finally:
+            self._posts.discard(author)
+
+    def _publish(self, what: Publish) -> None:
+        author = what.author
+        source, client_id = self._outbox.log_key(author.id_scope, what.id)
+        if len(message_log.escape_nul(client_id)) > models.MAX_ID_CHARS:
+            self._send_to(author, rejections.BAD_ID.error)
+            return
+        account = self._accounts.get(author)
+        message = PendingMessage(author.name, what.text, source, client_id, account)
+        self._outbox.add_message(author, message)
+        self._synchronizer.request()
+
+    def _claim_name(self, what: ClaimName) -> None:
+        self._outbox.add_claim(what)
+        self._synchronizer.request()
+
+    def _execute(self, actions: list[Action]) -> None:
+        # A participant that is closed is told the reason at once, and waits for no echo.
+        closing = {action.participant for action in actions if isinstance(action, Close)}
+        self._closing |= closing
+        super()._execute(actions)
+        self._closing -= closing
+
+    def _send_to(self, participant: Participant, event: Event) -> None:
+        if participant not in self._closing and self._outbox.defer(participant, event):
+            return
+        if participant in self._receivers:
+            self._fanout.send_to(participant, event)
+
+    # -- synchronising --
+
+    def rename_attempts(self, batch: Batch) -> list[RenameAttempt]:
+        """Return the renames in *batch* as the database takes them."""
+        claims = batch.claims()
+        if not claims:
+            return []
+        tokens = {participant: token for token, participant in self._members.tokens.items()}
+        return [RenameAttempt(tokens.get(each.member, ""), each.name, each.id) for each in claims]
+
+    def notify(self) -> None:
+        """Tell the other processes that the room has changed."""
+        self._notifications.send()
+
+    async def wait_written(self) -> None:
+        """Wait until what was delivered is written to every connection that takes it."""
+        written = asyncio.Event()
+        self.call_after_batch(written.set)
+        await written.wait()
+
+    def apply(self, result: SyncResult, batch: Batch) -> None:
+        """Deliver who joined, what was published, and who left, in this order."""
+        if result.present is not None:
+            self._execute(self._members.apply_arrivals(result.present, result.removed))
+        self._settle(batch, result)
+        head_before = self._position.head
+        self._send_answers(head_before)
+        for message in result.messages:
+            self._position.head = message.seq
+            self.deliver(message)
+            self._send_answers(message.seq)
+        for hidden in result.hidden:
+            if hidden.seq <= head_before:  # else it was read as hidden
+                self.deliver(hidden)
+        self._edits = max(self._edits, result.state.edits)
+        self._posts.delivered(self._position.head)
+        if result.present is not None:
+            self._execute(self._members.apply_departures(result.present, result.removed))
+            self._roster_version = result.state.roster
+
+    def _settle(self, batch: Batch, result: SyncResult) -> None:
+        """Take note of what the database did with *batch*."""
+        settled = self._outbox.sort_answers(batch, result.outcomes, result.renamed)
+        for author, message, outcome in settled:
+            if not isinstance(outcome, Logged):
+                self._posts.settle(author, outcome)
+                continue
+            self._metrics.messages += not outcome.repeated
+            if outcome.repeated and not message.source.startswith(NO_ID_PREFIX):
+                self._acknowledge_duplicate(author, message.client_id, outcome.seq)
+
+    def _acknowledge_duplicate(self, author: Participant, id: str, seq: int) -> None:
+        for action in self._members.acknowledge_duplicate(author, id, seq):
+            if isinstance(action, Send):
+                self._outbox.answer_after(seq, author, action.event)
+
+    def _send_answers(self, head: int) -> None:
+        """Send the answers that follow what was delivered up to number *head*."""
+        for participant, event in self._outbox.take_answers(head):
+            if participant in self._receivers:
+                # A list of members must not contradict joins, leaves and renames sent before it.
+                current = self._members.list_members() if isinstance(event, Members) else event
+                self._fanout.send_to(participant, current)
+                self._schedule()
+
+    # -- catching up --
+
+    def _catch_up(self) -> list[Participant]:
+        self._catching_up.start()
+        return []
+
+    @property
+    def head(self) -> int:
+        """The number of the last message that this process has delivered."""
+        return self._position.head
+
+    def behind(self) -> list[tuple[Participant, int]]:
+        """List the participants that can take more, and the last number that each has."""
+        return self._fanout.ready_to_read()
+
+    def is_paused(self, participant: Participant) -> bool:
+        """Tell whether the connection of *participant* takes no more for now."""
+        return self._receivers[participant].paused
+
+    def write_batch(self) -> None:
+        """Write what was delivered so far."""
+        self._write_batch()
+
+    def send_page(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
+        """Send *participant* the next *entries* of the log."""
+        self._write_to(participant, self._fanout.catch_up(participant, entries))
+
+    def page_sent(self) -> None:
+        """Take note of connections that were paused, and of subscribers that have everything."""
+        self._apply_flow_changes()
+        self._close_finished_polls()

@@ -1,0 +1,181 @@
+"""The replicated room: a `Room` whose members are in this process and in others.
+
+Pure, as the room that it is made of. What the database's roster says is told to it, and it returns
+the actions that tell the members of this process.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from broadcast_server.protocol.messages import Joined, Left, Members, Renamed
+from broadcast_server.protocol.names import name_key, with_suffix
+from broadcast_server.protocol.rejection import REPLACED, Rejection
+from broadcast_server.rooms.actions import Action, Participant, Send
+from broadcast_server.rooms.room import Room
+from django_site.store import rejections
+from django_site.store.presence import Present
+from django_site.store.rejections import Rejected
+
+
+class ReadPosition:
+    """How far this process has read the log, which is all that a room needs to know of it."""
+
+    first = 1  # the database keeps every message
+
+    def __init__(self, epoch: str, head: int) -> None:
+        self.epoch = epoch
+        self.head = head
+
+
+class ReplicatedRoom:
+    """A room whose names come from a roster that all processes share.
+
+    It is the roster of its `room`, which knows the connections of this process.
+    """
+
+    def __init__(self, name: str, position: ReadPosition, max_message_bytes: int) -> None:
+        self.room = Room(name, position, max_message_bytes, roster=self)
+        self.tokens: dict[str, Participant] = {}
+        """The participants of this process, by the tokens of their connections."""
+        self._present: dict[int, Present] = {}  # as the members were told, by row
+        self._subscriber_tokens: set[str] = set()  # in all processes
+
+    # -- the roster of the room --
+
+    def __len__(self) -> int:
+        """Count the members in all processes."""
+        return len(self._present)
+
+    def names(self, limit: int) -> tuple[str, ...]:
+        """Return the names of the first *limit* members."""
+        return tuple(each.name for each in itertools.islice(self._present.values(), limit))
+
+    def verified_names(self, limit: int) -> tuple[str, ...] | None:
+        """Return those of the same names that belong to accounts, None if none does."""
+        first = itertools.islice(self._present.values(), limit)
+        return tuple(each.name for each in first if each.verified) or None
+
+    def list_members(self) -> Members:
+        """Return the answer to `/who` as it is now."""
+        return self.room.list_members()
+
+    def acknowledge_duplicate(self, author: Participant, id: str, seq: int) -> list[Action]:
+        """Return the answer to a message that is in the log already, as `Room` does."""
+        return self.room.acknowledge_duplicate(author, id, seq)
+
+    # -- what the database says --
+
+    def check(self, participant: Participant, token: str) -> None:
+        """Check that *participant*, which was put on the roster, is still there.
+
+        Raises `Rejected`.
+        """
+        if token in self._subscriber_tokens:
+            return
+        tokens = {each.name: each.token for each in self._present.values()}
+        if tokens.get(participant.name) == token:
+            return
+        raise Rejected(REPLACED if participant.name in tokens else rejections.PROCESS_LOST)
+
+    def apply_arrivals(
+        self, present: Sequence[Present], removed: Mapping[str, Rejection]
+    ) -> list[Action]:
+        """Announce who is new on the roster, and first who had one of these names and left.
+
+        *removed* says why connections of this process have to be closed, by their tokens.
+        """
+        self._subscriber_tokens = {each.token for each in present if not each.name}
+        members = [each for each in present if each.name]
+        # A client would take the second member of a name for the first, and see it leave.
+        new_names = {name_key(each.name) for each in members if self._is_news(each)}
+        gone = [each for each in self._missing(members) if name_key(each.name) in new_names]
+        actions = self._announce_left(gone, removed) + self._announce_renamed(members)
+        for each in members:
+            known = self._present.get(each.id)
+            self._present[each.id] = each
+            if known is None:
+                verified = True if each.verified else None
+                actions.append(Send(None, Joined(each.name, len(self), verified)))
+            elif known.token != each.token and known.token in self.tokens:
+                previous = self.tokens[known.token]
+                if previous in self.room:
+                    actions += self.room.take_over(previous)
+        return actions
+
+    def apply_departures(
+        self, present: Sequence[Present], removed: Mapping[str, Rejection]
+    ) -> list[Action]:
+        """Announce who is not on the roster any more, like `apply_arrivals`."""
+        actions = self._announce_left(self._missing(present), removed)
+        return actions + self._close_removed_subscribers(removed)
+
+    def _close_removed_subscribers(self, removed: Mapping[str, Rejection]) -> list[Action]:
+        actions: list[Action] = []
+        for token, participant in self.tokens.items():
+            if self.room.is_subscriber(participant) and token not in self._subscriber_tokens:
+                rejection = removed.get(token, rejections.PROCESS_LOST)
+                actions += self.room.kick(participant, rejection)
+        return actions
+
+    def _is_news(self, each: Present) -> bool:
+        """Tell whether *each* has not been announced under its name."""
+        known = self._present.get(each.id)
+        return known is None or known.name != each.name
+
+    def _missing(self, present: Sequence[Present]) -> list[Present]:
+        ids = {each.id for each in present}
+        return [each for id, each in self._present.items() if id not in ids]
+
+    def _announce_left(
+        self, gone: Sequence[Present], removed: Mapping[str, Rejection]
+    ) -> list[Action]:
+        actions: list[Action] = []
+        # Those of this process are closed first: of a thousand, each would otherwise be told
+        # that most of the others left.
+        for each in gone:
+            participant = self.tokens.get(each.token)
+            if participant is not None and participant in self.room:
+                # If nobody removed it, this process stood still until others took it for dead.
+                rejection = removed.get(each.token, rejections.PROCESS_LOST)
+                actions += self.room.kick(participant, rejection)
+        for each in gone:
+            del self._present[each.id]
+            actions.append(Send(None, Left(each.name, len(self))))
+        return actions
+
+    def _announce_renamed(self, present: Sequence[Present]) -> list[Action]:
+        """Announce who has another name than before, so that no two have one at any time.
+
+        A member whose new name belonged to another, which is renamed as well, gets a name with a
+        suffix in between.
+        """
+        renamed = [each for each in present if each.id in self._present and self._is_news(each)]
+        if not renamed:
+            return []
+        actions: list[Action] = []
+        shown = {name_key(each.name) for each in self._present.values()}
+        taken = shown | {name_key(each.name) for each in renamed}
+        later: list[Present] = []
+        for each in renamed:
+            shown.remove(name_key(self._present[each.id].name))
+            now = each
+            if name_key(each.name) in shown:  # its owner is renamed as well, later in this loop
+                later.append(each)
+                names = (with_suffix(each.name, number) for number in itertools.count(2))
+                now = replace(each, name=next(n for n in names if name_key(n) not in taken))
+                taken.add(name_key(now.name))
+            shown.add(name_key(now.name))
+            actions.append(self._rename(now))
+        return actions + [self._rename(each) for each in later]
+
+    def _rename(self, each: Present) -> Action:
+        """Give a member the name that it has on the roster now, and announce that."""
+        known = self._present[each.id]
+        self._present[each.id] = replace(known, name=each.name)
+        participant = self.tokens.get(known.token)
+        if participant is not None and participant in self.room:
+            self.room.set_name(participant, each.name)
+        return Send(None, Renamed(known.name, each.name, True if each.verified else None))

@@ -1,0 +1,168 @@
+"""The synchronizer: exchanges a room in one process with the database whenever there is a reason.
+
+It decides when, and what goes into one transaction. What the database answers it hands to the room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from channels.db import database_sync_to_async
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import Error as DatabaseError
+
+from django_site.store import outage
+from django_site.store.message_log import RoomState
+from django_site.store.presence import RenameAttempt
+from django_site.store.sync import SyncResult, sync
+
+from .outbox import Batch, Outbox
+
+logger = logging.getLogger(__name__)
+
+REST_RATIO = 0.5
+"""How long it rests before it synchronises again, as a share of what the last time took, with
+writing to everyone."""
+
+RETRY_INTERVAL_S = 0.5
+"""Seconds between two attempts at a database that does not answer."""
+
+
+class SynchronizedRoom(Protocol):
+    """What the synchronizer needs of the room."""
+
+    key: int
+
+    @property
+    def known(self) -> RoomState:
+        """What this process knows of the room."""
+
+    def rename_attempts(self, batch: Batch) -> Sequence[RenameAttempt]:
+        """Return the renames in *batch* as the database takes them."""
+
+    def apply(self, result: SyncResult, batch: Batch) -> None:
+        """Deliver what the database has answered to *batch*."""
+
+    async def wait_written(self) -> None:
+        """Wait until everything that was delivered is written to every connection that takes it."""
+
+    def notify(self) -> None:
+        """Tell the other processes that the room has changed."""
+
+    def deleted_elsewhere(self) -> None:
+        """Close everyone: the room is not in the database any more."""
+
+
+class Synchronizer:
+    """Synchronises one room in one process."""
+
+    def __init__(self, room: SynchronizedRoom, process: str, outbox: Outbox) -> None:
+        self._room = room
+        self._process = process
+        self._outbox = outbox
+        # Tokens of connections to take off the roster, each when the outbox is processed up to
+        # the place behind what its member published.
+        self._leaving: list[tuple[str, int]] = []
+        self._maybe_logged = False  # whether some of the outbox may be in the log already
+        self.up_to_date = False
+        """Whether the room knew everything when it was last synchronised."""
+        self._lock = asyncio.Lock()
+        self._wanted = asyncio.Event()
+        self.space = asyncio.Event()
+        """Set when the outbox may take more."""
+        self.task = asyncio.ensure_future(self._run())
+        """The task that synchronises, which the owner cancels in the end."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is synchronising, or connections have yet to be taken off the roster."""
+        return bool(self._leaving) or self._lock.locked()
+
+    def request(self) -> None:
+        """Synchronise soon."""
+        self._wanted.set()
+
+    def leave(self, token: str) -> None:
+        """Take a connection off the roster, once the messages of its member are logged."""
+        self._leaving.append((token, self._outbox.end))
+        self._wanted.set()
+
+    async def finish_leaving(self) -> None:
+        """Take everyone off the roster who has left this process.
+
+        The task may be resting, and a client that closed its connection and connects again would
+        find its own name taken.
+        """
+        leaving = set(self._leaving)
+        while not leaving.isdisjoint(self._leaving):
+            await self.sync()
+
+    async def _run(self) -> None:
+        """Synchronise whenever that is requested, until the task is cancelled.
+
+        It waits until the last result was written to everyone, and then rests: what is published
+        in the meantime is logged in one transaction and delivered in one frame. Under load that
+        makes 2 to 4 times the deliveries of a second of CPU on Daphne, 1.3 to 2.2 times on
+        uvicorn (100 members).
+        """
+        loop = asyncio.get_running_loop()
+        earliest = 0.0  # when it may synchronise again
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(max(0.0, earliest - loop.time()))
+            self._wanted.clear()
+            begin = loop.time()
+            try:
+                await self.sync()
+                await self._room.wait_written()
+                earliest = loop.time() + (loop.time() - begin) * REST_RATIO
+                continue
+            except DatabaseError as error:
+                outage.database.began(error)
+            except ObjectDoesNotExist:
+                self._room.deleted_elsewhere()
+                return
+            except Exception:  # an error of ours must not end the task that the room lives by
+                logger.exception("room %s could not be synchronised", self._room.key)
+            await asyncio.sleep(RETRY_INTERVAL_S)
+            self._wanted.set()
+
+    async def sync(self) -> None:
+        """Log what waits, read what is new, and have the room deliver it.
+
+        Raises ObjectDoesNotExist if the room was deleted, or a database's error.
+        """
+        async with self._lock:
+            batch = self._outbox.next_batch()
+            batch_end = self._outbox.end_of(batch)
+            # A member leaves when its own messages are logged, and waits for no others.
+            leaving = [token for token, place in self._leaving if place <= batch_end]
+            messages, renames = batch.messages(), self._room.rename_attempts(batch)
+            try:
+                result = await database_sync_to_async(sync)(
+                    self._room.key,
+                    self._process,
+                    self._room.known,
+                    messages=messages,
+                    renames=renames,
+                    leaving=leaving,
+                    maybe_logged=self._maybe_logged,
+                )
+            except BaseException:  # if it is cancelled, the thread may still commit
+                self._maybe_logged = self._maybe_logged or bool(messages)
+                raise
+            if messages:
+                self._maybe_logged = False
+            outage.database.ended()
+            self._outbox.remove(batch)
+            del self._leaving[: len(leaving)]
+            self.space.set()
+            self._room.apply(result, batch)
+        self.up_to_date = self._room.known.head >= result.state.head
+        if self._outbox or self._leaving or not self.up_to_date:
+            self._wanted.set()
+        if messages or renames or leaving:
+            self._room.notify()

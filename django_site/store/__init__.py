@@ -1,0 +1,1 @@
+"""The database: every SQL statement about rooms, and the notifications that follow a commit."""

@@ -1,0 +1,192 @@
+"""The message log: every message of every room, in the database.
+
+A message gets its number in the transaction that inserts it, while the row of its room is locked,
+so the order of commits is the order of numbers. All functions block: call them in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from django.db import transaction
+
+from broadcast_server.protocol.messages import LogEntry, Message, MessageHidden
+from broadcast_server.protocol.timestamp import rfc3339
+from django_site import models
+
+NO_ID_PREFIX = "~"
+"""Begins the source of a message that came without an id. The server made up an id for it, which
+is never sent to clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingMessage:
+    """A message that is not in the log yet, and has no number.
+
+    *source* is the scope in which *client_id* is unique: a session, or a connection. *account* is
+    the key of the author's account, None for a guest.
+    """
+
+    name: str
+    text: str
+    source: str
+    client_id: str
+    account: int | None = None
+
+
+def escape_nul(text: str) -> str:
+    """Return *text* as it is stored: PostgreSQL accepts no NUL in a text column."""
+    return text.replace("\x10", "\x10p").replace("\0", "\x10n")
+
+
+def unescape_nul(stored: str) -> str:
+    """Return the original of a stored text."""
+    return stored.replace("\x10n", "\0").replace("\x10p", "\x10")
+
+
+@dataclass(frozen=True, slots=True)
+class RoomState:
+    """The counters of a room, which show a replica whether there is something new to read.
+
+    *head* is the number of the last message, *roster* the version of the roster, and *edits* the
+    count of messages that were hidden.
+    """
+
+    head: int
+    roster: int
+    edits: int
+
+
+def open_room(name: str) -> models.Room:
+    """Return the room called *name*, and create it if there is none."""
+    room, _ = models.Room.objects.get_or_create(name=name)
+    return room
+
+
+def room_state(room: int) -> RoomState:
+    """Read the state of one room. Raises `models.Room.DoesNotExist`."""
+    return RoomState(*models.Room.objects.values_list("head", "roster", "edits").get(pk=room))
+
+
+def room_states(rooms: Sequence[int]) -> dict[int, RoomState]:
+    """Read the states of *rooms*, by their keys. A deleted room is missing in the result."""
+    rows = models.Room.objects.filter(pk__in=rooms).values_list("pk", "head", "roster", "edits")
+    return {pk: RoomState(*state) for pk, *state in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """The number of a message. *repeated* is whether it was in the log before."""
+
+    seq: int
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The result of `append`.
+
+    *logged* has an item for each message that was passed in, *messages* are those of them that
+    are new in the log, and *state* is the state of the room after them.
+    """
+
+    logged: list[Logged]
+    messages: list[Message]
+    state: RoomState
+
+
+def find_logged(
+    room: int, pending: Sequence[PendingMessage], *, unsure: bool
+) -> dict[tuple[str, str], int]:
+    """Find those of *pending* that are in the log. Returns their numbers by `key_of`.
+
+    A message without an id of its client is looked up only if *unsure*, as in `append`.
+    """
+    pending = [each for each in pending if unsure or each.source[0] != NO_ID_PREFIX]
+    if not pending:
+        return {}
+    rows = models.Message.objects.filter(
+        room=room,
+        source__in={each.source for each in pending},
+        client_id__in={escape_nul(each.client_id) for each in pending},
+    )
+    return {(row[0], row[1]): row[2] for row in rows.values_list("source", "client_id", "seq")}
+
+
+def key_of(message: PendingMessage) -> tuple[str, str]:
+    """Return the source and the stored id, which identify *message* in the log of its room."""
+    return message.source, escape_nul(message.client_id)
+
+
+def name_at(room: int, seq: int) -> str:
+    """Return the author's name of message number *seq*."""
+    name: str = models.Message.objects.values_list("name", flat=True).get(room=room, seq=seq)
+    return name
+
+
+def append(room: int, pending: Sequence[PendingMessage], *, unsure: bool) -> Appended:
+    """Log *pending* in one transaction, each message once.
+
+    *unsure* is whether messages without an id of their client may be in the log already, because
+    the answer to an earlier commit was lost. It is False the first time, since looking for them
+    would add a fifth to the time that everything else takes.
+    """
+    logged: list[Logged] = []
+    messages: list[Message] = []
+    rows: list[models.Message] = []
+    with transaction.atomic():
+        row = models.Room.objects.select_for_update().get(pk=room)
+        known = find_logged(room, pending, unsure=unsure)
+        now = datetime.now(timezone.utc)
+        at = rfc3339(now)
+        for each in pending:
+            key = key_of(each)
+            if key in known:
+                logged.append(Logged(known[key], repeated=True))
+                continue
+            row.head += 1
+            known[key] = row.head
+            logged.append(Logged(row.head, repeated=False))
+            id = None if each.source[0] == NO_ID_PREFIX else each.client_id
+            messages.append(Message(row.head, each.name, each.text, at, id))
+            rows.append(
+                models.Message(
+                    room_id=room,
+                    seq=row.head,
+                    name=each.name,
+                    text=escape_nul(each.text),
+                    at=now,
+                    source=each.source,
+                    client_id=key[1],
+                    account_id=each.account,
+                )
+            )
+        if rows:
+            models.Message.objects.bulk_create(rows)
+            models.Room.objects.filter(pk=room).update(head=row.head)
+    return Appended(logged, messages, RoomState(row.head, row.roster, row.edits))
+
+
+def read(room: int, after: int, limit: int) -> list[LogEntry]:
+    """Return up to *limit* entries after number *after*, hidden messages as `MessageHidden`."""
+    rows = models.Message.objects.filter(room=room, seq__gt=after).order_by("seq")
+    columns = "seq", "name", "text", "at", "source", "client_id", "edit"
+    return [
+        Message(seq, name, unescape_nul(text), rfc3339(at), _client_id(source, id))
+        if edit is None
+        else MessageHidden(seq, _client_id(source, id))
+        for seq, name, text, at, source, id, edit in rows.values_list(*columns)[:limit]
+    ]
+
+
+def read_hidden(room: int, after: int, upto: int) -> list[MessageHidden]:
+    """Return the messages that were hidden after edit number *after*, up to number *upto*."""
+    hidden = models.Message.objects.filter(room=room, edit__gt=after, edit__lte=upto)
+    rows = hidden.order_by("edit", "seq").values_list("seq", "source", "client_id")
+    return [MessageHidden(seq, _client_id(source, id)) for seq, source, id in rows]
+
+
+def _client_id(source: str, stored: str) -> str | None:
+    return None if source[0] == NO_ID_PREFIX else unescape_nul(stored)

@@ -1,0 +1,351 @@
+"""Presence: the members and subscribers of a room, across all processes.
+
+Each is a row of the room's roster. The database keeps names and sessions unique. Every change of
+a roster increases its version, which tells each process to read it again. A process that gave no
+sign of life for `PROCESS_TIMEOUT_S` counts as dead, and any other process removes its rows.
+
+All functions block: call them in a thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import CharField, F, Q, QuerySet, Value
+from django.db.models.functions import Cast, Concat, Now
+
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import CloseCode, Error, Renamed
+from broadcast_server.protocol.rejection import REPLACED, Rejection
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.accounts.name_key import stored_key
+
+from . import notifier, rejections
+from .rejections import Rejected
+from .roster_batch import RosterBatch
+
+PROCESS_TIMEOUT_S: float = settings.BROADCAST_DEAD
+"""Seconds without a sign of life after which a process counts as dead."""
+
+LIVENESS_INTERVAL_S = PROCESS_TIMEOUT_S / 4
+"""Seconds between two signs of life of a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A participant on the roster: its row, its name, its connection's token.
+
+    *verified* is whether it joined with an account. A subscriber has no name, and is not shown to
+    anyone.
+    """
+
+    id: int
+    name: str
+    token: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAttempt:
+    """A connection that asks to join: its request, its token, and its account if it has one."""
+
+    join: JoinRequest
+    token: str
+    account: Account | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenameAttempt:
+    """A member that asks for the name *name*: its connection's token, and the request's id."""
+
+    token: str
+    name: str
+    id: str | None
+
+
+def join(room: int, process: str, attempts: Sequence[JoinAttempt]) -> list[str | Rejected]:
+    """Put *attempts* on the roster in one transaction. Returns a name or a rejection for each.
+
+    An attempt with the session of a member takes over that member's place. An account joins under
+    its own name. Banned clients are rejected, and everyone if the room is closed. The name of a
+    subscriber is empty.
+    """
+    names = [_requested_name(each.join, each.account) for each in attempts]
+    with transaction.atomic():
+        # Others may have declared this process dead and removed it, before it noticed.
+        models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
+        row = models.Room.objects.select_for_update().get(pk=room)
+        sessions = [each.join.session for each in attempts]
+        accounts = [each.account.pk for each in attempts if each.account is not None]
+        roster = RosterBatch(row, filter(None, names), sessions, accounts)
+        results = [_join(roster, process, each) for each in attempts]
+        roster.write()
+        models.Room.objects.filter(pk=room).update(roster=F("roster") + 1)
+    return results
+
+
+def _requested_name(request: JoinRequest, account: Account | None) -> str:
+    return request.name if account is None else account.username
+
+
+def author_name(room: models.Room, request: JoinRequest, account: Account | None) -> str:
+    """Return the name under which a client publishes without joining.
+
+    Raises `Rejected` in the cases in which `join` does, and if a guest asks for the name of an
+    account.
+    """
+    name, key = _requested_name(request, account), account and account.pk
+    roster = RosterBatch(room, [name], [request.session], [key] if key else [])
+    _check(roster, request, account)
+    member = roster.member_of_session(request.session)
+    if member is not None and member.account_id == key:
+        return member.name
+    if account is None and roster.is_owned(name):
+        raise Rejected(rejections.name_owned(name))
+    return roster.free_name(name, account)
+
+
+def count(room: models.Room) -> int:
+    """Count the members and the subscribers of *room*."""
+    return models.Member.objects.filter(room=room, end_code=None).count()
+
+
+def _check(roster: RosterBatch, request: JoinRequest, account: Account | None) -> None:
+    if roster.room.closed is not None:
+        raise Rejected(rejections.closed(roster.room))
+    if account is None and not request.name:  # a guest that subscribes: a ban is of a name
+        return
+    ban = roster.ban(request.name, account)
+    if ban is not None:
+        raise Rejected(rejections.banned(ban))
+
+
+def _join(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str | Rejected:
+    try:
+        _check(roster, attempt.join, attempt.account)
+    except Rejected as rejected:
+        return rejected
+    if not attempt.join.name:
+        return _subscribe(roster, process, attempt)
+    return _take_over(roster, process, attempt) or _add_member(roster, process, attempt)
+
+
+def _subscribe(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
+    """Add a subscriber. It needs a row too, so that a moderator or a ban can remove it."""
+    roster.add(
+        models.Member(
+            room=roster.room,
+            process_id=process,
+            key=f":{attempt.token}",  # no name has this key, since names contain no colon
+            token=attempt.token,
+            account=attempt.account,
+        )
+    )
+    return ""
+
+
+def banned(ban: models.Ban) -> QuerySet[models.Member]:
+    """Find the participants to whom *ban* applies."""
+    if ban.account is not None:
+        matching = models.Member.objects.filter(account=ban.account)
+    else:  # a ban of a name applies to guests only
+        numbers = rf"^{re.escape(ban.key)}-[0-9]+$"
+        named = Q(key=ban.key) | Q(key__regex=numbers)
+        matching = models.Member.objects.filter(named, account=None)
+    return matching if ban.room is None else matching.filter(room=ban.room)
+
+
+def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str | None:
+    """Take over the place of the same session's earlier connection, and return its name."""
+    previous = roster.member_of_session(attempt.join.session)
+    if previous is None:
+        return None
+    if previous.account_id != (attempt.account and attempt.account.pk):
+        # The client has signed in or out since then, so it joins as somebody else.
+        _remove_member(roster, previous, REPLACED)
+        return None
+    roster.take_over(previous, process, attempt.token)
+    return previous.name
+
+
+def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
+    account = attempt.account
+    name = _requested_name(attempt.join, account)
+    if account is not None and roster.is_taken(name):
+        roster.write()
+        owners = models.Member.objects.filter(room=roster.room, key=account.key)
+        guest = owners.exclude(account=account).first()
+        if guest is not None:  # it joined before there was an account with its name
+            _remove_member(roster, guest, rejections.NAME_OWNED)
+    name = roster.free_name(name, account)
+    roster.add(
+        models.Member(
+            room=roster.room,
+            process_id=process,
+            key=stored_key(name),
+            name=name,
+            session=attempt.join.session,
+            token=attempt.token,
+            account=account,
+        )
+    )
+    return name
+
+
+def _remove_member(roster: RosterBatch, member: models.Member, rejection: Rejection) -> None:
+    roster.write()
+    _remove(models.Member.objects.filter(pk=member.pk), rejection)
+    roster.remove(member)
+
+
+def rename(room: int, attempts: Sequence[RenameAttempt]) -> list[Renamed | Error]:
+    """Rename members in one transaction. Returns for each its old and new name, or an error.
+
+    A member that asked for the name it has is in the result, but not in the roster's changes:
+    the caller has to tell it.
+    """
+    with transaction.atomic():
+        row = models.Room.objects.select_for_update().get(pk=room)
+        roster = RosterBatch(row, [each.name for each in attempts])
+        results = [_rename(roster, each) for each in attempts]
+        if any(isinstance(each, Renamed) and each.name != each.to for each in results):
+            row.roster += 1
+            row.save(update_fields=["roster"])
+    return results
+
+
+def _rename(roster: RosterBatch, attempt: RenameAttempt) -> Renamed | Error:
+    present = models.Member.objects.filter(room=roster.room)
+    member = present.filter(token=attempt.token, end_code=None).first()
+    if member is None:  # it was removed, and its process is about to close it
+        return replace(rejections.PROCESS_LOST.error, id=attempt.id)
+    before, name = member.name, attempt.name
+    if name == before:
+        return Renamed(name, name, True if member.account_id else None)
+    if member.account_id:
+        return Error("name_owned", "your name is that of your account", attempt.id)
+    ban = roster.ban(name, None)
+    if ban is not None:
+        return Error("banned", rejections.name_banned(name, ban), attempt.id)
+    if roster.is_owned(name):
+        return Error("name_owned", f"{name} is the name of an account", attempt.id)
+    roster.release_key(member.key)  # a member may have its own name in another spelling
+    member.name = roster.free_name(name, None)
+    member.key = stored_key(member.name)
+    member.save(update_fields=["name", "key"])
+    roster.take_key(member.key)
+    return Renamed(before, member.name)
+
+
+def account_changed(account: Account) -> None:
+    """Close the connections of *account*, and of guests that have its name: they reconnect."""
+    remove(models.Member.objects.filter(account=account), rejections.SIGN_IN_CHANGED)
+    remove(
+        models.Member.objects.filter(key=account.key).exclude(account=account),
+        rejections.NAME_OWNED,
+    )
+
+
+def remove(members: QuerySet[models.Member], rejection: Rejection) -> None:
+    """Remove *members* from their rooms. Their processes close them with *rejection*."""
+    with transaction.atomic():
+        rooms = _remove(members, rejection)
+        transaction.on_commit(lambda: notifier.notify_rooms(rooms))
+
+
+def _remove(members: QuerySet[models.Member], rejection: Rejection) -> list[int]:
+    """Remove *members* within a transaction, and return the rooms, which are not notified.
+
+    When a client joins, its replica notifies the others anyway, and must not wait for a channel
+    layer that does not answer.
+    """
+    removed = members.filter(end_code=None)
+    rooms = models.Room.objects.filter(members__in=removed).distinct()
+    locked = _lock(list(rooms.values_list("pk", flat=True)))
+    # Names and sessions become free at once; no name has such a key, since names contain no
+    # colon. A client that joined a room which is not locked stays: the version of that room's
+    # roster does not change, so nobody would read it again.
+    removed.filter(room__in=locked).update(
+        key=Concat(Value(":"), Cast("pk", CharField())),
+        session=None,
+        end_code=rejection.code,
+        end_fault=rejection.error.code,
+        end_text=rejection.text,
+    )
+    models.Room.objects.filter(pk__in=locked).update(roster=F("roster") + 1)
+    return locked
+
+
+def read_removed(room: int, process: str) -> dict[str, Rejection]:
+    """Return why *process* has to close connections that were removed, by their tokens."""
+    rows = models.Member.objects.filter(room=room, process=process).exclude(end_code=None)
+    return {
+        row.token: Rejection(CloseCode(row.end_code or 0), Error(row.end_fault, row.end_text))
+        for row in rows
+    }
+
+
+def _lock(rooms: Sequence[int]) -> list[int]:
+    """Lock *rooms*, always in the same order, so that two transactions cannot deadlock."""
+    locked = models.Room.objects.filter(pk__in=rooms).order_by("pk").select_for_update()
+    return [room.pk for room in locked]
+
+
+def leave(room: int, tokens: Sequence[str]) -> None:
+    """Take connections off the roster. A connection that was taken over has no row any more."""
+    with transaction.atomic():
+        row = models.Room.objects.select_for_update().get(pk=room)
+        deleted, _ = models.Member.objects.filter(room=row, token__in=tokens).delete()
+        if deleted:
+            row.roster += 1
+            row.save(update_fields=["roster"])
+
+
+def read_present(room: int) -> tuple[Present, ...]:
+    """Read the roster: members and subscribers, in the order in which they joined."""
+    rows = models.Member.objects.filter(room=room, end_code=None).order_by("pk")
+    return tuple(
+        Present(id, name, token, account is not None)
+        for id, name, token, account in rows.values_list("pk", "name", "token", "account")
+    )
+
+
+def record_liveness(process: str) -> None:
+    """Record a sign of life of *process*, and remove the processes that are dead.
+
+    All times are the database's, since the clocks of machines differ.
+    """
+    own = models.Process.objects.filter(pk=process)
+    if not own.filter(seen__gte=Now() - timedelta(seconds=PROCESS_TIMEOUT_S / 2)).update(
+        seen=Now()
+    ):
+        # This process, or the database, was away itself: it cannot tell who else is dead.
+        models.Process.objects.update_or_create(pk=process, defaults={"seen": Now()})
+        return
+    with transaction.atomic():
+        silent = models.Process.objects.filter(
+            seen__lt=Now() - timedelta(seconds=PROCESS_TIMEOUT_S)
+        )
+        # Another process may be removing some of them right now.
+        dead = [each.pk for each in silent.select_for_update(skip_locked=True)]
+        if dead:
+            _remove_processes(dead)
+
+
+def remove_process(process: str) -> None:
+    """Remove *process*, which stops, and everyone who is connected to it."""
+    with transaction.atomic():
+        _remove_processes([process])
+
+
+def _remove_processes(processes: Sequence[str]) -> None:
+    rooms = models.Room.objects.filter(members__process__in=processes).distinct()
+    locked = _lock(list(rooms.values_list("pk", flat=True)))
+    models.Room.objects.filter(pk__in=locked).update(roster=F("roster") + 1)
+    models.Process.objects.filter(pk__in=processes).delete()

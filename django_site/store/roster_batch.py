@@ -1,0 +1,185 @@
+"""The roster batch: what one transaction needs of a room's roster, read in bulk.
+
+The room is locked while clients join. Asking the database for each of many clients whether it is
+banned, who has its session and whether its name is free would take ten queries a client, and
+everyone would wait for them. So a batch asks once for all of them, keeps who joins, and `write`
+inserts them together. Names that were not foreseen are looked up when they are needed.
+
+It is valid as long as the room's lock is held. It does not decide who may join: `presence` does.
+All methods may block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from broadcast_server.protocol.names import with_suffix
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.accounts.name_key import stored_key
+
+SUFFIXES_LOOKED_UP = 64
+"""How many suffixes are looked up at once: many clients that ask for one name need as many."""
+
+
+class RosterBatch:
+    """The roster of *room*, which is locked, and its bans, as far as they concern a batch.
+
+    *names*, *sessions* and *accounts* are those of the clients in the batch.
+    """
+
+    def __init__(
+        self,
+        room: models.Room,
+        names: Iterable[str],
+        sessions: Iterable[str | None] = (),
+        accounts: Iterable[int] = (),
+    ) -> None:
+        self.room = room
+        self._members = models.Member.objects.filter(room=room)
+        # All by the keys of names.
+        self._looked_up: set[str] = set()
+        self._taken: set[str] = set()
+        self._freed: set[str] = set()  # by this transaction, whatever the table says
+        self._owners: dict[str, int] = {}
+        self._bans: dict[str, models.Ban] = {}
+        self._all_taken_known = False  # whether every name on the roster was read
+        self._numbers: dict[str, int] = {}  # where the next search for a suffix starts
+        self._new: list[models.Member] = []
+        self._moved: dict[int, models.Member] = {}
+        self._look_up(key for name in names for key in _ban_keys(name))
+        wanted = {each for each in sessions if each is not None}
+        previous = self._members.filter(session__in=wanted) if wanted else ()
+        self._sessions = {member.session: member for member in previous}
+        signed_in = set(accounts)
+        bans = bans_in(room).filter(account__in=signed_in).order_by("until") if signed_in else ()
+        self._banned = {ban.account_id: ban for ban in bans}  # the last and longest wins
+
+    # -- queries --
+
+    def ban(self, name: str, account: Account | None) -> models.Ban | None:
+        """Return the longest ban of *account* or, for a guest, of *name*."""
+        if account is not None:
+            return self._banned.get(account.pk)
+        keys = _ban_keys(name)
+        self._look_up(keys)
+        found = [self._bans[key] for key in keys if key in self._bans]
+        return max(found, key=lambda ban: ban.until, default=None)
+
+    def member_of_session(self, session: str | None) -> models.Member | None:
+        """Return the member that has *session*, None if there is none."""
+        return self._sessions.get(session) if session is not None else None
+
+    def is_taken(self, name: str) -> bool:
+        """Tell whether a member has *name*, in any spelling."""
+        key = stored_key(name)
+        self._look_up([key])
+        return key in self._taken
+
+    def is_owned(self, name: str) -> bool:
+        """Tell whether *name* is the name of an account, in any spelling."""
+        key = stored_key(name)
+        self._look_up([key])
+        return key in self._owners
+
+    def free_name(self, name: str, account: Account | None) -> str:
+        """Return *name*, or *name* with the next free suffix.
+
+        A name is free if no member and no other account has it, and for a guest if it is not
+        banned either: otherwise a client banned as bob-2 could ask for bob, and be bob-2 again.
+        """
+        base = stored_key(name)
+        self._look_up([base])
+        if self._is_free(base, account):
+            return name
+        if not self._all_taken_known:
+            self._add_taken(self._members)
+            self._all_taken_known = True
+        number = self._numbers.get(base, 2)
+        while not self._is_free_ahead(name, number, account):
+            number += 1
+        self._numbers[base] = number + 1
+        return with_suffix(name, number)
+
+    def _is_free_ahead(self, name: str, number: int, account: Account | None) -> bool:
+        key = stored_key(with_suffix(name, number))
+        if key in self._taken:
+            return False
+        if key not in self._looked_up:
+            ahead = range(number, number + SUFFIXES_LOOKED_UP)
+            self._look_up(stored_key(with_suffix(name, each)) for each in ahead)
+        return self._is_free(key, account)
+
+    def _is_free(self, key: str, account: Account | None) -> bool:
+        owner = self._owners.get(key)
+        if key in self._taken or (owner is not None and (account is None or owner != account.pk)):
+            return False
+        return account is not None or key not in self._bans
+
+    def _look_up(self, keys: Iterable[str]) -> None:
+        new = set(keys) - self._looked_up
+        if not new:
+            return
+        self._looked_up |= new
+        if not self._all_taken_known:
+            self._add_taken(self._members.filter(key__in=new))
+        owners = Account.objects.filter(key__in=new)
+        self._owners.update(owners.values_list("key", "pk"))
+        for ban in bans_in(self.room).filter(key__in=new).order_by("until"):
+            self._bans[ban.key] = ban
+
+    def _add_taken(self, members: QuerySet[models.Member]) -> None:
+        self._taken |= set(members.values_list("key", flat=True)) - self._freed
+
+    # -- changes --
+
+    def add(self, member: models.Member) -> None:
+        """Add *member*, which `write` inserts into the table."""
+        self._new.append(member)
+        self.take_key(member.key)
+        if member.session is not None:
+            self._sessions[member.session] = member
+
+    def take_over(self, member: models.Member, process: str, token: str) -> None:
+        """Give the place of *member* to a newer connection of its session, *token* in *process*."""
+        member.process_id, member.token = process, token
+        if member.pk is not None:
+            self._moved[member.pk] = member
+
+    def remove(self, member: models.Member) -> None:
+        """Free the name and the session of *member*, which the caller removes from the table."""
+        self.release_key(member.key)
+        self._sessions.pop(member.session, None)
+
+    def take_key(self, key: str) -> None:
+        """Note that the name with this *key* is taken now."""
+        self._taken.add(key)
+        self._freed.discard(key)
+
+    def release_key(self, key: str) -> None:
+        """Note that the name with this *key* is free now."""
+        self._taken.discard(key)
+        self._freed.add(key)
+
+    def write(self) -> None:
+        """Write to the table who was added and whose place was taken over."""
+        models.Member.objects.bulk_create(self._new)
+        models.Member.objects.bulk_update(self._moved.values(), ["process", "token"])
+        self._new.clear()
+        self._moved.clear()
+
+
+def bans_in(room: models.Room) -> QuerySet[models.Ban]:
+    """Find the bans that are active in *room*: its own, and those of all rooms."""
+    bans = models.Ban.objects.filter(Q(room=room) | Q(room=None))
+    return bans.filter(until__gt=Now(), lifted=None)
+
+
+def _ban_keys(name: str) -> list[str]:
+    """Return the keys whose bans apply to a client that asks for *name*."""
+    # A client that asks for bob may be called bob-2, so a ban of bob applies to bob-2 as well.
+    base, _, number = name.rpartition("-")
+    return [stored_key(each) for each in ([name, base] if number.isdecimal() and base else [name])]

@@ -1,0 +1,30 @@
+"""The schema: at the start, the site's own SQLite file is migrated, any other database checked."""
+
+from __future__ import annotations
+
+import sys
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+
+def prepare_database() -> None:
+    """Migrate or check the database. Raises SystemExit with what to do if it is not ready."""
+    if settings.EMBEDDED:
+        call_command("migrate", interactive=False, verbosity=0)
+    else:
+        try:
+            executor = MigrationExecutor(connection)
+        except DatabaseError as error:
+            reason = " ".join(str(error).split())
+            sys.exit(f"the database does not answer: {reason} (start it, or set DATABASE_URL)")
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if missing:
+            names = ", ".join(f"{each.app_label}.{each.name}" for each, _ in missing)
+            sys.exit(
+                f"{len(missing)} migrations are not applied ({names}): python manage.py migrate"
+            )
+    connection.close()

@@ -1,0 +1,76 @@
+"""Synchronising: everything that one replica of a room writes to the database and reads from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broadcast_server.protocol.messages import Error, LogEntry, MessageHidden, Renamed
+from broadcast_server.protocol.rejection import Rejection
+
+from . import message_log, presence, publish
+from .message_log import Appended, PendingMessage, RoomState
+from .presence import Present, RenameAttempt
+from .publish import Outcome, PendingPost
+
+MAX_READ_MESSAGES = 1000
+"""How many messages are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What became of what was written, and what is new in the room.
+
+    *present* is None if the roster is as it was known. *removed* says why members of this
+    process have to be closed, by the tokens of their connections.
+    """
+
+    outcomes: Sequence[Outcome]
+    renamed: Sequence[Renamed | Error]
+    state: RoomState
+    messages: Sequence[LogEntry]
+    hidden: Sequence[MessageHidden]
+    present: tuple[Present, ...] | None
+    removed: dict[str, Rejection]
+
+
+def sync(
+    room: int,
+    process: str,
+    known: RoomState,
+    *,
+    messages: Sequence[PendingMessage],
+    renames: Sequence[RenameAttempt],
+    leaving: Sequence[str],
+    maybe_logged: bool,
+) -> SyncResult:
+    """Write what a replica has for *room*, and read what it does not know yet. It blocks.
+
+    *known* is what the replica knows of the room, *process* the process that it is in. *leaving*
+    are the tokens of connections to take off the roster. *maybe_logged* is whether some of
+    *messages* may be in the log already, because the answer to an earlier commit was lost.
+    """
+    renamed = presence.rename(room, renames) if renames else []
+    appended: Appended | None = None
+    outcomes: Sequence[Outcome] = ()
+    if any(isinstance(each, PendingPost) for each in messages):
+        appended, outcomes = publish.append(room, messages, unsure=maybe_logged)
+    elif messages:
+        appended = message_log.append(room, messages, unsure=maybe_logged)
+        outcomes = appended.logged
+    if leaving:
+        presence.leave(room, leaving)
+    state = message_log.room_state(room) if leaving or appended is None else appended.state
+    new: list[LogEntry] = []
+    if appended and appended.messages and appended.messages[0].seq == known.head + 1:
+        new += appended.messages  # no other process has published: no need to read them back
+    elif state.head > known.head:
+        new = message_log.read(room, known.head, MAX_READ_MESSAGES)
+    hidden: list[MessageHidden] = []
+    if state.edits > known.edits:
+        hidden = message_log.read_hidden(room, known.edits, state.edits)
+    present, removed = None, {}
+    if state.roster != known.roster:
+        present = presence.read_present(room)
+        removed = presence.read_removed(room, process)
+    return SyncResult(outcomes, renamed, state, new, hidden, present, removed)

@@ -1,0 +1,1 @@
+"""ASGI connections: the WebSocket consumer, HTTP requests, and who the client is."""

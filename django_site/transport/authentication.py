@@ -1,0 +1,136 @@
+"""Authentication: finds the account of a connection, by its token or by its session cookie.
+
+When an account changes, or its token or session ends, its connections are closed, and are
+authenticated again when they reconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from hmac import compare_digest
+from importlib import import_module
+from typing import Any, cast
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib.auth.signals import user_logged_out
+from django.db.models.signals import post_save, pre_delete
+from django.http import parse_cookie
+
+from broadcast_server.admission.admission import NO_TOKEN, WRONG_TOKEN
+from broadcast_server.admission.token import find_token
+from django_site.accounts.models import TOKEN_PREFIX, Account, Token
+from django_site.replication.admission import ProcessAdmission
+from django_site.store import presence, rejections
+from django_site.store.rejections import Rejected
+
+_sessions = import_module(settings.SESSION_ENGINE)
+
+
+def scope_token(scope: Mapping[str, Any]) -> str | None:
+    """Return the token of a connection, None if it has none.
+
+    A program sends it in a header, and a page in a subprotocol.
+    """
+    return find_token(_headers(scope), scope.get("subprotocols", ()))
+
+
+def is_malformed_token(token: str) -> bool:
+    """Tell whether *token* is neither the guests' token nor formed like that of an account."""
+    return not (_is_guest_token(token) or token.startswith(TOKEN_PREFIX))
+
+
+def _is_guest_token(token: str) -> bool:
+    expected: str | None = settings.BROADCAST_TOKEN
+    given = token.encode(errors="replace")
+    return expected is not None and compare_digest(expected.encode(), given)
+
+
+async def account_of(scope: Mapping[str, Any]) -> Account | None:
+    """Return the account of a connection, None if it is a guest.
+
+    Raises `Rejected` if its token is not valid, or if it is a guest that may not join; or a
+    database's error.
+    """
+    token = scope_token(scope)
+    if token is not None:
+        if _is_guest_token(token):
+            return None
+        account = None
+        if not is_malformed_token(token):
+            account = await database_sync_to_async(Token.account_of)(token)
+        if account is None:
+            raise Rejected(rejections.TOKEN if settings.BROADCAST_TOKEN is None else WRONG_TOKEN)
+        return account
+    cookies = parse_cookie(_headers(scope).get("cookie", ""))
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    if key is not None:
+        # Channels' function also checks that the password has not changed since.
+        user = await get_user(cast(Any, {"session": _sessions.SessionStore(key)}))
+        if user.is_authenticated:
+            return cast(Account, user)
+    if settings.BROADCAST_LOGIN == "required":
+        raise Rejected(rejections.LOGIN)
+    if settings.BROADCAST_TOKEN is not None:
+        raise Rejected(NO_TOKEN)
+    return None
+
+
+async def authenticate(
+    scope: Mapping[str, Any],
+    admission: ProcessAdmission,
+    address: str | None,
+    delay: Callable[[float], Awaitable[None]],
+) -> Account | None:
+    """Return what `account_of` does, after a delay if wrong tokens came from the same address.
+
+    *delay* waits for a number of seconds.
+    """
+    token, clock = scope_token(scope), asyncio.get_running_loop().time
+    wrong = token is not None and is_malformed_token(token)
+    wait = 0.0 if token is None else admission.start_attempt(address, clock(), wrong=wrong)
+    if wait:
+        try:
+            await delay(wait)
+        finally:
+            admission.release_wait(address)
+    try:
+        return await account_of(scope)
+    except Rejected:
+        if token is not None and not wrong:
+            admission.record_failure(address, clock())
+        raise
+
+
+def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Return a connection's headers. If one is given twice, the last one counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def watch() -> None:
+    """From now on, close an account's connections when it changes, is deleted or signs out."""
+    post_save.connect(_saved, sender=Account)
+    pre_delete.connect(_deleted, sender=Account)
+    pre_delete.connect(_revoked, sender=Token)
+    user_logged_out.connect(_signed_out)
+
+
+def _saved(instance: Account, update_fields: frozenset[str] | None, **_: object) -> None:
+    # Every sign-in saves the time of the last one, which changes nothing for connections.
+    if update_fields is None or set(update_fields) != {"last_login"}:
+        presence.account_changed(instance)
+
+
+def _deleted(instance: Account, **_: object) -> None:
+    presence.account_changed(instance)
+
+
+def _revoked(instance: Token, **_: object) -> None:
+    presence.account_changed(instance.account)
+
+
+def _signed_out(user: Account | None, **_: object) -> None:
+    if user is not None:
+        presence.account_changed(user)

@@ -1,0 +1,238 @@
+"""HTTP requests that concern a room: publishing by POST, and event streams. An ASGI adapter.
+
+What such requests are and how they are answered is `broadcast_server.http`'s matter, and what
+becomes of them the replica's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.urls import Resolver404, resolve
+
+from broadcast_server.http.cors import cors_headers, is_origin_allowed, preflight_response
+from broadcast_server.http.post import (
+    BODY_TIMEOUT_S,
+    check_head,
+    is_post,
+    max_body_bytes,
+    parse_publish,
+    publish_response,
+    timeout_response,
+    too_long_response,
+)
+from broadcast_server.http.responses import Response, forbidden_origin, reject_response
+from broadcast_server.http.site import respond
+from broadcast_server.http.stream import (
+    STREAM_HEADERS,
+    StreamRequest,
+    content_type,
+    is_stream,
+    parse_stream,
+)
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.publish import PublishRequest
+from django_site.accounts.models import Account
+from django_site.client_address import scope_address
+from django_site.replication.admission import Admitted
+from django_site.replication.replica import RoomReplica
+from django_site.replication.replica_registry import registry_of
+from django_site.store import outage, rejections
+from django_site.store.rejections import Rejected
+
+from .authentication import account_of, authenticate
+from .page import ProcessStatus
+from .stream_response import StreamResponse
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PUBLISH_TIMEOUT_S = 15.0
+"""Seconds in which the database has to log a message, before its sender is told that it does not
+answer."""
+
+
+class ClientDisconnected(Exception):
+    """The client does not wait for the response any more."""
+
+
+def is_room_request(scope: Mapping[str, Any]) -> bool:
+    """Tell whether a request concerns a room, and not Django."""
+    method, path = scope["method"], scope["path"]
+    if method in ("GET", "HEAD") and not is_stream(method, path):
+        return False
+    # Forms are posted as well. The chat page's route is the one that takes every other path.
+    try:
+        return resolve(path.removeprefix(scope.get("root_path", ""))).url_name == "page"
+    except Resolver404:  # "OPTIONS *" concerns no path
+        return False
+
+
+async def handle_request(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    """Respond to one request. The types are ASGI's."""
+    await _Request(scope, receive, send).respond()
+
+
+class _Request:
+    """One request."""
+
+    def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._replicas = registry_of(scope)
+        self._headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        self._query = scope["query_string"].decode("ascii", "replace")
+        self._origins: frozenset[str] = settings.BROADCAST_ALLOW_ORIGIN
+        self._address = scope_address(scope)
+        self._token = secrets.token_hex(8)  # names this connection on the roster
+
+    async def respond(self) -> None:
+        """Send a response, or an event stream."""
+        try:
+            response = await self._respond()
+        except ClientDisconnected:
+            return
+        except Rejected as rejected:
+            response = reject_response(rejected.rejection)
+        except DatabaseError as error:
+            outage.database.began(error)
+            response = reject_response(rejections.NO_LOG)
+        if response is not None:
+            length = ("Content-Length", str(response.length))
+            await self._send_head(response.status, response.type, (length, *response.headers))
+            body = b"" if self._scope["method"] == "HEAD" else b"".join(response.body)
+            await self._send({"type": "http.response.body", "body": body})
+
+    async def _respond(self) -> Response | None:
+        """Return the response, None if an event stream was sent instead."""
+        method, path = self._scope["method"], self._scope["path"]
+        if method == "OPTIONS":
+            return preflight_response(self._headers, self._origins)
+        if not (is_post(method, path) or is_stream(method, path)):
+            return respond(ProcessStatus(self._replicas), method, path, self._headers)
+        if not is_origin_allowed(self._headers, self._origins):
+            return forbidden_origin()
+        return await (self._subscribe() if is_stream(method, path) else self._post())
+
+    async def _send_head(
+        self, status: int, type: str, headers: tuple[tuple[str, str], ...]
+    ) -> None:
+        sent = [
+            ("Content-Type", type),
+            ("X-Content-Type-Options", "nosniff"),
+            *headers,
+            *cors_headers(self._headers, self._origins),
+        ]
+        coded = [(name.lower().encode(), value.encode()) for name, value in sent]
+        await self._send({"type": "http.response.start", "status": status, "headers": coded})
+
+    # -- admission --
+
+    async def _authenticate(self) -> Account | None:
+        """Return whose account it is, None for a guest.
+
+        Raises `Rejected` if the client may not join, or a database's error.
+        """
+        admission = self._replicas.admission
+        admission.check_join_rate(self._address, asyncio.get_running_loop().time())
+        return await authenticate(self._scope, admission, self._address, asyncio.sleep)
+
+    @contextmanager
+    def _admission(self, join: JoinRequest) -> Iterator[None]:
+        """Take a place as long as this lasts. Raises `Rejected` if there is none."""
+        admitted = Admitted(self._address, join.room, join.session)
+        self._replicas.admission.admit(admitted)
+        try:
+            yield
+        finally:
+            self._replicas.admission.release(admitted)
+
+    # -- publishing --
+
+    async def _post(self) -> Response:
+        limit = settings.BROADCAST_MAX_MESSAGE_BYTES
+        problem = check_head(self._headers, limit)
+        if problem is not None:
+            return problem
+        try:
+            body = await asyncio.wait_for(self._read_body(max_body_bytes(limit)), BODY_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            return timeout_response(BODY_TIMEOUT_S)
+        if body is None:
+            return too_long_response(f"more than {max_body_bytes(limit)} bytes", limit)
+        request = parse_publish(self._query, body, limit)
+        return request if isinstance(request, Response) else await self._publish(request)
+
+    async def _read_body(self, max_bytes: int) -> bytes | None:
+        """Return the body, None once it is longer than *max_bytes*."""
+        body = bytearray()
+        while True:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise ClientDisconnected
+            body += event.get("body", b"")
+            if len(body) > max_bytes:
+                return None
+            if not event.get("more_body", False):
+                return bytes(body)
+
+    async def _publish(self, request: PublishRequest) -> Response:
+        account = await self._authenticate()
+        now = asyncio.get_running_loop().time()
+        self._replicas.admission.check_publish_rate(self._address, now)
+        with self._admission(request.join):
+            replica = await self._replicas.get(request.join.room)
+            self._replicas.metrics.received += len(request.text.encode())
+            try:
+                result = await replica.publish(request, account, self._token, PUBLISH_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                return reject_response(rejections.NO_LOG)
+        return publish_response(request, result)
+
+    # -- event streams --
+
+    async def _subscribe(self) -> Response | None:
+        request = parse_stream(self._query, self._headers)
+        if isinstance(request, Response):
+            return request
+        account = await self._authenticate()
+        with self._admission(request.join):
+            replica = await self._replicas.get(request.join.room)
+            if self._scope["method"] == "HEAD":
+                await self._send_stream_head(request)
+                await self._send({"type": "http.response.body"})
+            else:
+                await self._stream(request, account, replica)
+        return None
+
+    async def _send_stream_head(self, request: StreamRequest) -> None:
+        await self._send_head(200, content_type(request.join.format), STREAM_HEADERS)
+
+    async def _stream(
+        self, request: StreamRequest, account: Account | None, replica: RoomReplica
+    ) -> None:
+        metrics = self._replicas.metrics
+        stream = StreamResponse(self._receive, self._send, request.join.format, metrics)
+        try:
+            stream.participant = await replica.admit_subscriber(
+                request, account, self._token, stream
+            )
+            stream.replica = replica
+            metrics.joins += 1
+            # Only a subscriber is closed when its account changes: look again, now that it is one.
+            if account is not None and await account_of(self._scope) != account:
+                raise Rejected(rejections.SIGN_IN_CHANGED)
+            await self._send_stream_head(request)
+            await stream.run()
+        finally:
+            if stream.participant is not None:
+                replica.leave_roster(stream.participant, self._token)

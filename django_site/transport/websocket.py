@@ -1,0 +1,281 @@
+"""The WebSocket consumer: one connection under Channels. An adapter and no more.
+
+What a frame means is `rooms.room`'s matter, and where it goes the replica's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, cast
+
+from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from broadcast_server.admission.rate_limit import BURST_S, TokenBucket
+from broadcast_server.http.cors import is_origin_allowed
+from broadcast_server.http.site import is_socket_path
+from broadcast_server.protocol.codec import encode_json, encode_text
+from broadcast_server.protocol.join import JoinRequest, parse_join
+from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL, CloseCode, Format
+from broadcast_server.protocol.rejection import BINARY, Rejection
+from broadcast_server.rooms.actions import Participant
+from django_site.client_address import scope_address
+from django_site.replication.admission import Admitted
+from django_site.replication.replica import RoomReplica
+from django_site.replication.replica_registry import ReplicaRegistry, registry_of
+from django_site.store import outage, rejections
+from django_site.store.rejections import Rejected
+
+from .authentication import account_of, authenticate
+from .flow_control import FlowControl
+
+PAUSE_AT_CHARS = 64 * 2**10
+"""With more characters waiting to be sent, a connection counts as paused."""
+
+CLOSE_TIMEOUT_S = 10.0
+"""Seconds after which a client that takes nothing is closed without what it was still owed."""
+
+DISCONNECT_GRACE_S = 1.0
+"""Seconds in which the server reports that a connection is lost, if it reports it at all."""
+
+MAX_REASON_BYTES = 123
+"""How many bytes of a reason fit into a close frame (RFC 6455, section 5.5)."""
+
+
+class RoomConsumer(AsyncConsumer):
+    """One WebSocket connection. A task of its own sends, so that no client waits for another."""
+
+    channel_layer_alias = ""  # none: the replica receives notifications for all connections
+
+    encode = staticmethod(bytes.decode)
+
+    def __init__(self) -> None:
+        self.paused = False
+        self._registry: ReplicaRegistry | None = None
+        self._replica: RoomReplica | None = None
+        self._participant: Participant | None = None
+        self._token = secrets.token_hex(8)  # names this connection on the roster
+        self._queue: deque[dict[str, Any]] = deque()
+        self._queued_chars = 0
+        self._more = asyncio.Event()
+        self._closed = False
+        self._sending: asyncio.Task[None] | None = None
+        self._flow_control: FlowControl | None = None
+        self._admitted: Admitted | None = None
+        self._rate: TokenBucket | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # -- ASGI events --
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the connection to its end. Servers may also cancel it."""
+        self._registry = registry_of(scope)
+        self._flow_control = FlowControl(send, self._disconnect_soon)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+            if self._close_timer is not None:
+                self._close_timer.cancel()
+            if self._sending is not None:
+                self._sending.cancel()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Take an event of the connection."""
+        match message["type"]:
+            case "websocket.connect":
+                await self._connect()
+            case "websocket.receive":
+                for part in _split_by_rate(message.get("text")):
+                    if self._closed:
+                        break
+                    await self._wait_to_publish(part or "")
+                    self._receive(part)
+            case "websocket.disconnect":
+                if not self._closed:
+                    self._replicas.metrics.count_close(message.get("code") or ABNORMAL_CLOSURE)
+                raise StopConsumer
+
+    @property
+    def _replicas(self) -> ReplicaRegistry:
+        assert self._registry is not None, "the connection has its scope"  # noqa: S101
+        return self._registry
+
+    async def _connect(self) -> None:
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]
+        }
+        allowed = is_origin_allowed(headers, settings.BROADCAST_ALLOW_ORIGIN)
+        if not (allowed and is_socket_path(self.scope["path"])):
+            await self._send_event({"type": "websocket.close"})  # which becomes HTTP status 403
+            return
+        format = Format.JSON if SUBPROTOCOL in self.scope["subprotocols"] else Format.TEXT
+        join = parse_join(self.scope["query_string"].decode("ascii", "replace"), format)
+        if isinstance(join, JoinRequest):
+            # It joins before the handshake is answered, as in the standalone server: a client
+            # that sees the answer is in the room.
+            await self._join(join)
+        else:
+            self._reject(Rejection(CloseCode.REJECTED, join), format)
+        await self._accept()
+
+    async def _accept(self) -> None:
+        """Answer the handshake, if that was not done yet."""
+        if self._sending is not None or self._flow_control is None:
+            return
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.scope["subprotocols"] else None
+        await self._send_event({"type": "websocket.accept", "subprotocol": subprotocol})
+        self._flow_control.watch_websocket()
+        self._sending = asyncio.ensure_future(self._send_all(self._flow_control))
+
+    async def _join(self, join: JoinRequest) -> None:
+        replicas, address = self._replicas, scope_address(self.scope)
+        try:
+            now = asyncio.get_running_loop().time()
+            replicas.admission.check_join_rate(address, now)
+            account = await authenticate(self.scope, replicas.admission, address, self._delay)
+            admitted = Admitted(address, join.room, join.session)
+            replicas.admission.admit(admitted)
+            self._admitted = admitted
+            replica = await replicas.get(join.room)
+            self._participant = await replica.admit(join, account, self._token, self)
+            self._replica = replica
+            rate = settings.BROADCAST_RATE
+            if rate:
+                now = asyncio.get_running_loop().time()
+                self._rate = TokenBucket(rate, rate * BURST_S, now)
+            replicas.metrics.joins += 1
+            # Only a member is closed when its account changes: look again, now that it is one.
+            if account is not None and await account_of(self.scope) != account:
+                raise Rejected(rejections.SIGN_IN_CHANGED)
+        except Rejected as rejected:
+            self._reject(rejected.rejection, join.format)
+        except DatabaseError as error:
+            outage.database.began(error)
+            self._reject(rejections.NO_LOG, join.format)
+
+    async def _delay(self, seconds: float) -> None:
+        """Let the client wait, without reading from it."""
+        if self._flow_control is None:
+            return
+        await self._accept()  # Daphne does not wait long for the answer to a handshake
+        self._flow_control.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._flow_control.resume_reading()
+
+    async def _wait_to_publish(self, text: str) -> None:
+        """Wait while the log is behind or this client is over its rate, without reading."""
+        if self._rate is not None:
+            self._rate.refill(asyncio.get_running_loop().time())
+            self._rate.spend(text.count("\n") + 1)
+        delay = 0.0 if self._rate is None else self._rate.delay()
+        if self._replica is None or self._flow_control is None:
+            return
+        if not (delay or self._replica.is_full):
+            return
+        self._flow_control.pause_reading()
+        try:
+            await asyncio.sleep(delay)
+            await self._replica.wait_for_space()
+        finally:
+            self._flow_control.resume_reading()
+
+    def _reject(self, rejection: Rejection, format: Format) -> None:
+        error = rejection.error
+        line = encode_json(error) if format is Format.JSON else encode_text(error)
+        self.write([line or ""])
+        self.close(rejection.code, rejection.text)
+
+    def _receive(self, text: str | None) -> None:
+        if self._replica is None or self._participant is None or self._closed:
+            return
+        if text is None:
+            self._replica.kick(self._participant, BINARY)
+        else:
+            size = len(text) if text.isascii() else len(text.encode())
+            self._replicas.metrics.received += size
+            self._replica.receive(self._participant, text)
+
+    def _disconnect_soon(self) -> None:
+        """Leave soon, even if Daphne never reports that the client is gone, as happens."""
+        asyncio.get_running_loop().call_later(DISCONNECT_GRACE_S, self._disconnected)
+
+    def _disconnected(self) -> None:
+        if not self._closed:
+            self._replicas.metrics.count_close(ABNORMAL_CLOSURE)
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._replica is not None and self._participant is not None and not self._closed:
+            self._replica.leave_roster(self._participant, self._token)
+        self._closed = True
+        if self._admitted is not None:
+            self._replicas.admission.release(self._admitted)
+            self._admitted = None
+
+    async def _send_event(self, event: dict[str, Any]) -> None:
+        await cast(Callable[[dict[str, Any]], Awaitable[None]], self.base_send)(event)
+
+    # -- the room writes --
+
+    def write(self, frames: Iterable[str]) -> None:
+        """Send frames as soon as the client takes them."""
+        if self._closed:
+            return
+        for frame in frames:
+            self._queue.append({"type": "websocket.send", "text": frame})
+            self._queued_chars += len(frame)
+        self._more.set()
+        self._set_paused(self._queued_chars > PAUSE_AT_CHARS)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection, after what was written."""
+        if not self._closed:
+            reason = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+            self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
+            self._more.set()
+            self._leave()
+            self._replicas.metrics.count_close(int(code))
+            if self._flow_control is not None:
+                loop = asyncio.get_running_loop()
+                self._close_timer = loop.call_later(
+                    CLOSE_TIMEOUT_S, self._flow_control.resumeProducing
+                )
+
+    async def _send_all(self, flow_control: FlowControl) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._queue:
+                event = self._queue.popleft()
+                self._queued_chars -= len(event.get("text", ""))
+                await flow_control.wait_writable()
+                try:
+                    await self._send_event(event)
+                except Exception:  # each server raises its own; the disconnect event follows
+                    return
+            self._set_paused(False)
+
+    def _set_paused(self, paused: bool) -> None:
+        if paused != self.paused:
+            self.paused = paused
+            if self._replica is not None and self._participant is not None:
+                self._replica.flow_changed(self._participant)
+
+
+def _split_by_rate(text: str | None) -> Iterator[str | None]:
+    """Split a frame into what may be published in a second: a whole one might wait for an hour."""
+    lines = text.split("\n") if text else []
+    rate = settings.BROADCAST_RATE
+    if not rate or len(lines) <= rate:
+        yield text
+        return
+    for start in range(0, len(lines), rate):
+        yield "\n".join(lines[start : start + rate])

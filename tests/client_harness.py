@@ -1,0 +1,91 @@
+"""A client in the test's own event loop, and a real server for it to connect to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
+from broadcast_server.client.session import ClientSession
+from broadcast_server.protocol.messages import Event, Message
+from broadcast_server.server.server import Server
+from broadcast_server.server.settings import Settings
+
+SHORT_TIMEOUTS = ClientTimeouts(first_delay=0.01, max_delay=0.02, handshake=0.2, close=0.5)
+
+EVENT_TIMEOUT_S = 10.0
+SCENARIO_TIMEOUT_S = 20.0
+
+
+class RecordingSink:
+    """An event sink that records what it is shown."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.notes: list[str] = []
+        self._news = asyncio.Event()
+
+    def show(self, events: list[Event]) -> None:
+        """Record events."""
+        self.events += events
+        self._news.set()
+
+    def note(self, text: str) -> None:
+        """Record a notice."""
+        self.notes.append(text)
+        self._news.set()
+
+    async def drain(self) -> None:
+        """Return at once: this sink can always take more."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the messages, in the order in which they were shown."""
+        return [event.text for event in self.events if isinstance(event, Message)]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until *condition* holds, which is checked after each event and notice."""
+
+        async def wait() -> None:
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+        await asyncio.wait_for(wait(), EVENT_TIMEOUT_S)
+
+
+def play(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run the coroutine of a test in a new event loop, with a time limit."""
+
+    async def limited() -> None:
+        await asyncio.wait_for(scenario(), SCENARIO_TIMEOUT_S)
+
+    asyncio.run(limited())
+
+
+@asynccontextmanager
+async def deployment(port: int = 0) -> AsyncIterator[tuple[Server, str]]:
+    """A standalone server, and its URL."""
+    server = Server(Settings(port=port, grace=1))
+    await server.listen()
+    try:
+        yield server, server.url
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def member(
+    url: str, name: str = "ann"
+) -> AsyncIterator[tuple[ReconnectingClient, RecordingSink]]:
+    """A client that is a member of the room inside the block, and its sink."""
+    session = ClientSession(name, None)
+    client = ReconnectingClient(url, {}, session, timeouts=SHORT_TIMEOUTS)
+    sink = RecordingSink()
+    running = asyncio.ensure_future(client.run(sink))
+    try:
+        yield client, sink
+    finally:
+        client.leave()
+        await running

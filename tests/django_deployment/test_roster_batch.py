@@ -1,0 +1,148 @@
+"""The roster batch: many joins in one transaction have the result of joins one by one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import django_client  # noqa: F401  # it sets Django up
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils.timezone import now
+
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.rejection import REPLACED
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.accounts.name_key import stored_key
+from django_site.store import message_log, presence, rejections
+from django_site.store.presence import JoinAttempt, RenameAttempt
+
+SESSION = "s" * 16
+
+
+def join(room: int, *joining: JoinAttempt) -> list[str]:
+    """Join in one transaction. Returns the name of each, or the text of its rejection."""
+    found = presence.join(room, "process", joining)
+    return [each if isinstance(each, str) else each.rejection.text for each in found]
+
+
+def guest(name: str, token: str, session: str | None = None) -> JoinAttempt:
+    """Return the attempt of a client without an account."""
+    return JoinAttempt(JoinRequest(name=name, session=session), token)
+
+
+def signed_in(account: Account, token: str, session: str | None = None) -> JoinAttempt:
+    """Return the attempt of a client with an account."""
+    return JoinAttempt(JoinRequest(name="whoever", session=session), token, account)
+
+
+def present(room: int) -> list[tuple[str, str]]:
+    """List the names in a room with the tokens of their connections."""
+    return [(each.name, each.token) for each in presence.read_present(room)]
+
+
+def test_many_joins_with_one_name_get_the_next_suffixes() -> None:
+    """Clients that ask for one name at once are numbered in order, past suffixes that are taken."""
+    room = message_log.open_room("crowd").pk
+    assert join(room, guest("bob-3", "0")) == ["bob-3"]
+    joining = [guest(name, str(number)) for number, name in enumerate(("bob", "BOB", "bob", "bob"))]
+    assert join(room, *joining) == ["bob", "BOB-2", "bob-4", "bob-5"]
+    assert [name for name, _ in present(room)] == ["bob-3", "bob", "BOB-2", "bob-4", "bob-5"]
+
+
+def test_a_session_that_joins_twice_at_once_is_one_member() -> None:
+    """Of two connections of one session in one transaction, the second takes over."""
+    room = message_log.open_room("twice").pk
+    assert join(room, guest("bob", "a", SESSION), guest("bob", "b", SESSION)) == ["bob", "bob"]
+    assert present(room) == [("bob", "b")]
+    assert join(room, guest("bob", "c", SESSION), guest("bob", "d", SESSION)) == ["bob", "bob"]
+    assert present(room) == [("bob", "d")]
+
+
+def test_an_account_takes_its_name_from_a_guest() -> None:
+    """An account removes the guest that has its name, whose session can join again."""
+    room = message_log.open_room("owned").pk
+    assert join(room, guest("olga", "a", SESSION)) == ["olga"]
+    # bulk_create sends no signal, so the guest is not removed: as if it joined in between.
+    (olga,) = Account.objects.bulk_create([Account(username="olga", key=stored_key("olga"))])
+    joining = guest("olga", "b"), signed_in(olga, "c"), guest("Olga", "d"), guest("o", "e", SESSION)
+    assert join(room, *joining) == ["olga-2", "olga", "Olga-3", "o"]
+    assert present(room) == [("olga-2", "b"), ("olga", "c"), ("Olga-3", "d"), ("o", "e")]
+    assert presence.read_removed(room, "process") == {"a": rejections.NAME_OWNED}
+    assert join(room, signed_in(olga, "f")) == ["olga-4"]
+
+
+def test_a_session_that_signs_in_leaves_its_place() -> None:
+    """A guest that signs in does not take over its own place, even within one transaction."""
+    room = message_log.open_room("signs-in").pk
+    ines = Account.objects.create_user("ines")
+    assert join(room, guest("bob", "a", SESSION), signed_in(ines, "b", SESSION)) == ["bob", "ines"]
+    assert present(room) == [("ines", "b")]
+    assert presence.read_removed(room, "process") == {"a": REPLACED}
+
+
+def test_banned_clients_are_rejected_and_others_join() -> None:
+    """Banned clients of a batch are rejected by any of their names, with the longest ban."""
+    room = message_log.open_room("banned")
+    nora = Account.objects.create_user("nora")
+    for name, account, hours in (
+        ("eve", None, 1),
+        ("eve", None, 2),
+        ("max-2", None, 1),
+        ("", nora, 1),
+    ):
+        models.Ban.objects.create(
+            room=room,
+            name=name,
+            key=stored_key(name) if name else "",
+            account=account,
+            until=now() + timedelta(hours=hours),
+            reason=f"for {hours} h",
+        )
+    found = join(
+        room.pk,
+        guest("Eve", "a"),
+        guest("eve-7", "b"),
+        guest("max", "c"),
+        guest("max", "d"),
+        signed_in(nora, "e"),
+        guest("adam", "f"),
+    )
+    assert [each.partition(": ")[2] or each for each in found] == [
+        "for 2 h",
+        "for 2 h",
+        "max",
+        "max-3",
+        "for 1 h",
+        "adam",
+    ]
+
+
+def test_a_new_name_is_free_of_the_old_one() -> None:
+    """A rename may change the spelling only, and frees the old name."""
+    room = message_log.open_room("renamed").pk
+    join(room, guest("bob", "a"), guest("bob", "b"), guest("carol", "c"))
+    attempts = [
+        RenameAttempt("b", "bob", None),
+        RenameAttempt("a", "BOB", None),
+        RenameAttempt("c", "carl", None),
+    ]
+    found = [getattr(each, "to", each) for each in presence.rename(room, attempts)]
+    assert found == ["bob-2", "BOB", "carl"]
+    assert join(room, guest("carol", "d")) == ["carol"]
+
+
+def test_many_joins_take_no_more_queries_than_a_few() -> None:
+    """The number of queries does not grow with the number of joins."""
+    room = message_log.open_room("questions").pk
+
+    def questions(*joining: JoinAttempt) -> int:
+        with CaptureQueriesContext(connection) as asked:
+            join(room, *joining)
+        return len(asked)
+
+    few = questions(*(guest("u", f"a{each}", f"{SESSION}a{each}") for each in range(2)))
+    many = questions(*(guest("u", f"b{each}", f"{SESSION}b{each}") for each in range(50)))
+    again = questions(*(guest("u", f"c{each}", f"{SESSION}b{each}") for each in range(50)))
+    assert many <= few + 4  # looks ahead for names
+    assert again <= few

@@ -1,0 +1,355 @@
+"""The page against a simulated server, and the logic that it shares with the Python client."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import zlib
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import pytest
+from browsing import Open, Tab, audit, browser, here, needed, tab
+from programs import until
+
+from broadcast_server.client.session import ClientSession, GapError
+from broadcast_server.http.chat_page import chat_page
+from broadcast_server.protocol.names import name_key
+from broadcast_server.terminal.render import COLOURS, colour
+
+__all__ = ["browser", "here", "tab"]  # fixtures
+
+pytestmark = needed
+
+
+class Player:
+    """A simulated server: accepts the page's WebSockets and sends what the test says."""
+
+    def __init__(self, tab: Tab) -> None:
+        self.tab = tab
+        self.sockets: list[Any] = []
+        self.frames: list[list[dict[str, Any]]] = []
+        tab.page.route_web_socket(re.compile("^ws:"), self._accept)
+
+    def _accept(self, socket: Any) -> None:
+        requests: list[dict[str, Any]] = []
+        self.sockets.append(socket)
+        self.frames.append(requests)
+        socket.on_message(lambda frame: requests.extend(map(json.loads, frame.split("\n"))))
+
+    def query(self) -> dict[str, str]:
+        """Return the query of the last socket."""
+        return dict(parse_qsl(urlsplit(self.sockets[-1].url).query))
+
+    def send(self, *events: dict[str, Any]) -> None:
+        """Send a frame on the last socket."""
+        self.sockets[-1].send("\n".join(map(json.dumps, events)))
+
+    def welcome(self, seq: int, *replay: dict[str, Any], sockets: int = 1, **more: Any) -> None:
+        """Wait until the page has opened *sockets* sockets; send a welcome, and answer its ping."""
+        until(lambda: self.tab.js("1") and len(self.sockets) == sockets, "a socket")
+        fields = {"room": "ops", "name": "alice", "epoch": "e", "recovered": True, "missed": 0}
+        here = {"count": 1, "members": ["alice"]}
+        self.send({"type": "welcome", "seq": seq, **fields, **here, **more}, *replay)
+        until(lambda: self.tab.js("1") and self.frames[-1], "a ping")
+        self.send({"type": "pong", "id": self.frames[-1].pop(0)["id"]})
+
+    def says(self) -> list[tuple[str, str]]:
+        """Return the messages that the page sent on the last socket, with their ids."""
+        return [(each["text"], each["id"]) for each in self.frames[-1] if each["type"] == "say"]
+
+
+def message(seq: int, name: str = "bob", **more: Any) -> dict[str, Any]:
+    """Make a message event."""
+    at = "2026-11-24T13:00:00.123Z"
+    return {"type": "message", "seq": seq, "name": name, "text": f"t{seq}", "at": at, **more}
+
+
+@pytest.fixture
+def play(here: str, tab: Open) -> Player:
+    """A page that is about to connect to the simulated server."""
+    alice = tab(here)
+    player = Player(alice)
+    alice.page.reload()
+    alice.type("alice")
+    return player
+
+
+def test_a_gap_makes_it_reconnect(play: Player) -> None:
+    """A missing sequence number makes the page reconnect from the last message that it has."""
+    play.welcome(1, message(1))
+    play.send(message(2))
+    play.send(message(4))
+    play.welcome(4, message(3), message(4), sockets=2)
+    assert play.query()["since"] == "e.2"
+    play.tab.heard("t1", "t2", "t3", "t4")
+
+
+def test_a_heartbeat_reveals_a_gap(play: Player) -> None:
+    """A heartbeat beyond the last message makes the page reconnect as well."""
+    play.welcome(0)
+    play.send({"type": "head", "seq": 1})
+    play.welcome(1, message(1), sockets=2)
+    play.tab.heard("t1")
+
+
+def test_unconfirmed_messages_are_resent(play: Player) -> None:
+    """After the replay, and not before, they are sent again with the same ids and session."""
+    play.welcome(0)
+    play.tab.type("one", "two", "three")
+    until(lambda: play.tab.js("1") and len(play.says()) == 3, "three")
+    session, sent = play.query()["session"], play.says()
+    echo = message(1, "alice", text="one", id=sent[0][1])
+    play.sockets[-1].close(code=4001)
+    until(lambda: play.tab.js("1") and len(play.sockets) == 2, "a socket")
+    assert play.says() == []
+    play.welcome(1, echo, sockets=2)
+    until(lambda: play.tab.js("1") and len(play.says()) == 2, "two again")
+    assert (play.says(), play.query()["session"]) == (sent[1:], session)
+    play.send(
+        {"type": "error", "code": "duplicate", "text": "said before", "id": sent[1][1]},
+        {"type": "error", "code": "too_long", "text": "message is too long", "id": sent[2][1]},
+    )
+    until(lambda: play.tab.notes() == ["* message is too long"], "the error")
+    play.tab.heard("one")
+    assert play.tab.js("document.querySelector('#text').value") == "three"
+
+
+def test_missed_messages_are_counted_in_their_place(play: Player) -> None:
+    """The number of missed messages is shown between the messages before and after them."""
+    play.welcome(1, message(1))
+    play.sockets[-1].close(code=4008)
+    play.welcome(9, message(9), sockets=2, recovered=False, missed=7)
+    play.tab.heard("t1", "t9")
+    rows = play.tab.texts("#log > *")
+    assert "-- 7 messages missed --" in rows[1] and rows[2].endswith("t9")
+
+
+def test_a_hidden_message_disappears(play: Player) -> None:
+    """A hidden message is removed from the page, and in a replay its number is not a gap."""
+    play.welcome(3, message(1), {"type": "hidden", "seq": 2}, message(3))
+    play.tab.heard("t1", "t3")
+    play.send({"type": "hidden", "seq": 1}, {"type": "hidden", "seq": 4}, message(5))
+    play.tab.heard("t3", "t5")
+    assert play.tab.texts("#log .head b") == ["bob"]
+    assert len(play.sockets) == 1
+
+
+def test_accounts_are_marked(play: Player) -> None:
+    """Signed-in accounts have a mark in the list of members that no name can imitate."""
+    names: dict[str, Any] = {"count": 3, "members": ["alice", "bob", "✓ carl"], "verified": ["bob"]}
+    play.welcome(0, **names)
+    play.send({"type": "joined", "name": "dora", "count": 4, "verified": True})
+    play.tab.live(4)
+    assert play.tab.texts("#members li:has([role=img][title^=signed]) bdi") == ["bob", "dora"]
+
+
+def test_a_room_for_accounts_links_to_the_login(play: Player) -> None:
+    """If the room is for accounts, the page says so, with a login link that returns to the room."""
+    until(lambda: play.tab.js("1") and play.sockets, "a socket")
+    play.send({"type": "error", "code": "login", "text": "this room is for accounts"})
+    play.sockets[-1].close(code=4501)
+    play.tab.until("!document.querySelector('#login').hidden")
+    assert play.tab.texts("#state") == ["Not connected: this room is for accounts."]
+    audit(play.tab)
+    back = urlsplit(play.tab.page.url)
+    link = play.tab.js("document.querySelector('#login').getAttribute('href')")
+    assert link == "accounts/login/?next=" + quote(f"{back.path}?{back.query}", safe="")
+
+
+def test_renaming_needs_a_connection(play: Player) -> None:
+    """/name is sent once; without a connection the page says so and keeps the typed text."""
+    play.welcome(0)
+    play.tab.type("/name alicia")
+    until(lambda: play.tab.js("1") and play.frames[-1], "a request")
+    assert [each["type"] for each in play.frames[-1]] == ["name"]
+    play.sockets[-1].close(code=4503)
+    play.tab.until("document.querySelector('#again').textContent === 'Join again'")
+    play.tab.type("/name alison")
+    until(lambda: play.tab.notes() == ["* not renamed: not connected"], "a note")
+    assert play.tab.js("document.querySelector('#text').value") == "/name alison"
+    play.tab.page.click("#again")
+    play.welcome(0, sockets=2)
+    assert (play.query()["name"], play.frames[-1]) == ("alice", [])
+
+
+def test_a_takeover_by_its_own_attempt(play: Player) -> None:
+    """After a session takeover the page reconnects once per own attempt without a welcome."""
+    until(lambda: play.tab.js("1") and play.sockets, "a socket")
+    play.sockets[-1].close(code=4013)
+    play.welcome(1, message(1), sockets=2)
+    session = play.query()["session"]
+    play.sockets[-1].close(code=4504)
+    play.welcome(1, sockets=3)
+    assert (play.query()["session"], play.query()["since"]) == (session, "e.1")
+    play.sockets[-1].close(code=4504)
+    play.tab.until("document.querySelector('#again').textContent === 'Join again'")
+    assert play.tab.texts("#state") == ["You are here in another tab."]
+    assert len(play.sockets) == 3
+
+
+@pytest.mark.parametrize("code", [4503, 4504, 1009, 4999])
+def test_some_close_codes_are_final(play: Player, code: int) -> None:
+    """After a final close code the page does not reconnect unless the user asks for it."""
+    play.welcome(0)
+    play.sockets[-1].close(code=code)
+    play.tab.until("document.querySelector('#again').textContent === 'Join again'")
+    assert play.tab.texts("#count") == [""]
+    session = play.query()["session"]
+    play.tab.page.click("#again")
+    play.welcome(0, sockets=2)
+    assert (play.query()["session"] != session) is (code == 4504)
+
+
+def test_older_messages_come_with_a_reconnect(play: Player) -> None:
+    """For older messages the page reconnects from an older cursor, and shows none twice."""
+    play.welcome(500, *map(message, range(301, 501)))
+    play.tab.heard(*(f"t{seq}" for seq in range(301, 501)))
+    play.tab.js("document.querySelector('#more').click()")
+    until(lambda: play.tab.js("1") and len(play.sockets) == 2, "a socket")
+    assert play.query()["since"] == "e.0"
+    play.welcome(501, *map(message, range(1, 502)), sockets=2)
+    until(lambda: len(play.tab.texts()) == 401, "some of them drawn")
+    for _ in range(2):
+        play.tab.js("document.querySelector('#more').click()")
+    play.tab.heard(*(f"t{seq}" for seq in range(1, 502)))
+
+
+# -- logic shared with the Python client --------------------------------------
+
+
+def part(begin: str, end: str) -> str:
+    """Return the part of the script between two headings."""
+    text = chat_page().html.decode()
+    return text[text.index(f"// -- {begin}") : text.index(f"// -- {end}")]
+
+
+def test_colours_of_names_match_the_terminal(browser: Any) -> None:
+    """A name has the same place in the palette on the page as in the terminal."""
+    names = ["bob", "Bob", "Straße", "ΟΔΟΣ", "ﬁne", "İx", "李", "محمد", "👩\u200d🚀", "Zoë-2", "ǅ"]
+    code = f"(names) => {{ {part('text', 'the session')}; return names.map(colour); }}"
+    context = browser.new_context()
+    found = context.new_page().evaluate(code, names)
+    context.close()
+    hues = re.findall(r"\d+", part("text", "the session").split("HUES = [")[1].split("]")[0])
+    assert len(hues) == len(COLOURS)
+    wanted = [hues[zlib.crc32(name_key(name).encode()) % len(hues)] for name in names]
+    assert [colour(name) for name in names] == [COLOURS[hues.index(hue)] for hue in wanted]
+    assert [each.split()[-1].rstrip(")") for each in found] == wanted
+
+
+PLAYS = 400
+
+
+def test_the_session_is_the_same_in_both_languages(browser: Any) -> None:
+    """For random frames and losses, the page's session behaves exactly as `ClientSession`."""
+    monkey = random.Random(20261125)
+    plays = [[step(monkey) for _ in range(monkey.randrange(1, 40))] for _ in range(PLAYS)]
+    code = f"""(plays) => {{ {part("text", "the session")}; {part("the session", "the page")};
+        return JSON.stringify(JSON.parse(plays).map((play) => {{
+            const session = new Session("alice", "ops");
+            return play.map(([what, value]) => {{
+                let found = [];
+                if (what === "lost") session.reset();
+                else if (what === "say") session.send(value);
+                else try {{
+                    const ids = [...session.outbox.keys()];
+                    const frame = value.map((event) => ({{ ...event,
+                        ...event.id === "ping" && {{ id: session.ping ?? "" }},
+                        ...event.id >= 0 && {{ id: ids[event.id] }} }}));
+                    if (session.welcome || frame[0].type === "welcome")
+                        found = session
+                            .receive(frame.map((each) => JSON.stringify(each)).join("\\n"))
+                            .filter((each) => each.type !== "live")
+                            .map((each) => each.seq ?? each.type);
+                }} catch {{ session.reset(); found = ["gap"]; }}
+                const sent = session.outgoing().split("\\n").filter(Boolean)
+                    .map((line) => JSON.parse(line)).map((each) => each.text ?? each.type);
+                const {{ since = "", name }} = Object.fromEntries(session.query());
+                return [found, sent, since, name, session.live, session.outbox.size];
+            }});
+        }}));
+    }}"""
+    context = browser.new_context()
+    found = json.loads(context.new_page().evaluate(code, json.dumps(plays)))
+    context.close()
+    for play, traces in zip(plays, found, strict=True):
+        assert traces == python_traces(play), play
+
+
+def step(monkey: random.Random) -> list[Any]:
+    """Return a random step: a message to send, a lost connection, or a frame."""
+    what = monkey.choice(["say", "lost", "frame", "frame", "frame", "frame", "frame"])
+    if what == "say":
+        return ["say", f"said {monkey.random()}"]
+    if what == "lost":
+        return ["lost", None]
+    return ["frame", [event(monkey) for _ in range(monkey.randrange(1, 5))]]
+
+
+def event(monkey: random.Random) -> dict[str, Any]:
+    """Return a random event, which need not make sense."""
+    seq = monkey.randrange(8)
+    match monkey.randrange(11):
+        case 0 | 1 | 2:
+            missed = monkey.choice([0, 0, 0, 2, None])
+            fields = {"room": "ops", "name": "alice", "epoch": monkey.choice("eeeef"), "seq": seq}
+            more: dict[str, Any] = {
+                "recovered": missed == 0,
+                "missed": missed,
+                "count": 1,
+                "members": [],
+            }
+            return {"type": "welcome", **fields, **more}
+        case 3 | 4:
+            return {"type": "pong", "id": "ping"}
+        case 5:
+            return {"type": "head", "seq": seq}
+        case 6:
+            code = monkey.choice(["duplicate", "too_long"])
+            return {"type": "error", "code": code, "text": "no", "id": monkey.randrange(3)}
+        case 7:
+            return message(seq, id=monkey.randrange(3))
+        case 8:
+            names = "alice", "bob", "alicia"
+            return {"type": "renamed", "name": monkey.choice(names), "to": monkey.choice(names)}
+        case _:
+            return message(seq)
+
+
+def python_traces(play: list[list[Any]]) -> list[list[Any]]:
+    """Play the same steps to `ClientSession`, and return its traces."""
+    session = ClientSession("alice", "ops", history=200)
+    traces = []
+    for what, value in play:
+        found: list[Any] = []
+        if what == "lost":
+            session.connection_lost()
+        elif what == "say":
+            session.send(value)
+        elif session._welcome or value[0]["type"] == "welcome":
+            ids = list(session._outbox)
+            frame = [filled(each, session._ping, ids) for each in value]
+            try:
+                events = session.receive("\n".join(map(json.dumps, frame)))
+                found = [getattr(each, "seq", type(each).__name__.lower()) for each in events]
+            except GapError:
+                session.connection_lost()
+                found = ["gap"]
+        sent = [getattr(each, "text", "ping") for each in session._unsent]
+        session._unsent.clear()
+        since = "" if session._cursor is None else str(session._cursor)
+        traces.append([found, sent, since, session._requested["name"], session.live, len(session)])
+    return traces
+
+
+def filled(event: dict[str, Any], ping: str, ids: list[str]) -> dict[str, Any]:
+    """Replace the placeholder ids of an event by the session's own."""
+    match event.get("id"):
+        case "ping":
+            return {**event, "id": ping}
+        case int() as place:
+            rest = {key: each for key, each in event.items() if key != "id"}
+            return {**rest, "id": ids[place]} if place < len(ids) else rest
+    return event

@@ -1,0 +1,467 @@
+"""Which module may import which: areas first, then the modules inside each. All in one direction.
+
+The tables are the rule. A module is added here when it is added to the package, and a line that
+grows needs a reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import ROOT
+
+AREAS = {
+    "broadcast_server": {
+        "protocol": "",
+        "console": "protocol",
+        "admission": "console protocol",
+        "client": "console protocol",
+        "pipe": "client console protocol",
+        "rooms": "protocol",
+        "http": "protocol rooms",
+        "server": "admission console http protocol rooms",
+        "terminal": "client console pipe protocol",
+        "cli": "admission client console http pipe protocol rooms server terminal",
+    },
+    "django_site": {
+        "accounts": "",
+        "store": "accounts",
+        "moderation": "accounts store",
+        "admin": "accounts moderation store",
+        "replication": "accounts store",
+        "transport": "accounts replication store",
+    },
+}
+"""The areas of each package, lowest first, and which other areas each imports."""
+
+TOP = {
+    "broadcast_server": {
+        "__main__": "cli",
+    },
+    "django_site": {
+        "client_address": "",
+        "models": "accounts",
+        "settings": "client_address",
+        "apps": "moderation transport",
+        "urls": "accounts transport",
+        "asgi": "replication store transport",
+    },
+}
+"""The modules beside the areas, and what each imports. Areas import only the first of them."""
+
+MODULES = {
+    "broadcast_server": {
+        "protocol": {
+            "messages": "",
+            "codec": "messages",
+            "names": "",
+            "join": "messages names",
+            "publish": "join",
+            "rejection": "messages",
+            "sanitize": "",
+            "timestamp": "",
+        },
+        "console": {
+            "os_error": "",
+            "signals": "",
+            "streams": "os_error",
+            "threads": "",
+            "work_queue": "",
+            "stdio": "threads work_queue",
+        },
+        "admission": {
+            "auth_throttle": "",
+            "connection_counter": "",
+            "pending": "",
+            "rate_limit": "",
+            "token": "",
+            "trusted_proxies": "",
+            "admission": "auth_throttle connection_counter rate_limit trusted_proxies",
+        },
+        "client": {
+            "address": "",
+            "connect_errors": "",
+            "publish_result": "",
+            "session": "",
+            "client": "connect_errors session",
+            "target": "address",
+            "publisher": "connect_errors publish_result target",
+        },
+        "pipe": {
+            "cursor_file": "",
+            "line_splitter": "",
+            "printer": "",
+            "process_text": "",
+            "exec_sink": "process_text",
+            "progress": "",
+            "pipe": "cursor_file line_splitter progress",
+        },
+        "rooms": {
+            "actions": "",
+            "fanout": "actions",
+            "message_log": "",
+            "metrics": "",
+            "name_table": "actions",
+            "room": "actions message_log name_table",
+            "live_room": "actions fanout metrics room",
+            "sqlite_log": "message_log",
+            "local_room": "actions live_room message_log metrics room sqlite_log",
+        },
+        "http": {
+            "chat_page": "",
+            "program": "",
+            "prometheus": "",
+            "responses": "",
+            "cors": "responses",
+            "site": "chat_page program prometheus responses",
+            "post": "responses site",
+            "stream": "responses",
+        },
+        "server": {
+            "api": "",
+            "file_limit": "",
+            "frame_splitter": "",
+            "listen_socket": "",
+            "activation": "listen_socket",
+            "log_format": "",
+            "read_budget": "frame_splitter",
+            "settings": "api",
+            "room_registry": "settings",
+            "tls": "",
+            "listener": "activation listen_socket tls",
+            "transport": "",
+            "stream_connection": "api transport",
+            "http_connection": "api stream_connection transport",
+            "websocket": "api frame_splitter read_budget transport",
+            "first_request": "api http_connection websocket",
+            "server": (
+                "api first_request listen_socket listener log_format room_registry settings tls"
+            ),
+            "serve": "file_limit http_connection listen_socket server settings tls",
+        },
+        "terminal": {
+            "commands": "",
+            "completer": "commands",
+            "render": "",
+            "status_line": "",
+            "chat": "commands render status_line",
+            "plain": "chat render",
+            "prompt": "chat completer render status_line",
+        },
+        "cli": {
+            "browser": "",
+            "env_parser": "",
+            "client_options": "env_parser",
+            "local_addresses": "",
+            "options": "client_options env_parser",
+            "parser_schema": "",
+            "completion": "parser_schema",
+            "man_page": "parser_schema",
+            "qr": "",
+            "invitation": "qr",
+            "run": "",
+            "send": "",
+            "startup": "browser env_parser invitation local_addresses",
+            "token_option": "env_parser",
+            "target_option": "env_parser token_option",
+            "usage": "",
+            "connect": "usage",
+            "start": "startup token_option usage",
+            "main": (
+                "completion connect man_page options parser_schema run send start target_option"
+                " usage"
+            ),
+        },
+    },
+    "django_site": {
+        "accounts": {
+            "account_page": "",
+            "apps": "",
+            "name_key": "",
+            "models": "name_key",
+            "admin": "models",
+            "forms": "models",
+            "login_throttle": "models name_key",
+            "views": "account_page forms login_throttle models",
+            "urls": "views",
+        },
+        "store": {
+            "message_log": "",
+            "outage": "",
+            "notifier": "message_log outage",
+            "rejections": "",
+            "roster_batch": "",
+            "presence": "notifier rejections roster_batch",
+            "publish": "message_log presence rejections",
+            "schema": "",
+            "sync": "message_log presence publish",
+        },
+        "moderation": {
+            "actions": "",
+            "group": "",
+        },
+        "admin": {
+            "row_actions": "",
+            "archive": "row_actions",
+            "bans": "archive row_actions",
+            "records": "archive row_actions",
+            "rooms": "row_actions",
+        },
+        "replication": {
+            "admission": "",
+            "admission_batch": "",
+            "catch_up": "",
+            "notifications": "",
+            "outbox": "",
+            "pending_posts": "",
+            "replicated_room": "",
+            "synchronizer": "outbox",
+            "replica": (
+                "admission_batch catch_up notifications outbox pending_posts replicated_room"
+                " synchronizer"
+            ),
+            "replica_registry": "admission replica",
+        },
+        "transport": {
+            "authentication": "",
+            "fd_exhaustion": "",
+            "flow_control": "",
+            "page": "",
+            "stream_response": "flow_control",
+            "http": "authentication page stream_response",
+            "websocket": "authentication flow_control",
+        },
+    },
+}
+"""The modules of each area, lowest first, and which modules of the same area each imports."""
+
+LOW = {"models", "client_address"}
+"""The modules beside the areas that areas may import: Django wants the first one there, and the
+settings read the second one before Django is set up."""
+
+PURE = {
+    "broadcast_server.protocol", "broadcast_server.http",
+    "broadcast_server.rooms.fanout", "broadcast_server.rooms.message_log",
+    "broadcast_server.rooms.metrics", "broadcast_server.rooms.room",
+    "broadcast_server.admission.admission", "broadcast_server.admission.auth_throttle",
+    "broadcast_server.admission.connection_counter", "broadcast_server.admission.pending",
+    "broadcast_server.admission.rate_limit", "broadcast_server.admission.trusted_proxies",
+    "broadcast_server.server.frame_splitter", "broadcast_server.server.read_budget",
+    "broadcast_server.client.address", "broadcast_server.client.publish_result",
+    "broadcast_server.client.session",
+    "broadcast_server.pipe.cursor_file", "broadcast_server.pipe.line_splitter",
+    "broadcast_server.pipe.process_text", "broadcast_server.pipe.progress",
+    "broadcast_server.terminal.commands", "broadcast_server.terminal.render",
+    "broadcast_server.terminal.status_line",
+    "broadcast_server.cli.client_options", "broadcast_server.cli.completion",
+    "broadcast_server.cli.env_parser", "broadcast_server.cli.invitation",
+    "broadcast_server.cli.man_page", "broadcast_server.cli.options",
+    "broadcast_server.cli.parser_schema", "broadcast_server.cli.qr",
+}  # fmt: skip
+"""Modules, and areas as a whole, that decide without waiting or touching a socket."""
+
+IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
+
+LIBRARIES = {
+    "websockets": {"server.websocket", "client.client"},
+    "h11": {"server.http_connection"},
+    "prompt_toolkit": {"terminal.completer", "terminal.prompt"},
+}
+"""Which modules of `broadcast_server` alone import a library that is not Python's own."""
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Return the files of a package by their dotted names below it, "" for the package itself."""
+    found: dict[str, Path] = {}
+    for path in (ROOT / package).rglob("*.py"):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        if "migrations" not in parts:
+            found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def imports(package: str, module: str, path: Path) -> tuple[set[str], set[str]]:
+    """Return what a module imports anywhere in it: of its package, and the top-level rest."""
+    known = modules(package)
+    here = [package, *filter(None, module.split("."))]
+    if path.name != "__init__.py":
+        here.pop()
+    ours: set[str] = set()
+    rest: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ImportFrom(level=level, module=name, names=names):
+                base = here[: len(here) - level + 1] if level else []
+                source = ".".join([*base, *filter(None, [name])])
+                if source.partition(".")[0] == package:
+                    inside = source.removeprefix(package).lstrip(".")
+                    for each in names:
+                        whole = f"{inside}.{each.name}".lstrip(".")
+                        ours.add(whole if whole in known else inside)
+                else:
+                    rest.add(source.partition(".")[0])
+            case ast.Import(names=names):
+                rest.update(each.name.partition(".")[0] for each in names)
+            case ast.Call(
+                func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str() as name)]
+            ):
+                assert name.startswith(f"{package}.")
+                ours.add(name.removeprefix(f"{package}."))
+    return ours - {"", module}, rest
+
+
+def area(module: str) -> str:
+    """Return the area that a module is in, or its own name if it is beside the areas."""
+    return module.partition(".")[0]
+
+
+def area_imports(package: str, name: str) -> set[str]:
+    """Return which other areas, and modules beside them, an area or such a module imports."""
+    found: set[str] = set()
+    for module, path in modules(package).items():
+        if module and area(module) == name:
+            found |= {area(each) for each in imports(package, module, path)[0]}
+    return found - {name}
+
+
+@pytest.mark.parametrize("package", AREAS)
+def test_every_module_has_its_place(package: str) -> None:
+    """A new area or module has to be given its place in the tables."""
+    listed = {*AREAS[package], *TOP[package]}
+    for name, inside in MODULES[package].items():
+        listed |= {f"{name}.{each}" for each in inside}
+    assert {*modules(package)} - {""} == listed
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [(package, name) for package in AREAS for name in AREAS[package]]
+)
+def test_an_area_imports_what_the_table_says(package: str, name: str) -> None:
+    """An area imports the areas that the table lists, no more and no fewer."""
+    assert area_imports(package, name) - LOW == {*AREAS[package][name].split()}
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [(package, name) for package in TOP for name in TOP[package]]
+)
+def test_a_module_beside_the_areas_imports_what_the_table_says(package: str, name: str) -> None:
+    """So does a module beside the areas."""
+    assert area_imports(package, name) == {*TOP[package][name].split()}
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [(package, name) for package in MODULES for name in MODULES[package]]
+)
+def test_modules_of_an_area_import_what_the_table_says(package: str, name: str) -> None:
+    """Inside an area, a module imports the modules that the table lists, no more and no fewer."""
+    for module, path in modules(package).items():
+        if area(module) == name and "." in module:
+            inside = {
+                each.partition(".")[2]
+                for each in imports(package, module, path)[0]
+                if area(each) == name
+            }
+            assert inside == {*MODULES[package][name][module.partition(".")[2]].split()}, module
+
+
+@pytest.mark.parametrize("package", AREAS)
+def test_imports_run_one_way(package: str) -> None:
+    """Nothing imports what is below it in its table, so there are no circles."""
+    tables = [AREAS[package], *MODULES[package].values()]
+    for table in tables:
+        above: set[str] = set()
+        for name, imported in table.items():
+            assert above.issuperset(imported.split()), name
+            above.add(name)
+
+
+@pytest.mark.parametrize("pure", sorted(PURE))
+def test_pure_modules_know_no_loop_and_no_socket(pure: str) -> None:
+    """What decides neither waits nor touches the world, so that it can be tested alone."""
+    package, _, wanted = pure.partition(".")
+    found = {
+        module: imports(package, module, path)[1]
+        for module, path in modules(package).items()
+        if module == wanted or module.startswith(f"{wanted}.")
+    }
+    assert found
+    for module, rest in found.items():
+        assert rest.isdisjoint(IMPURE), module
+
+
+def test_each_library_has_its_modules() -> None:
+    """`broadcast_server` imports a library only where the table says, and never `django_site`."""
+    for module, path in modules("broadcast_server").items():
+        foreign = imports("broadcast_server", module, path)[1] - sys.stdlib_module_names
+        assert foreign == {name for name, users in LIBRARIES.items() if module in users}, module
+
+
+# -- what a command loads ----------------------------------------------------------------------
+
+
+def loaded_by(code: str) -> set[str]:
+    """Run *code* in a new interpreter, and return the modules that it has loaded then."""
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    return set(run.stdout.split())
+
+
+def of_areas(loaded: set[str], *areas: str) -> set[str]:
+    """Return which modules of *areas* of `broadcast_server` are among the *loaded* ones."""
+    prefixes = tuple(f"broadcast_server.{each}" for each in areas)
+    return {each for each in loaded if f"{each}.".startswith(tuple(f"{p}." for p in prefixes))}
+
+
+def test_a_server_loads_nothing_of_the_client() -> None:
+    """Starting to serve costs no import that only `connect` needs, and none of h11 yet."""
+    loaded = loaded_by("import broadcast_server.server.server")
+    assert "broadcast_server.server.websocket" in loaded
+    assert of_areas(loaded, "client", "pipe", "terminal") == set()
+    assert loaded.isdisjoint({"prompt_toolkit", "websockets.asyncio", "h11"})
+
+
+def test_a_server_loads_no_options_of_clients() -> None:
+    """Starting to serve costs nothing for what can be typed behind other commands."""
+    code = "from broadcast_server.cli.options import parse_options; parse_options(['{}'])"
+    for command, read in (("start", False), ("connect", True)):
+        loaded = loaded_by(code.format(command))
+        assert ("broadcast_server.cli.client_options" in loaded) is read
+
+
+def test_a_server_loads_what_it_was_asked_for_only() -> None:
+    """Starting to serve costs no import that only a token, TLS or a Unix socket needs."""
+    loaded = loaded_by(
+        "import broadcast_server.server.server, broadcast_server.server.listener\n"
+        "import broadcast_server.admission.admission"
+    )
+    assert "broadcast_server.server.listen_socket" in loaded
+    optional = "admission.auth_throttle", "server.activation", "server.tls", "rooms.sqlite_log"
+    assert of_areas(loaded, *optional) == set()
+
+
+def test_publishing_one_message_loads_no_loop() -> None:
+    """`send` and `run` cost no import that only a lasting connection needs."""
+    target = "import broadcast_server.cli.main, broadcast_server.cli.target_option\n"
+    loaded = loaded_by(target + "import broadcast_server.cli.run, broadcast_server.cli.send")
+    assert "broadcast_server.client.publisher" in loaded
+    lasting = "client.client", "client.session", "server.server", "pipe.exec_sink"
+    assert of_areas(loaded, *lasting) == set()
+    assert loaded.isdisjoint({"asyncio", "websockets", "h11", "prompt_toolkit"})
+    assert "http.client" not in loaded_by(target + "import broadcast_server.cli.run")
+
+
+def test_a_pipe_loads_nothing_of_the_server() -> None:
+    """Joining from a pipe costs no import that only `start` or a terminal needs."""
+    loaded = loaded_by("import broadcast_server.client.client, broadcast_server.pipe.pipe")
+    assert "broadcast_server.client.session" in loaded
+    assert of_areas(loaded, "admission", "http", "rooms", "server", "terminal") == set()
+    assert loaded.isdisjoint({"prompt_toolkit", "h11"})

@@ -1,0 +1,508 @@
+"""The single file: how it is built, what it contains, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from programs import ROOT
+
+BUILD = runpy.run_path(str(ROOT / "build_zipapp.py"), run_name="build_zipapp")
+STORE = Path("build", "wheels")
+
+ISOLATED_PYTHON = (sys.executable, "-I", "-S", "-W", "error")
+"""A Python without installed packages, with warnings as errors."""
+
+PATIENCE = 30
+"""Seconds that a test waits for a process before it fails."""
+
+REPORT_MODULES = """\
+import atexit, json, runpy, sys
+report, *sys.argv = sys.argv[1:]
+sys.path[:0] = [""]  # run_path removes the first entry at its end
+atexit.register(lambda: print(json.dumps(list(sys.modules)), file=open(report, "w")))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a file as Python would, and writes a list of the modules that it imported."""
+
+
+def run_to_end(
+    *command: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    umask: int = -1,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=10 * PATIENCE,
+        cwd=cwd,
+        env=env,
+        input=stdin,
+        umask=umask,
+    )
+
+
+def build_command(*arguments: str, root: Path = ROOT) -> list[str]:
+    """Return the command that runs the build, with warnings as errors."""
+    return [sys.executable, "-W", "error", str(root / "build_zipapp.py"), *arguments]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, zipapp_path: Path) -> Path:
+    """A copy of the files that the build needs, without the wheels."""
+    root = tmp_path / "check out"
+    shutil.copytree(
+        ROOT / "broadcast_server",
+        root / "broadcast_server",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("build_zipapp.py", "LICENSE"):
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
+def environment_without_index(**more: str) -> dict[str, str]:
+    """Return an environment in which pip has no package index, with the variables *more*."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **more}
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """Run a server; yield its process, its first line, and the port in that line."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    watch = threading.Timer(PATIENCE, process.kill)
+    watch.start()
+    try:
+        line = process.stderr.readline()
+        assert line.startswith("listening on ws://127.0.0.1:"), line + process.stderr.read()
+        yield process, line, int(line.rpartition(":")[2].rstrip("/\n"))
+    finally:
+        process.terminate()
+        process.communicate()
+        watch.cancel()
+
+
+def fetch_program(port: int) -> tuple[int, bytes]:
+    """Download the single file from a server; return the status and the body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/broadcast-server.pyz")
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def imported_modules(report: Path, *packages: str) -> set[str]:
+    """Return the modules of *packages* that a process has imported, according to its *report*."""
+    modules = json.loads(report.read_text())
+    return {name for name in modules if any(f"{name}.".startswith(f"{p}.") for p in packages)}
+
+
+# -- the build ----------------------------------------------------------------
+
+
+def test_build_with_output(tmp_path: Path) -> None:
+    """The build writes one executable file to --output, and prints its size."""
+    done = run_to_end(*build_command("--output", "here.pyz"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["here.pyz"]
+    path = tmp_path / "here.pyz"
+    assert path.read_bytes().startswith(b"#!/usr/bin/env python3\n")
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert done.stdout == f"here.pyz: {path.stat().st_size / 1024:.0f} KiB\n"
+
+
+def test_build_without_output(checkout: Path, tmp_path: Path) -> None:
+    """Without --output, the file is written beside the script, from any working directory."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    done = run_to_end(*build_command(root=checkout), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (checkout / "broadcast-server.pyz").is_file()
+
+
+def test_two_builds_are_the_same(zipapp_path: Path, checkout: Path, tmp_path: Path) -> None:
+    """Builds from different checkouts, directories, umasks and hash seeds are identical."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    package = checkout / "broadcast_server"
+    for path in package.iterdir():
+        os.utime(path, (0, 0))
+        path.chmod(0o600)
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "cli.cpython-310.pyc").write_bytes(b"stale")
+    (package / ".#cli.py").symlink_to("someone@editing")
+    (package / "cli.py.orig").write_bytes(b"stray")
+    other = tmp_path / "other.pyz"
+    done = run_to_end(
+        *build_command("--output", str(other), root=checkout),
+        cwd=Path("/"),
+        umask=0o077,
+        env={**os.environ, "PYTHONHASHSEED": "1", "TZ": "Pacific/Kiritimati"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert other.read_bytes() == zipapp_path.read_bytes()
+    assert other.stat().st_mode & 0o777 == 0o755
+
+
+def test_second_build_needs_no_index(checkout: Path) -> None:
+    """If all wheels are stored and intact, a build needs no network."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    assert (
+        run_to_end(*build_command(root=checkout), env=environment_without_index()).returncode == 0
+    )
+
+
+def test_pip_that_fails_is_one_line(checkout: Path) -> None:
+    """If pip cannot get the wheels, one line gives pip's reason, and nothing is written."""
+    done = run_to_end(*build_command(root=checkout), env=environment_without_index())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("pip could not download websockets-16.1.1-py3-none-any.whl, h11")
+    assert "No matching distribution found for websockets==16.1.1" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (checkout / "broadcast-server.pyz").exists()
+    assert list((checkout / STORE).iterdir()) == []
+
+
+def test_network_that_fails_is_named(checkout: Path) -> None:
+    """If pip cannot reach its index, the line says so, although pip's last error does not."""
+    env = environment_without_index(PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="1")
+    del env["PIP_NO_INDEX"]
+    done = run_to_end(*build_command(root=checkout), env=env)
+    assert done.returncode == 1
+    assert "Failed to establish a new connection" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_damaged_wheel_is_downloaded_again(checkout: Path) -> None:
+    """A stored wheel with a wrong hash is not used, and only that one is downloaded again."""
+    shutil.copytree(ROOT / STORE, checkout / STORE)
+    damaged = checkout / STORE / "h11-0.16.0-py3-none-any.whl"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    done = run_to_end(*build_command(root=checkout), env=environment_without_index())
+    assert done.stderr.startswith("pip could not download h11-0.16.0-py3-none-any.whl (")
+    done = run_to_end(
+        *build_command(root=checkout),
+        env=environment_without_index(PIP_FIND_LINKS=str(ROOT / STORE)),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert damaged.read_bytes() == (ROOT / STORE / damaged.name).read_bytes()
+
+
+def test_python_without_pip_uses_a_venv(checkout: Path) -> None:
+    """A Python without pip uses that of a temporary virtual environment."""
+    script = str(checkout / "build_zipapp.py")
+    done = run_to_end(
+        *ISOLATED_PYTHON, script, env=environment_without_index(PIP_FIND_LINKS=str(ROOT / STORE))
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    wheels = sorted(path.name for path in (checkout / STORE).iterdir())
+    assert wheels == sorted(wheel.file for wheel in BUILD["WHEELS"])
+
+
+def test_python_without_pip_and_venv_is_one_line(checkout: Path, tmp_path: Path) -> None:
+    """A Python without pip and venv prints one line that says what to install."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    for name in (
+        "pip",
+        "venv",
+    ):  # as with Debian's python3, which has neither in a usable form
+        (hidden / f"{name}.py").write_text("raise SystemExit(1)")
+    code = (
+        "import importlib.util, runpy, sys; importlib.util.find_spec = lambda name: None;"
+        " del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    script = str(checkout / "build_zipapp.py")
+    done = run_to_end(
+        sys.executable, "-c", code, script, env=environment_without_index(PYTHONPATH=str(hidden))
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("this Python has neither pip nor all of venv: install pip")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [("", "is a directory"), ("no/such/file", "no such file or directory")],
+)
+def test_output_that_cannot_be_written(zipapp_path: Path, output: str, reason: str) -> None:
+    """An output that cannot be written gives one line and exit code 1, and leaves no file."""
+    path = zipapp_path.parent / output
+    before = sorted(zipapp_path.parent.parent.iterdir())
+    done = run_to_end(*build_command("--output", str(path)))
+    assert done.returncode == 1
+    line = f"cannot write {path}: {reason} (choose another with --output)\n"
+    assert (done.stdout, done.stderr) == ("", line)
+    assert sorted(zipapp_path.parent.parent.iterdir()) == before
+
+
+def test_wrong_usage_of_the_build() -> None:
+    """An unknown option ends the build with exit code 2."""
+    assert run_to_end(*build_command("--nonsense")).returncode == 2
+
+
+# -- what is in it ------------------------------------------------------------
+
+
+def test_licences_are_inside(zipapp_path: Path) -> None:
+    """The file contains our licence, and that of each project whose code it contains."""
+    with zipfile.ZipFile(zipapp_path) as archive:
+        names = archive.namelist()
+        assert archive.read("LICENSE") == (ROOT / "LICENSE").read_bytes()
+        for wheel in BUILD["WHEELS"]:
+            folder = f"{wheel.name}-{wheel.version}.dist-info/"
+            assert folder + "METADATA" in names
+            licences = [name for name in names if name.startswith(folder + "licenses/LICENSE")]
+            assert licences, wheel.name
+            assert all(archive.read(name) for name in licences)
+
+
+def test_it_contains_no_compiled_module(zipapp_path: Path) -> None:
+    """The file contains no compiled module, so it runs with every Python on every system."""
+    with zipfile.ZipFile(zipapp_path) as archive:
+        suffixes = {Path(name).suffix for name in archive.namelist()}
+    assert not suffixes & {".pyc", ".so", ".pyd", ".dylib"}
+
+
+def test_no_import_names_a_module_that_was_left_out(zipapp_path: Path) -> None:
+    """No import statement in the file names a module that the build has left out."""
+    with zipfile.ZipFile(zipapp_path) as archive:
+        sources = {n: archive.read(n) for n in archive.namelist() if n.endswith(".py")}
+    missed = [
+        f"{path} imports {module}"
+        for path, source in sources.items()
+        for module in modules_named(path, source)
+        for file in (
+            f"{module.replace('.', '/')}.py",
+            f"{module.replace('.', '/')}/__init__.py",
+        )
+        if any(fnmatchcase(file, pattern) for pattern in BUILD["LEFT_OUT"])
+    ]
+    assert missed == []
+
+
+def modules_named(path: str, source: bytes) -> Iterator[str]:
+    """Yield the modules that the import statements of the file at *path* name, at any depth."""
+    package = path.split("/")[:-1]
+    for node in nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk *tree*, without the blocks that only type checkers read."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield from nodes(child)
+
+
+# -- running it ---------------------------------------------------------------
+
+
+def test_version_names_the_contents(zipapp_path: Path) -> None:
+    """--version prints the versions of the program and of the packages in the file."""
+    done = run_to_end(*ISOLATED_PYTHON, str(zipapp_path), "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("broadcast-server ")
+    for wheel in BUILD["WHEELS"]:
+        assert f"{wheel.name} {wheel.version}" in done.stdout
+
+
+def test_runs_from_a_read_only_directory_with_spaces(zipapp_path: Path, tmp_path: Path) -> None:
+    """The file runs from a path with spaces, in a directory that is not writable."""
+    folder = tmp_path / "my file ö"
+    folder.mkdir()
+    path = shutil.copy(zipapp_path, folder / "broadcast server.pyz")
+    folder.chmod(0o555)
+    try:
+        with serving(*ISOLATED_PYTHON, str(path), "start", "--port", "0") as (_, _, port):
+            assert fetch_program(port) == (200, zipapp_path.read_bytes())
+        assert [each.name for each in folder.iterdir()] == ["broadcast server.pyz"]
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_start_listens_and_stops(zipapp_path: Path, number: signal.Signals) -> None:
+    """`start` first prints its address, and exits with 0 after a signal."""
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (
+        process,
+        line,
+        port,
+    ):
+        assert line == f"listening on ws://127.0.0.1:{port}/\n"
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_running_file_serves_itself(zipapp_path: Path, tmp_path: Path) -> None:
+    """A running file serves its own bytes for download, and the download runs as well."""
+    copy = tmp_path / "copy.pyz"
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        status, data = fetch_program(port)
+    assert (status, data) == (200, zipapp_path.read_bytes())
+    copy.write_bytes(data)
+    with serving(*ISOLATED_PYTHON, str(copy), "start", "--port", "0") as (_, _, port):
+        assert fetch_program(port) == (200, data)
+
+
+def test_file_is_replaced_while_it_serves(zipapp_path: Path, tmp_path: Path) -> None:
+    """A server whose file is replaced or truncated continues, and serves its original bytes."""
+    path = Path(shutil.copy(zipapp_path, tmp_path / "broadcast-server.pyz"))
+    with serving(*ISOLATED_PYTHON, str(path), "start", "--port", "0") as (_, _, port):
+        assert fetch_program(port)[0] == 200
+        BUILD["write"](BUILD["pack"]({"__main__.py": b"print('newer')\n"}), path)
+        assert fetch_program(port) == (200, zipapp_path.read_bytes())
+        path.write_bytes(b"")  # as by `curl -O` in its folder
+        assert fetch_program(port) == (200, zipapp_path.read_bytes())
+
+
+def test_start_imports_nothing_of_connect(zipapp_path: Path, tmp_path: Path) -> None:
+    """`start` imports nothing that only `connect` needs, even after it has served requests."""
+    report = tmp_path / "modules"
+    program = *ISOLATED_PYTHON, "-c", REPORT_MODULES, str(report), str(zipapp_path)
+    with serving(*program, "start", "--port", "0") as (process, _, port):
+        assert fetch_program(port)[0] == 200
+        done = run_to_end(
+            *ISOLATED_PYTHON, str(zipapp_path), *connect_arguments(port), stdin="hello\n"
+        )
+        assert (done.returncode, done.stdout) == (0, "bob: hello\n")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert imported_modules(report, "broadcast_server.server.server", "h11")
+    areas = (f"broadcast_server.{name}" for name in ("client", "pipe", "terminal"))
+    assert (
+        imported_modules(report, "prompt_toolkit", "wcwidth", "websockets.asyncio", *areas) == set()
+    )
+
+
+def test_connect_in_a_pipe_imports_nothing_of_start(zipapp_path: Path, tmp_path: Path) -> None:
+    """`connect` in a pipe imports nothing that only `start` or a terminal needs."""
+    report = tmp_path / "modules"
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        command = (
+            *ISOLATED_PYTHON,
+            "-c",
+            REPORT_MODULES,
+            str(report),
+            str(zipapp_path),
+            *connect_arguments(port),
+        )
+        done = run_to_end(*command, stdin="hello\n")
+    assert (done.returncode, done.stdout) == (0, "bob: hello\n")
+    assert imported_modules(report, "broadcast_server.client.client")
+    assert server_modules(report) == set()
+    assert (
+        imported_modules(report, "prompt_toolkit", "wcwidth", "broadcast_server.terminal") == set()
+    )
+
+
+def test_connect_at_a_terminal_imports_nothing_of_start(zipapp_path: Path, tmp_path: Path) -> None:
+    """`connect` in a terminal has the prompt from the file, and imports nothing of `start`."""
+    pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
+    report = tmp_path / "modules"
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        child = pexpect.spawn(
+            ISOLATED_PYTHON[0],
+            [
+                *ISOLATED_PYTHON[1:],
+                "-c",
+                REPORT_MODULES,
+                str(report),
+                str(zipapp_path),
+                *connect_arguments(port),
+            ],
+            env={**os.environ, "TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"},
+            timeout=PATIENCE,
+        )
+        try:
+            child.expect_exact("you are bob")
+            child.send("hello\r")
+            child.expect("bob.*hello")
+            child.send("/quit\r")
+            child.expect(pexpect.EOF)
+        finally:
+            child.close(force=True)
+    assert child.exitstatus == 0
+    assert imported_modules(report, "prompt_toolkit", "broadcast_server.terminal.prompt")
+    assert server_modules(report) == set()
+
+
+def connect_arguments(port: int) -> tuple[str, ...]:
+    """Return the arguments with which bob joins."""
+    return "connect", "--port", str(port), "--name", "bob"
+
+
+def server_modules(report: Path) -> set[str]:
+    """Return the imported modules that only a server needs."""
+    names = "admission.admission", "rooms", "server.server", "server.websocket"
+    return imported_modules(
+        report, "h11", "websockets.server", *(f"broadcast_server.{n}" for n in names)
+    )
+
+
+# -- its first lines ----------------------------------------------------------
+
+
+def test_main_is_valid_in_an_old_python() -> None:
+    """The code that checks the version uses only syntax that every Python 3 has."""
+    tree = ast.parse(BUILD["MAIN"].decode("ascii"), feature_version=(3, 7))
+    unknown = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.AsyncFunctionDef)
+    assert not [node for node in ast.walk(tree) if isinstance(node, unknown)]
+    assert not [
+        node for node in ast.walk(tree) if isinstance(node, ast.arg) and node.annotation is not None
+    ]
+
+
+def test_old_python_gets_one_line() -> None:
+    """A Python that is too old prints one line with the needed version and its own."""
+    old = b"import sys; sys.version_info = (3, 8, 10, 'final', 0)\n"
+    done = run_to_end(*ISOLATED_PYTHON, "-c", (old + BUILD["MAIN"]).decode())
+    line = "broadcast-server needs Python 3.10 or newer, this is 3.8.10\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_interrupt_during_the_imports_is_quiet(tmp_path: Path) -> None:
+    """Ctrl+C before the program is imported ends it without a traceback."""
+    package = {"broadcast_server/__init__.py": b"raise KeyboardInterrupt"}
+    path = tmp_path / "interrupted.pyz"
+    BUILD["write"](BUILD["pack"]({"__main__.py": BUILD["MAIN"], **package}), path)
+    done = run_to_end(*ISOLATED_PYTHON, str(path))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_exit_codes_of_the_file(zipapp_path: Path) -> None:
+    """The file's exit code is the program's: 2 for wrong usage, 1 for a port in use."""
+    assert run_to_end(*ISOLATED_PYTHON, str(zipapp_path), "start", "--nonsense").returncode == 2
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (_, _, port):
+        done = run_to_end(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Address already in use: 127.0.0.1:{port} ")

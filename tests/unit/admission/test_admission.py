@@ -1,0 +1,111 @@
+"""Admission control: which clients may join, which have to wait, and which are rejected."""
+
+from __future__ import annotations
+
+from broadcast_server.admission.admission import (
+    ACCEPTED,
+    AdmissionControl,
+    AdmissionLimits,
+    Decision,
+)
+from broadcast_server.admission.auth_throttle import MAX_WAITING_PER_ADDRESS
+from broadcast_server.protocol.messages import CloseCode
+
+
+def codes(decision: Decision) -> tuple[int, str]:
+    """Return the close code and the error code of a decision that rejects the client."""
+    assert decision.rejection is not None
+    return decision.rejection.code, decision.rejection.error.code
+
+
+def test_without_a_token_every_client_is_accepted() -> None:
+    """If the server requires no token, a client may send none or any."""
+    admission = AdmissionControl(None, AdmissionLimits())
+    assert admission.authenticate("192.0.2.1", None, 0.0) == ACCEPTED
+    assert admission.authenticate("192.0.2.1", "any", 0.0) == ACCEPTED
+
+
+def test_only_the_right_token_is_accepted() -> None:
+    """The right token is accepted at once; any other is rejected."""
+    admission = AdmissionControl("s3cret", AdmissionLimits())
+    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == ACCEPTED
+    assert codes(admission.authenticate("192.0.2.1", "s3cre", 0.0)) == (CloseCode.SIGN_IN, "token")
+    assert codes(admission.authenticate("192.0.2.1", "gr\u00fc\u00df\ud800", 0.0))[1] == "token"
+
+
+def test_right_and_wrong_tokens_wait_equally_long() -> None:
+    """After failures the right token waits as long as a wrong one: a delay reveals nothing."""
+    admission = AdmissionControl("s3cret", AdmissionLimits())
+    for _ in range(4):
+        admission.authenticate("192.0.2.1", "no", 0.0)
+    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == Decision(1.0, None)
+    assert admission.authenticate("192.0.2.1", "no", 0.0).wait == 1.0
+    assert admission.authenticate("192.0.2.2", "s3cret", 0.0) == ACCEPTED
+
+
+def test_a_missing_token_is_not_a_failure() -> None:
+    """A client without a token is rejected at once, and delays no later attempt."""
+    admission = AdmissionControl("s3cret", AdmissionLimits())
+    for _ in range(100):
+        assert codes(admission.authenticate("192.0.2.1", None, 0.0)) == (CloseCode.SIGN_IN, "token")
+    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == ACCEPTED
+
+
+def test_too_many_waiting_attempts_are_rejected() -> None:
+    """If too many attempts of an address wait, a further one is rejected, right or wrong."""
+    admission = AdmissionControl("s3cret", AdmissionLimits())
+    decisions = [
+        admission.authenticate("192.0.2.1", "no", 0.0) for _ in range(MAX_WAITING_PER_ADDRESS + 2)
+    ]
+    assert codes(decisions[-1]) == (CloseCode.SIGN_IN, "token")
+    assert codes(admission.authenticate("192.0.2.1", "s3cret", 0.0)) == (CloseCode.FULL, "full")
+    admission.release_wait("192.0.2.1")
+    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == Decision(8.0, None)
+
+
+def test_limits() -> None:
+    """Each limit rejects with its number, and admits again once a client has left."""
+    limits = AdmissionLimits(clients=3, clients_per_address=2, rooms=2)
+    admission = AdmissionControl(None, limits)
+    for _ in range(2):
+        assert admission.admit("192.0.2.1", 1, new_room=False) is None
+    over_address = admission.admit("192.0.2.1", 1, new_room=False)
+    assert over_address is not None and over_address.error.text == (
+        "your address is at its limit of 2 clients, try again later"
+    )
+    over_rooms = admission.admit("192.0.2.2", 2, new_room=True)
+    assert over_rooms is not None and over_rooms.error.text == (
+        "server is at its limit of 2 rooms, join an existing room"
+    )
+    assert admission.admit("192.0.2.2", 2, new_room=False) is None
+    over_server = admission.admit("192.0.2.3", 1, new_room=False)
+    assert over_server is not None and over_server.error.text == (
+        "server is at its limit of 3 clients, try again later"
+    )
+    assert admission.admit("192.0.2.1", 1, new_room=False, takes_over=True) is None
+    for _ in range(2):  # the stale connection that was taken over, and another
+        admission.release("192.0.2.1")
+    assert admission.admit("192.0.2.1", 1, new_room=False) is None
+
+
+def test_joins_are_limited_by_address() -> None:
+    """An address that joins too often is rejected for a second; the local machine never is."""
+    admission = AdmissionControl(None, AdmissionLimits(joins=1))
+    decisions = [admission.authenticate("192.0.2.1", None, 0.0) for _ in range(11)]
+    assert decisions[:10] == [ACCEPTED] * 10
+    assert codes(decisions[10]) == (CloseCode.FULL, "full")
+    assert all(admission.authenticate("127.0.0.1", None, 0.0) == ACCEPTED for _ in range(100))
+
+
+def test_publishing_over_http_is_limited_by_address() -> None:
+    """Each address has its own rate with ten seconds' worth at once, and is told when to retry."""
+    admission = AdmissionControl(None, AdmissionLimits(rate=2))
+    assert [admission.check_publish_rate("192.0.2.1", 0.0) for _ in range(20)] == [None] * 20
+    rejection = admission.check_publish_rate("192.0.2.1", 0.0)
+    assert rejection is not None
+    assert (rejection.code, rejection.retry_after) == (CloseCode.FULL, 1.0)
+    assert admission.check_publish_rate("192.0.2.1", 0.5) is None
+    assert admission.check_publish_rate("192.0.2.2", 0.0) is None
+    assert [admission.check_publish_rate("127.0.0.1", 0.0) for _ in range(99)] == [None] * 99
+    unlimited = AdmissionControl(None, AdmissionLimits())
+    assert unlimited.check_publish_rate("192.0.2.1", 0.0) is None

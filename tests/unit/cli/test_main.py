@@ -1,0 +1,522 @@
+"""The command line: usage errors, options and variables, streams, signals, exit codes."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from functools import reduce
+from pathlib import Path
+
+import pytest
+from programs import Running, assert_quiet, running, shell, until
+
+from broadcast_server.cli.main import main
+from broadcast_server.cli.options import parse_options
+from broadcast_server.server.settings import Settings
+
+ROOMS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove environment variables that would set options."""
+    for name in list(os.environ):
+        if name.startswith("BROADCAST_") or name == "COLUMNS":
+            monkeypatch.delenv(name)
+
+
+# -- usage --
+
+
+def test_version_names_the_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` prints the versions of the program, its libraries and Python."""
+    assert main(["--version"]) == 0
+    pattern = r"broadcast-server \d+\.\d+\.\d+ \(websockets \S+, h11 \S+, .*; Python 3\.\S+\)\n"
+    assert re.fullmatch(pattern, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", [[], ["start"], ["connect"], ["send"], ["run"]])
+@pytest.mark.parametrize("columns", ["12", "80", "300"])
+def test_help_has_examples(
+    command: list[str],
+    columns: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``--help`` shows examples, in a window of any width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"examples:\n  {' '.join(['broadcast-server', *command])} " in shown
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command, the help goes to standard error, and the exit code is 2."""
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "examples:" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["dance"], "invalid choice: 'dance'"),
+        (["start", "--port", "/tmp/x"], "--port: '/tmp/x' is not a number"),
+        (["start", "--port", "70000"], "--port: 70000 is not between 0 and 65535"),
+        (["start", "--port", "-1"], "--port: "),
+        (["start", "--grace", "soon"], "--grace: 'soon' is not a number"),
+        (
+            ["start", "--public-url", "ftp://h/"],
+            "--public-url: ftp://h/ is not a valid address: scheme is",
+        ),
+        (["connect", "--port", "0"], "--port: 0 is not between 1 and 65535"),
+        (["connect", "--name", "*"], "--name: name begins with *"),
+        (["connect", "--name", "\udcff"], "--name: name contains U+DCFF"),
+        (["connect", "--room", "The Lobby"], "--room: room is not 1 to 64 of"),
+        (["connect", "--room", "\udcff"], "--room: room is not 1 to 64 of"),
+        (["connect", "--history", "-1"], "--history"),
+        (["connect", "ftp://h/"], "ftp://h/ is not a valid address: scheme is ftp"),
+        (["connect", "ws://h:99999/"], "ws://h:99999/ is not a valid address: Port out of range"),
+        (["connect", "--host", ""], "no host"),
+        (["connect", "ws://h/", "--port", "1"], "a URL cannot be combined with --host or --port"),
+        (["connect", "a", "b"], "unrecognized arguments: b"),
+        (["send"], "the following arguments are required: TEXT"),
+        (["send", "deploy", "done"], "done is not an address of the form HOST:PORT"),
+        (
+            ["send", "deploy", "--name", "ci", "done"],
+            "done is not an address of the form HOST:PORT",
+        ),
+        (["send", "deploy", "is", "done"], "unrecognized arguments: done"),
+        (
+            ["send", "x", "ftp://h/"],
+            "broadcast-server send: error: ftp://h/ is not a valid address",
+        ),
+        (["send", "x", "--timeout", "0"], "--timeout: 0 is not between 1 and"),
+        (["run"], "no command given (put it after --: run -- make test)"),
+        (["run", "--"], "no command given (put it after --: run -- make test)"),
+        (["run", "make", "test"], "no command given (put it after --: run -- make test)"),
+        (
+            ["run", "ws://h/", "--port", "1", "--", "x"],
+            "a URL cannot be combined with --host or --port",
+        ),
+    ],
+)
+def test_wrong_usage(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage ends with exit code 2 and the reason in the last line of standard error."""
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert reason in shown.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value", "reason"),
+    [
+        ("start", "BROADCAST_PORT", "x", "--port: 'x' is not a number (from BROADCAST_PORT)"),
+        ("start", "BROADCAST_GRACE", "x", "(from BROADCAST_GRACE)"),
+        ("start", "BROADCAST_MAX_MESSAGE_BYTES", "0", "(from BROADCAST_MAX_MESSAGE_BYTES)"),
+        ("start", "BROADCAST_LOG_MESSAGES", "x", "(from BROADCAST_LOG_MESSAGES)"),
+        ("start", "BROADCAST_LOG_BYTES", "x", "(from BROADCAST_LOG_BYTES)"),
+        ("connect", "BROADCAST_PORT", "x", "(from BROADCAST_PORT)"),
+        ("connect", "BROADCAST_NAME", "/", "(from BROADCAST_NAME)"),
+        ("connect", "BROADCAST_ROOM", "/", "(from BROADCAST_ROOM)"),
+        ("connect", "BROADCAST_HISTORY", "x", "(from BROADCAST_HISTORY)"),
+        ("connect", "BROADCAST_URL", "ftp://h/", "scheme is ftp"),
+        ("connect", "BROADCAST_HOST", "a b", "ws://a b:8765/ is not a valid address"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    command: str,
+    variable: str,
+    value: str,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error about an invalid value from the environment names the variable."""
+    monkeypatch.setenv(variable, value)
+    assert main([command]) == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_defaults_are_those_of_settings() -> None:
+    """The defaults of `start` are the defaults of `Settings`."""
+    options = vars(parse_options(["start"]))
+    settings = Settings()
+    paths = {
+        "allow_origin": "origins",
+        "trusted_proxy": "trusted_proxies",
+        "max_clients": "limits.clients",
+        "max_clients_per_address": "limits.clients_per_address",
+        "max_rooms": "limits.rooms",
+        "max_joins": "limits.joins",
+        "rate": "limits.rate",
+    }
+    for option, value in options.items():
+        if option not in (
+            "command",
+            "typed",
+            "version",
+            "token_file",
+            "log_format",
+            "open",
+            "public_url",
+        ):
+            path = paths.get(option, option).split(".")
+            assert reduce(getattr, path, settings) == value, option
+
+
+def test_a_typed_host_overrides_the_url_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typed host or port overrides BROADCAST_URL."""
+    monkeypatch.setenv("BROADCAST_URL", "ftp://h/")
+    assert main(["connect", "--host", "a b"]) == 2
+    assert "ws://a b:8765/ is not a valid address" in capsys.readouterr().err
+
+
+def test_a_typed_option_overrides_its_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typed option overrides its variable, and an empty variable is ignored."""
+    monkeypatch.setenv("BROADCAST_PORT", "x")
+    monkeypatch.setenv("BROADCAST_NAME", "")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["connect", "--port", "1"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Could not connect to server at ws://127.0.0.1:1/ ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "no such file or directory"),
+        (b" \n", "it is empty, a token is 1 to 1024 characters"),
+        (b"x" * 2000, "it is too long, a token is 1 to 1024 characters"),
+        (b"one\ntwo\n", "a token is one line of visible ASCII characters"),
+        (b"gr\xc3\xbc\xc3\x9fe", "a token is one line of visible ASCII characters"),
+    ],
+    ids=["missing", "empty", "long", "two lines", "not ASCII"],
+)
+@pytest.mark.parametrize("typed", [True, False])
+def test_an_invalid_token_file(
+    content: bytes | None,
+    reason: str,
+    typed: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error about an invalid token file has its name, and not its content."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    if not typed:
+        monkeypatch.setenv("BROADCAST_TOKEN_FILE", str(path))
+    assert main(["connect", *(["--token-file", str(path)] if typed else [])]) == 2
+    error = capsys.readouterr().err
+    assert error == f"broadcast-server connect: error: token file {path}: {reason}\n"
+
+
+def test_an_invalid_token_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error about an invalid BROADCAST_TOKEN does not contain the value."""
+    monkeypatch.setenv("BROADCAST_TOKEN", "pass word")
+    assert main(["connect"]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("BROADCAST_TOKEN: a token is one line of visible ASCII characters\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "noted"),
+    [
+        ("ws://127.0.0.1:1/", False),
+        ("ws://[::1]:1/", False),
+        ("localhost:1", False),
+        ("wss://0.0.0.0:1/", False),
+        ("ws://0.0.0.0:1/", True),
+        ("ws://127.0.0.1.invalid:1/", True),
+    ],
+)
+def test_a_warning_about_an_unencrypted_token(
+    url: str, noted: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note warns about a token only if it leaves this machine unencrypted."""
+    monkeypatch.setenv("BROADCAST_TOKEN", "s3cret")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["connect", url]) == 1
+    first = capsys.readouterr().err.splitlines()[0]
+    assert (first == "* your token goes to the server unencrypted (use wss://)") is noted
+
+
+def test_every_option_is_set_by_its_variable(program: list[str], server: Running) -> None:
+    """Options can be set by environment variables alone."""
+    script = """echo hi | "$@" connect --room variables --name ann; echo | "$@" connect"""
+    done = shell(
+        script, program, BROADCAST_HOST="127.0.0.1", BROADCAST_PORT=server.port,
+        BROADCAST_ROOM="variables", BROADCAST_NAME="bob", BROADCAST_HISTORY="1",
+        BROADCAST_JSON="yes",
+    )  # fmt: skip
+    last = done.output.splitlines()[-1]
+    assert '"name":"ann","text":"hi"' in last
+    assert '"name":"bob"' in done.output
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk(program: list[str], unbuffered: str) -> None:
+    """A failed write to standard output is one line of error, however Python buffers it."""
+    done = shell('"$@" --version >/dev/full', program, PYTHONUNBUFFERED=unbuffered)
+    error = "Could not write to standard output: no space left on device\n"
+    assert (done.code, done.errors) == (1, error)
+
+
+# -- start --
+
+
+def test_two_servers_on_a_port(program: list[str], server: Running) -> None:
+    """The second server on a port exits with 1, and names the port and the remedy."""
+    done = shell(f'"$@" start --port {server.port}', program)
+    error = f"Address already in use: 127.0.0.1:{server.port} (choose another with --port)\n"
+    assert (done.code, done.output, done.errors) == (1, "", error)
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("a..b", "a..b:8765: unknown host (name an address of this machine)"),
+        ("192.0.2.1", "192.0.2.1:8765: "),
+    ],
+)
+def test_an_address_of_another_machine(
+    host: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address that this machine does not have is one line of error."""
+    assert main(["start", "--host", host]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"Could not listen on {reason}")
+    assert shown.count("\n") == 1
+
+
+def test_over_ipv6(program: list[str]) -> None:
+    """Server and client work with an IPv6 address, given as host and as URL."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with running(*program, "start", "--host", "::1", "--port", "0") as server:
+        assert server.url == f"ws://[::1]:{server.port}/"
+        script = f'echo hi | "$@" connect --host ::1 --port {server.port}'
+        assert shell(script, program).output == "anonymous: hi\n"
+        assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_server_is_stopped(program: list[str], number: int) -> None:
+    """SIGINT, SIGTERM and SIGHUP stop a server: it tells its clients and exits with 0."""
+    with (
+        running(*program, "start", "--port", "0") as server,
+        running(*program, "connect", server.url, "--listen", "--json") as client,
+    ):
+        until(lambda: client.lines, "a welcome")
+        assert server.signal(number) == 0
+        until(lambda: "* the server is stopping, trying again" in client.errors, "the end")
+        assert client.signal(signal.SIGINT) == 0
+
+
+def test_a_closed_log_pipe(program: list[str]) -> None:
+    """A server whose log is a closed pipe keeps serving, and exits with 0."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [*program, "start", "--port", "0"], stderr=writer, stdin=subprocess.DEVNULL
+    )
+    try:
+        os.close(writer)
+        with os.fdopen(reader) as log:
+            url = log.readline().split()[-1]
+        assert shell(f'echo hi | "$@" connect {url}', program).output == "anonymous: hi\n"
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+# -- connect --
+
+
+def test_no_server(program: list[str]) -> None:
+    """Without a server, `connect` exits with 1 and names the address."""
+    done = shell('"$@" connect --port 1', program)
+    assert done.code == 1
+    assert done.output == ""
+    assert done.errors.startswith("Could not connect to server at ws://127.0.0.1:1/ (")
+    assert done.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "output", "errors"),
+    [
+        ('seq 3 | "$@"', 0, "n: 1\nn: 2\nn: 3\n", ""),
+        ('seq 3 | "$@" >&-', 0, "", ""),
+        ('seq 3 | "$@" 2>&-', 0, "n: 1\nn: 2\nn: 3\n", ""),
+        ('"$@" <&-', 0, "", ""),
+        ('"$@" </dev/null', 0, "", ""),
+        ('"$@" <&- >&- 2>&-', 0, "", ""),
+        (
+            'seq 3 | "$@" >/dev/full',
+            1,
+            "",
+            "Could not write to standard output: no space left on device\n",
+        ),
+        (
+            '"$@" --listen --history 1 --json >/dev/full',
+            1,
+            "",
+            "Could not write to standard output: no space left on device\n",
+        ),
+        ('set -o pipefail; seq 3 | "$@" | head -1', 0, "n: 1\n", ""),
+        ('set -o pipefail; seq 3 | "$@" --listen | head -1', 0, "n: 1\n", ""),
+        ('"$@" --listen --json | head -1 | cut -c1-17', 0, '{"type":"welcome"\n', ""),
+        ('"$@" --help | head -1 | cut -c1-7', 0, "usage: \n", ""),
+    ],
+)
+def test_closed_and_full_streams(
+    program: list[str],
+    server: Running,
+    script: str,
+    code: int,
+    output: str,
+    errors: str,
+) -> None:
+    """A closed, full or abandoned stream ends a client with at most one line of error."""
+    command = [*program, "connect", server.url, "--name", "n", "--room", f"room-{next(ROOMS)}"]
+    done = shell(script, command)
+    assert (done.code, done.output, done.errors) == (code, output, errors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_client_is_stopped(program: list[str], server: Running, number: int) -> None:
+    """SIGINT, SIGTERM and SIGHUP end a client whose input is still open, with exit code 0."""
+    with running(*program, "connect", server.url, "--room", "stop") as client:
+        client.say("here\n")
+        until(lambda: client.output == "anonymous: here\n", "an echo")
+        assert client.signal(number) == 0
+        assert client.errors == ""
+
+
+def test_ctrl_c_while_connecting(program: list[str]) -> None:
+    """Ctrl+C ends a client that waits for the handshake, with 1 and without output."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        with running(*program, "connect", url) as client:
+            accepted, _ = silent.accept()
+            with accepted:
+                assert client.signal(signal.SIGINT) == 1
+                assert client.errors == ""
+
+
+def test_ctrl_c_with_a_server_that_hangs(program: list[str]) -> None:
+    """Ctrl+C ends a client of a frozen server, and the unconfirmed messages are counted."""
+    with (
+        running(*program, "start", "--port", "0") as server,
+        running(*program, "connect", server.url) as client,
+    ):
+        client.say("here\n")
+        until(lambda: client.output, "an echo")
+        server.process.send_signal(signal.SIGSTOP)
+        client.say("lost\n")
+        until(lambda: unread(client) == 0, "a client that reads")
+        assert client.signal(signal.SIGINT) == 1
+        assert client.errors == "left before 1 message was confirmed\n"
+
+
+def unread(client: Running) -> int:
+    """Return the number of bytes of its input that a client has not read."""
+    count = array.array("i", [0])
+    assert client.process.stdin is not None
+    fcntl.ioctl(client.process.stdin, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_ctrl_c_while_output_is_blocked(program: list[str], server: Running) -> None:
+    """Ctrl+C ends a client whose output nobody reads."""
+    reader, writer = os.pipe()
+    command = [*program, "connect", server.url, "--room", "paused"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        os.close(writer)
+        line = b"x" * 4000 + b"\n"
+        for _ in range(100):  # six times what the pipe holds
+            process.stdin.write(line)
+        process.stdin.flush()
+        assert os.read(reader, 1) == b"a"  # the output has begun
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) in (0, 1)
+        assert_quiet(process.stderr.read().decode())
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(reader)
+
+
+def test_ctrl_c_at_any_moment(program: list[str], server: Running) -> None:
+    """Ctrl+C at any moment of its life ends a client without output."""
+    script = (
+        "import sys; import broadcast_server.__main__ as program\n"
+        "import signal, os; signal.signal(signal.SIGINT, lambda *_: os._exit(1))\n"
+        "print('begun', flush=True); sys.exit(program.run())"
+    )
+    for delay in range(0, 400, 40):
+        with running(
+            sys.executable, "-c", script, "connect", server.url, "--room", "moments"
+        ) as client:
+            until(lambda: client.output == "begun\n", "a beginning")
+            with suppress(subprocess.TimeoutExpired):
+                client.process.wait(delay / 1000)
+            assert client.signal(signal.SIGINT) in (0, 1)
+            assert client.errors == ""
+
+
+def test_a_client_waits_for_a_full_server(program: list[str]) -> None:
+    """A client of a full server says so, and joins by itself as soon as it can."""
+    with running(*program, "start", "--port", "0", "--max-clients", "1") as server:
+        with running(*program, "connect", "--port", server.port, "--listen") as first:
+            until(lambda: " joined lobby" in server.errors)
+            with running(*program, "connect", "--port", server.port) as second:
+                second.say("hi\n")
+                words = "* server is at its limit of 1 clients, try again later, trying again in "
+                until(lambda: words in second.errors)
+                assert first.signal(signal.SIGTERM) == 0
+                assert second.end() == 0
+                assert second.output == "anonymous: hi\n"
+        assert server.signal(signal.SIGTERM) == 0
+
+
+def test_a_wrong_token(program: list[str], token_file: str) -> None:
+    """A client with a wrong token, or none, prints one line and exits with 1."""
+    with running(*program, "start", "--port", "0", "--token-file", token_file) as server:
+        script = f'echo hi | "$@" connect --port {server.port}'
+        done = shell(script, program)
+        assert (done.code, done.output) == (1, "")
+        assert done.errors == "this server requires a token: ask its operator for one\n"
+        done = shell(script, program, BROADCAST_TOKEN="guess")
+        assert (done.code, done.output) == (1, "")
+        assert done.errors == "token is wrong: ask the operator of the server for the right one\n"
+        done = shell(f"{script} --token-file {token_file}", program)
+        assert (done.code, done.output, done.errors) == (0, "anonymous: hi\n", "")
+        assert server.signal(signal.SIGTERM) == 0

@@ -1,0 +1,106 @@
+"""Join requests: the parameters of a query, and the error for each invalid one."""
+
+from urllib.parse import urlencode
+
+import pytest
+
+from broadcast_server.protocol.join import JoinRequest, parse_join
+from broadcast_server.protocol.messages import Cursor, Error, Format
+
+
+def test_an_empty_query_asks_for_the_lobby() -> None:
+    """Without parameters a client is anonymous, in the lobby, and gets no history."""
+    assert parse_join("", Format.TEXT) == JoinRequest(
+        "anonymous", "lobby", 0, None, None, Format.TEXT
+    )
+
+
+def test_every_parameter_is_read() -> None:
+    """Each parameter is a field of the join request, in the type of that field."""
+    query = "name=Zo%C3%AB&room=a.b-c_1&history=20&since=aZ-_0.42&session=0123456789abcdef"
+    since, session = Cursor("aZ-_0", 42), "0123456789abcdef"
+    assert parse_join(query, Format.JSON) == JoinRequest(
+        "Zoë", "a.b-c_1", 20, since, session, Format.JSON
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("name=two+words", "two words"),
+        ("name=two%20words", "two words"),
+        ("name=a%2Bb", "a+b"),
+        ("name=a;room=b", "a;room=b"),
+        ("name=100%", "100%"),
+        ("name=a&name=b", "a"),
+        ("Name=a&nom=b&&=&x", "anonymous"),
+        ("name=e%CC%81", "é"),
+    ],
+)
+def test_a_query_is_read_like_a_form(query: str, name: str) -> None:
+    """Plus is a space, only & separates, the first of two counts, unknown names are ignored."""
+    join = parse_join(query, Format.TEXT)
+    assert isinstance(join, JoinRequest)
+    assert (join.name, join.room) == (name, "lobby")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("name=%ff", "bad_query"),
+        ("%ff", "bad_query"),
+        ("name=%ed%a0%80", "bad_query"),  # a surrogate in UTF-8
+        ("&".join(["x=1"] * 100), "bad_query"),
+        ("name=", "bad_name"),
+        ("name", "bad_name"),
+        ("name=%00", "bad_name"),
+        ("name=a%0Aroot:%20hi", "bad_name"),
+        ("room=", "bad_room"),
+        ("room=Lobby", "bad_room"),
+        ("room=-a", "bad_room"),
+        ("room=a%0A", "bad_room"),
+        ("room=" + "a" * 65, "bad_room"),
+        ("room=%D0%B0", "bad_room"),
+        ("history=", "bad_history"),
+        ("history=-1", "bad_history"),
+        ("history=1.5", "bad_history"),
+        ("history=%D9%A3", "bad_history"),  # a digit, but not an ASCII one
+        ("history=" + "9" * 5000, "bad_history"),
+        ("since=", "bad_cursor"),
+        ("since=5", "bad_cursor"),
+        ("since=.5", "bad_cursor"),
+        ("since=a.", "bad_cursor"),
+        ("since=a.-1", "bad_cursor"),
+        ("since=a.b.5", "bad_cursor"),
+        ("since=a.5%0A", "bad_cursor"),
+        ("since=a." + "9" * 19, "bad_cursor"),
+        ("since=" + "a" * 65 + ".1", "bad_cursor"),
+        ("session=", "bad_session"),
+        ("session=" + "a" * 15, "bad_session"),
+        ("session=" + "a" * 65, "bad_session"),
+        ("session=0123456789abcde%21", "bad_session"),
+    ],
+)
+def test_each_invalid_parameter_has_its_error_code(query: str, code: str) -> None:
+    """An invalid parameter is an error with its own code, on one line, and never a default."""
+    error = parse_join(query, Format.TEXT)
+    assert isinstance(error, Error)
+    assert error.code == code
+    assert error.text.isprintable()
+
+
+def test_the_longest_parameters_are_accepted() -> None:
+    """The longest room, session, cursor and count, and the most parameters, are accepted."""
+    parameters = {"room": "a" * 64, "session": "-" * 64, "since": f"{'e' * 64}.{10**18 - 1}"}
+    parameters |= {"history": "0" * 17 + "7"} | {f"x{number}": "" for number in range(60)}
+    join = parse_join(urlencode(parameters), Format.TEXT)
+    assert isinstance(join, JoinRequest)
+    assert join.since == Cursor("e" * 64, 10**18 - 1)
+    assert (join.room, join.session, join.history) == ("a" * 64, "-" * 64, 7)
+
+
+def test_a_cursor_is_read_back_unchanged() -> None:
+    """A cursor that is written as text is read as the same cursor."""
+    join = parse_join(urlencode({"since": Cursor("aB-_9", 0)}), Format.JSON)
+    assert isinstance(join, JoinRequest)
+    assert join.since == Cursor("aB-_9", 0)

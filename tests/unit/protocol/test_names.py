@@ -1,0 +1,189 @@
+"""Which names are valid, and which are the same. No character is newer than Unicode 13."""
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from broadcast_server.protocol.names import (
+    MAX_NAME_CHARS,
+    name_key,
+    validate_name,
+    validate_room,
+    with_suffix,
+)
+
+# Ordinary characters of names and problematic ones, few enough to be drawn side by side.
+TRICKY = (
+    "aA1 -\u00a0\u0301\u0316\u200c\u200d\ufe0f\u2764\U0001f469\u00df\u0130\uff21\u0645\uac00*/:"
+)
+NAMES = st.text(st.sampled_from(TRICKY) | st.characters(max_codepoint=0x2FFF), max_size=40)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bob",
+        "Zoë",
+        "rock\u00b4n\u00b4roll",  # U+00B4 has a space in its NFKC form
+        "two words",
+        "a*b/c",
+        "x" * MAX_NAME_CHARS,
+        "\U0001f469" * MAX_NAME_CHARS,
+        "می\u200cخواهم",  # Persian with its ZWNJ
+        "\U0001f469\u200d\u2764\ufe0f\u200d\U0001f469",  # a couple: ZWJ after a variation selector
+        "\U0001f9d1\U0001f3fd\u200d\U0001f680",  # ZWJ after a skin tone
+        "葛\U000e0100",
+    ],
+)
+def test_a_valid_name_is_returned_unchanged(name: str) -> None:
+    """A name in any script, with emoji and the joiners that its spelling needs, is valid."""
+    assert validate_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("", "name is 0 characters, must be 1 to 32"),
+        ("x" * 33, "name is 33 characters, must be 1 to 32"),
+        ("e\u0301" * 33, "name is 33 characters, must be 1 to 32"),
+        ("x" * 100_000, "name is 100000 characters, must be 1 to 32"),
+        (" bob", "name begins or ends with white space"),
+        ("bob\u3000", "name begins or ends with white space"),
+        ("bob \ufe0f", "name begins or ends with white space"),
+        ("a  b", "name contains a run of white space"),
+        ("a \u00a0b", "name contains a run of white space"),
+        ("a \ufe0f b", "name contains a run of white space"),
+        ("a:b", "name contains a colon"),
+        ("a\uff1ab", "name contains a colon"),
+        ("* server", "name begins with *"),
+        ("\uff0aserver", "name begins with *"),
+        ("/who", "name begins with /"),
+        ("\uff0fwho", "name begins with /"),
+        ("\ufe0f* server", "name begins with U+FE0F, which combines with the character before it"),
+        ("\u0301bob", "name begins with U+0301, which combines with the character before it"),
+        ("\ufe0f", "name begins with U+FE0F, which combines with the character before it"),
+    ],
+)
+def test_an_invalid_name_raises_the_rule(name: str, rule: str) -> None:
+    """A name that could look like something else is rejected with the rule that it breaks."""
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
+        validate_name(name)
+
+
+@pytest.mark.parametrize(
+    "char",
+    [
+        *"\x00\t\n\x0b\x0c\r\x1b\x1c\x7f\x85\u2028\u2029",  # controls and line breaks
+        *"\u00ad\u061c\u200b\u200e\u202e\u2066\u2060\ufeff\U000e0041",  # format, bidirectional
+        *"\ue000\U000f0000\U0010fffd",  # private use
+        *"\ud800\udfff",  # half a surrogate pair
+        *"\u034f\u115f\u2800\u3164\uffa0\U000e0002",  # letters and others that are invisible
+    ],
+)
+def test_a_name_contains_no_invisible_character(char: str) -> None:
+    """A character that is invisible, or reorders others, is rejected wherever it stands."""
+    for name in (char, f"a{char}b", f"a{char}", f"{char}b"):
+        with pytest.raises(ValueError, match=rf"U\+{ord(char):04X}, which is invisible"):
+            validate_name(name)
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u200d"])
+@pytest.mark.parametrize("name", ["{}", "{}a", "a{}", "a{}{}b", "a {}b", "1{}2", "a-{}b"])
+def test_a_joiner_is_valid_only_between_letters_or_emoji(name: str, joiner: str) -> None:
+    """A joiner anywhere else joins nothing, and is rejected."""
+    with pytest.raises(ValueError, match="which must be between letters or emoji"):
+        validate_name(name.format(joiner, joiner))
+
+
+def test_a_name_is_normalised_to_nfc() -> None:
+    """A name is returned in NFC, and its length is that of NFC."""
+    assert validate_name("e\u0301" * 32) == "é" * 32
+
+
+@given(NAMES)
+def test_validating_a_name_twice_changes_nothing(text: str) -> None:
+    """A validated name is valid, and is returned unchanged."""
+    try:
+        name = validate_name(text)
+    except ValueError:
+        assume(False)
+    assert validate_name(name) == name
+
+
+@given(NAMES, st.integers(2, 10**6))
+def test_a_name_with_a_suffix_is_a_valid_name(text: str, number: int) -> None:
+    """Any valid name with a suffix is valid, and is returned unchanged."""
+    try:
+        name = validate_name(text)
+    except ValueError:
+        assume(False)
+    assert validate_name(with_suffix(name, number)) == with_suffix(name, number)
+
+
+def test_a_long_name_is_shortened_for_its_suffix() -> None:
+    """The name is shortened and the number is not; no joiner or space is before the hyphen."""
+    assert with_suffix("bob", 2) == "bob-2"
+    assert with_suffix("x" * 32, 10) == "x" * 29 + "-10"
+    assert with_suffix("x" * 29 + " yz", 2) == "x" * 29 + "-2"
+    assert with_suffix("x" * 29 + "\u200dyz", 2) == "x" * 29 + "-2"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("bob", "BOB"),
+        ("bob", "\uff42\uff4f\uff42"),  # full-width
+        ("straße", "STRASSE"),
+        ("Zo\u00eb", "Zoe\u0308"),
+        ("two words", "two\u00a0words"),
+        ("ab", "a\u200db"),
+        ("\u00e9", "e\u200d\u0301"),  # the joiner keeps NFC from composing
+        ("\u2764", "\u2764\ufe0f"),
+        ("Σίσυφος", "ΣΊΣΥΦΟΣ"),
+        ("x\u00b2", "x2"),
+    ],
+)
+def test_names_that_look_the_same_have_the_same_key(one: str, other: str) -> None:
+    """Case, width, composition, and invisible characters do not distinguish names."""
+    validate_name(one), validate_name(other)  # invalid names could not be in one room
+    assert name_key(one) == name_key(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("bob", "rob"), ("bob", "bob-2"), ("e", "é")])
+def test_different_names_have_different_keys(one: str, other: str) -> None:
+    """Names that people can tell apart have different keys."""
+    assert name_key(one) != name_key(other)
+
+
+@given(NAMES)
+def test_every_normal_form_of_a_name_has_the_same_key(text: str) -> None:
+    """All normal forms of a name have one key, and the key of a key is itself."""
+    try:
+        name = validate_name(text)
+    except ValueError:
+        assume(False)
+    key = name_key(name)
+    assert key
+    assert name_key(key) == key
+    for form in ("NFD", "NFKC", "NFKD"):
+        assert name_key(unicodedata.normalize(form, name)) == key
+
+
+@pytest.mark.parametrize("room", ["a", "7", "lobby", "a.b-c_1", "0-._", "a" * 64])
+def test_a_valid_room_name_is_returned(room: str) -> None:
+    """A room name is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and is returned unchanged."""
+    assert validate_room(room) == room
+
+
+@pytest.mark.parametrize(
+    "room",
+    ["", "a" * 65, "Lobby", "-a", ".a", "_a", "a b", "a/b", "a\n", "\u0430", "\u0663", "\ud800"],
+)
+def test_an_invalid_room_name_raises_the_rule(room: str) -> None:
+    """Any other room name raises a ValueError, whose text states the rule."""
+    rule = "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
+        validate_room(room)

@@ -1,0 +1,251 @@
+"""The log file: what it keeps for the next process, and when it begins new epochs."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from broadcast_server.rooms.message_log import LogFileError, MessageLog
+from broadcast_server.rooms.sqlite_log import SQLiteLog
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A path for a log file."""
+    return tmp_path / "rooms.log"
+
+
+def publish(file: SQLiteLog, log: MessageLog, *texts: str) -> None:
+    """Append messages to the log of the room, and commit them to the file."""
+    for text in texts:
+        file.append("lobby", log, log.append("bob", text, "now", f"id {text}", "s"), "s")
+    file.commit()
+
+
+def restored(file: SQLiteLog, max_messages: int = 100) -> MessageLog:
+    """Return the log of the room, as the file has it."""
+    log = MessageLog(max_messages, epoch="of an empty room")
+    file.restore("lobby", log)
+    return log
+
+
+def kill(file: SQLiteLog) -> None:
+    """Close the file without notice, as when the process is killed."""
+    file._database.close()
+
+
+def texts(log: MessageLog) -> list[str]:
+    """Return the texts of all messages in a log."""
+    return [message.text for message in log.read_after(log.first - 1, 10**6)]
+
+
+def test_a_log_continues_after_a_restart(path: Path) -> None:
+    """After a restart, even by kill -9, a room has its epoch, numbers, texts and ids again."""
+    file = SQLiteLog(path)
+    log = restored(file)
+    assert (log.epoch, log.head) == ("of an empty room", 0)
+    publish(file, log, "one", "two\0")
+    kill(file)
+    file = SQLiteLog(path)
+    again = restored(file)
+    assert (again.epoch, again.first, again.head) == (log.epoch, 1, 2)
+    assert again.read_after(0, 9) == log.read_after(0, 9)
+    assert again.seq_of("s", "id one") == 1 and again.seq_of("t", "id one") is None
+    publish(file, again, "three")
+    assert again.head == 3
+    file.close()
+
+
+def test_the_file_is_bounded(path: Path) -> None:
+    """Messages that the log in memory drops are deleted from the file, and numbers continue."""
+    file = SQLiteLog(path)
+    publish(file, restored(file, max_messages=3), *map(str, range(10)))
+    file.close()
+    file = SQLiteLog(path)
+    log = restored(file)
+    assert (log.first, log.head, texts(log)) == (8, 10, ["7", "8", "9"])
+    file.close()
+    with sqlite3.connect(path) as base:
+        assert base.execute("SELECT count(*) FROM message").fetchone() == (3,)
+    base.close()
+
+
+def test_a_log_that_keeps_no_messages_continues_its_numbers(path: Path) -> None:
+    """A log that has dropped all its messages continues with the next number."""
+    file = SQLiteLog(path)
+    publish(file, restored(file, max_messages=0), "one", "two")
+    file.close()
+    file = SQLiteLog(path)
+    assert (restored(file).first, restored(file).head) == (3, 2)
+    file.close()
+
+
+def test_an_empty_room_keeps_its_epoch(path: Path) -> None:
+    """The key of the epochs of empty rooms is the same after a restart."""
+    file = SQLiteLog(path)
+    secret = file.secret
+    file.close()
+    file = SQLiteLog(path)
+    assert file.secret == secret
+    file.close()
+
+
+class FullDisk:
+    """A full disk: the file cannot grow until `make_room`."""
+
+    def __init__(self, file: SQLiteLog) -> None:
+        (pages,) = file._database.execute("PRAGMA page_count").fetchone()
+        file._database.execute(f"PRAGMA max_page_count={pages}")
+        self._file = file
+
+    def make_room(self) -> None:
+        """Let the file grow again, and the next attempt be now."""
+        self._file._database.execute("PRAGMA max_page_count=1000000")
+        self._file._retry_at = 0.0
+
+
+def test_messages_wait_for_a_full_disk(path: Path) -> None:
+    """A failed write is reported once, and its messages are written when there is room again."""
+    file = SQLiteLog(path)
+    log = restored(file)
+    publish(file, log, "one")
+    disk = FullDisk(file)
+    file.append("lobby", log, log.append("bob", "x" * 10**5, "now", None, "s"), "s")
+    notice = file.commit()
+    assert (
+        notice == f"messages are not recorded: log file {path} cannot be written: the disk is full"
+    )
+    assert not file.recording
+    file._retry_at = 0.0
+    publish(file, log, "three")
+    assert file.commit() is None
+    disk.make_room()
+    assert file.commit() == "messages are recorded again"
+    assert file.recording
+    kill(file)
+    file = SQLiteLog(path)
+    assert texts(restored(file)) == ["one", "x" * 10**5, "three"]
+    assert restored(file).epoch == log.epoch
+    file.close()
+
+
+def test_sent_messages_that_are_not_in_the_file_end_the_epoch(path: Path) -> None:
+    """If the file lacks messages that were sent, their numbers are not reused in that epoch."""
+    file = SQLiteLog(path)
+    log = restored(file)
+    publish(file, log, "one")
+    secret = file.secret
+    FullDisk(file)
+    publish(file, log, "x" * 10**5)
+    kill(file)
+    file = SQLiteLog(path)
+    assert texts(restored(file)) == ["one"]
+    assert restored(file).epoch != log.epoch and file.secret != secret
+    epoch = restored(file).epoch
+    file.close()
+    file = SQLiteLog(path)
+    assert restored(file).epoch == epoch, "only once"
+    file.close()
+
+
+def test_messages_that_wait_for_a_full_disk_are_bounded(path: Path) -> None:
+    """While the disk is full, no more messages wait than the log in memory keeps."""
+    file = SQLiteLog(path)
+    log = restored(file, max_messages=10)
+    FullDisk(file)
+    for number in range(100):
+        file._retry_at = 0.0
+        publish(file, log, f"{number}" * 10**4)
+    assert len(file._uncommitted) <= 11
+    kill(file)
+
+
+def reboot(path: Path) -> None:
+    """Make the file look as if the machine had started again since it was open."""
+    base = sqlite3.connect(path)
+    base.execute("UPDATE state SET boot = 'another'")
+    base.commit()
+    base.close()
+
+
+@pytest.mark.parametrize(
+    ("sync", "closed", "same"), [(False, False, False), (True, False, True), (False, True, True)]
+)
+def test_after_a_power_cut(path: Path, sync: bool, closed: bool, same: bool) -> None:
+    """A power cut ends the epoch of a file that was open, unless each commit waits for the disk."""
+    file = SQLiteLog(path, sync=sync)
+    log = restored(file)
+    publish(file, log, "one")
+    if closed:
+        file.close()
+    else:
+        kill(file)
+    reboot(path)
+    file = SQLiteLog(path, sync=sync)
+    assert (restored(file).epoch == log.epoch) is same
+    assert texts(restored(file)) == ["one"]
+    file.close()
+
+
+def test_a_copy_has_new_epochs(path: Path, tmp_path: Path) -> None:
+    """A copy of the file without its marker may be older than what was sent, so epochs change."""
+    file = SQLiteLog(path)
+    log = restored(file)
+    publish(file, log, "one")
+    file.close()
+    copy = tmp_path / "backup.log"
+    copy.write_bytes(path.read_bytes())
+    file = SQLiteLog(copy)
+    assert restored(file).epoch != log.epoch
+    assert texts(restored(file)) == ["one"]
+    file.close()
+
+
+def test_two_servers_cannot_share_a_file(path: Path) -> None:
+    """A file that one server has open cannot be opened by another."""
+    file = SQLiteLog(path)
+    with pytest.raises(LogFileError, match=r"is in use by another program: stop that program"):
+        SQLiteLog(path)
+    publish(file, restored(file), "one")
+    file.close()
+
+
+def test_a_file_of_a_later_version_is_not_opened(path: Path) -> None:
+    """A file with a later version of the tables is rejected."""
+    SQLiteLog(path).close()
+    base = sqlite3.connect(path)
+    base.execute("PRAGMA user_version=2")
+    base.close()
+    with pytest.raises(
+        LogFileError, match=r"has version 2, this program knows versions up to 1: update"
+    ):
+        SQLiteLog(path)
+
+
+def test_the_database_of_another_program_is_not_opened(path: Path) -> None:
+    """A database of another program is rejected, and gets no tables of ours."""
+    base = sqlite3.connect(path)
+    base.execute("CREATE TABLE theirs (x)")
+    base.close()
+    with pytest.raises(LogFileError, match=r"belongs to another program: name another file"):
+        SQLiteLog(path)
+
+
+def test_a_file_that_is_no_database_is_not_opened(path: Path) -> None:
+    """A file that is not a database is rejected, and not changed."""
+    path.write_text("dear diary\n" * 1000)
+    with pytest.raises(LogFileError, match=r"is not a log file, or is damaged: name another file"):
+        SQLiteLog(path)
+    assert path.read_text() == "dear diary\n" * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("nowhere/rooms.log", "there is no folder"), ("", "it is a folder")],
+)
+def test_a_path_where_no_file_can_be(tmp_path: Path, name: str, text: str) -> None:
+    """If no file can be created at the path, the error says why."""
+    with pytest.raises(LogFileError, match=rf"cannot be opened: {text}"):
+        SQLiteLog(tmp_path / name)

@@ -1,0 +1,147 @@
+"""The read budget: how much of what one client sends is processed in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcast_server.server.frame_splitter import FrameSplitter
+from broadcast_server.server.read_budget import ReadBudget
+
+
+def apply_zero_mask(data: bytes, mask: bytes) -> bytes:
+    """Return *data*, whose mask consists of zeros, as it is."""
+    assert mask == bytes(4)
+    return data
+
+
+def frame(text: bytes, first: int = 0x81) -> bytes:
+    """Serialize a frame with a mask of zeros."""
+    size = len(text)
+    length = bytes([size]) if size < 126 else bytes([127]) + size.to_bytes(8, "big")
+    return bytes([first, 0x80 | length[0]]) + length[1:] + bytes(4) + text
+
+
+def take_batches(
+    budget: ReadBudget, max_messages: int, max_bytes: int
+) -> list[list[tuple[bool, bytes]]]:
+    """Take batch after batch until nothing is left."""
+    batches = []
+    while True:
+        batches.append(list(budget.take(max_messages, max_bytes)))
+        if not budget.pending:
+            return batches
+
+
+def test_a_batch_is_limited_in_messages() -> None:
+    """Messages over the budget wait for the next batch, in their order."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget.add(b"".join(frame(b"%d" % number) for number in range(5)))
+    assert take_batches(budget, 2, 1000) == [
+        [(True, b"0"), (True, b"1")],
+        [(True, b"2"), (True, b"3")],
+        [(True, b"4")],
+    ]
+
+
+def test_a_frame_of_many_messages_is_split_between_them() -> None:
+    """Each line of a frame counts as one message, so a frame may take several batches."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget.add(frame(b"1\n2\n3\n4\n5") + frame(b"6"))
+    assert take_batches(budget, 2, 1000) == [
+        [(True, b"1\n2\n")],
+        [(True, b"3\n4\n")],
+        [(True, b"5"), (True, b"6")],
+        [],
+    ]
+
+
+def test_a_batch_is_limited_in_bytes() -> None:
+    """Once the bytes are used up nothing more is taken, but every batch takes one message."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget.add(frame(b"x" * 50 + b"\n" + b"y" * 50) + frame(b"z"))
+    assert take_batches(budget, 100, 10) == [
+        [(True, b"x" * 50 + b"\n")],
+        [(True, b"y" * 50)],
+        [(True, b"z")],
+    ]
+
+
+def test_pings_count_as_messages() -> None:
+    """A client that sends only pings gets no larger share of a batch than others."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    ping = frame(b"", 0x89)
+    budget.add(ping * 5)
+    assert [len(batch) for batch in take_batches(budget, 2, 1000)] == [2, 2, 1]
+
+
+def test_a_message_of_fragments_is_next() -> None:
+    """A message assembled from fragments is split like any other, before later messages."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget.add(frame(b"", 0x89) + frame(b"last"))
+    batch = budget.take(3, 1000)
+    assert next(batch)[0] is False
+    budget.push_front(b"1\n2\n3")
+    assert list(batch) == [(True, b"1\n2\n")]
+    assert [list(budget.take(3, 1000)), budget.pending] == [[(True, b"3"), (True, b"last")], False]
+
+
+def test_nothing_is_taken_without_a_budget() -> None:
+    """With a budget of zero messages everything waits."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget.add(frame(b"1"))
+    assert list(budget.take(0)) == [] and budget.pending
+    assert list(budget.take(1)) == [(True, b"1")]
+
+
+def test_reads_before_a_batch_wait_for_it() -> None:
+    """Nothing is lost of several reads before the first batch."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    for number in range(3):
+        budget.add(frame(b"%d" % number))
+    assert take_batches(budget, 9, 1000) == [[(True, b"0"), (True, b"1"), (True, b"2")]]
+
+
+def feed(take: Callable[[ReadBudget], bytes], data: bytes, step: int) -> bytes:
+    """Feed *data* in reads of *step* bytes, calling *take* after each, and join the results."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    taken = b""
+    for place in range(0, len(data), step):
+        budget.add(data[place : place + step])
+        taken += take(budget)
+    return taken
+
+
+@given(
+    st.lists(st.lists(st.binary(max_size=9).map(lambda b: b.replace(b"\n", b"")), min_size=1)),
+    st.integers(1, 40),
+    st.integers(1, 7),
+    st.integers(1, 30),
+)
+def test_nothing_is_lost_or_moved(
+    frames: list[list[bytes]], step: int, max_messages: int, max_bytes: int
+) -> None:
+    """However it is read and split, every byte is taken once and in order, each line as a whole."""
+    lines = [line for frame_lines in frames for line in frame_lines]
+    data = b"".join(frame(b"\n".join(frame_lines)) for frame_lines in frames)
+    all_complete = [True]
+
+    def take(budget: ReadBudget) -> bytes:
+        taken = b""
+        for batch in take_batches(budget, max_messages, max_bytes):
+            count = 0
+            for is_message, piece in batch:
+                if not is_message:  # a frame that begins in one read and ends in another
+                    all_complete[0] = False
+                    continue
+                parts = piece.split(b"\n")
+                count += len(parts) - (piece.endswith(b"\n") and len(parts) > 1)
+                taken += piece if piece.endswith(b"\n") else piece + b"\n"
+            assert count <= max_messages
+        return taken
+
+    taken = feed(take, data, step)
+    if all_complete[0]:
+        assert taken.split() == b"\n".join(lines).split()

@@ -1,0 +1,239 @@
+"""The chat: switching rooms, and what becomes of unsent messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+from client_harness import deployment, play
+from deployments import serving
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
+from broadcast_server.admission.admission import AdmissionLimits
+from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
+from broadcast_server.client.session import ClientSession
+from broadcast_server.protocol.messages import SUBPROTOCOL, Event
+from broadcast_server.server.settings import Settings
+from broadcast_server.terminal.chat import MAX_LEFT_ROOMS, ChatUI
+from broadcast_server.terminal.render import Line, render_event
+from broadcast_server.terminal.status_line import Status
+
+SOON = ClientTimeouts(first_delay=0.05, max_delay=0.1)
+
+
+class Person(ChatUI):
+    """A chat interface that records what is shown, without the times."""
+
+    def __init__(self, client: ReconnectingClient) -> None:
+        super().__init__(client, bell=True)
+        self.seen: list[str] = []
+        self.rang = 0
+        self._done = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def sees(self, *wanted: str) -> None:
+        """Wait until the last lines are *wanted*."""
+        await self.until(lambda: self.seen[-len(wanted) :] == [*wanted])
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until *condition* holds."""
+
+        async def wait() -> None:
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+        try:
+            await asyncio.wait_for(wait(), 10)
+        except asyncio.TimeoutError:
+            raise AssertionError(self.seen) from None
+
+    def show_notice(self, text: str) -> None:
+        self._print([[("", text)]])
+
+    def _print(self, lines: list[Line]) -> None:
+        texts = ("".join(text for _, text in line) for line in lines)
+        self.seen += [text[9:] if text[2:3] == ":" else text for text in texts]
+        self._news.set()
+
+    def _render(self, event: Event, me: str, *, again: bool) -> list[Line]:
+        return render_event(event, me, again=again)
+
+    def _greeting(self) -> list[Line]:
+        return []
+
+    async def _read_input(self) -> None:
+        await self._done.wait()
+
+    def _stop_reading(self) -> None:
+        self._done.set()
+
+    def _clear(self) -> None:
+        self.seen.clear()
+
+    def _ring_bell(self) -> None:
+        self.rang += 1
+
+    def _status_changed(self) -> None:
+        self._news.set()
+
+
+@asynccontextmanager
+async def person(url: str, name: str, room: str = "lobby") -> AsyncIterator[Person]:
+    """Let a person join a room, and at the end leave it with exit code 0."""
+    member = Person(ReconnectingClient(url, {}, ClientSession(name, room), timeouts=SOON))
+    running = asyncio.ensure_future(member.run())
+    try:
+        yield member
+    finally:
+        member.handle_line("/quit")
+        assert await running == 0
+
+
+def test_a_message_goes_to_the_room_it_was_typed_in() -> None:
+    """However fast a person switches rooms, each message is published where it was typed."""
+
+    async def part() -> None:
+        async with (
+            deployment() as (_, url),
+            person(url, "bob", "a") as bob,
+            person(url, "cy", "b") as cy,
+        ):
+            await bob.sees("-- you are bob in a, 1 here: bob --")
+            await cy.sees("-- you are cy in b, 1 here: cy --")
+            async with person(url, "ann", "a") as ann:
+                await ann.sees("-- you are ann in a, 2 here: bob, ann --")
+                for text in ("one", "/room b", "two", "/room a", "three", "/room b", "four"):
+                    ann.handle_line(text)
+                await cy.sees("  ann joined the chat", "  ann: two", "  ann: four")
+                await bob.sees(
+                    "  ann joined the chat", "  ann: one", "  ann: three", "  ann left the chat"
+                )
+                await ann.sees("> ann: two", "> ann: four")
+                assert not any("not sent" in line for line in ann.seen)
+                ann.handle_line("/room a")
+                await bob.sees("  ann left the chat", "  ann joined the chat")
+                # A new name is used everywhere, also in rooms that were left under another.
+                ann.handle_line("/name anna")
+                await bob.sees("  ann is now anna")
+                ann.handle_line("/room b")
+                await cy.sees("  ann left the chat", "  anna joined the chat")
+                assert ann.rooms == ["a"]
+
+    play(part)
+
+
+def test_a_room_that_rejects_the_client() -> None:
+    """When a room rejects the client, the person sees why and is back in the previous room."""
+
+    async def serve_room(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        query = {
+            key: value[0]
+            for key, value in parse_qs(urlsplit(connection.request.path).query).items()
+        }
+        if query["room"] == "shut":
+            await connection.send('{"type":"error","code":"closed","text":"shut is closed"}')
+            await connection.close(4503)
+            return
+        welcome = {"type": "welcome", "room": query["room"], "name": query["name"], "epoch": "e"}
+        more = {"seq": 0, "recovered": True, "missed": 0, "count": 1, "members": ["ann"]}
+        await connection.send(json.dumps(welcome | more))
+        async for frame in connection:
+            request = json.loads(frame)
+            if request["type"] == "ping":
+                await connection.send(json.dumps({"type": "pong", "id": request["id"]}))
+
+    async def part() -> None:
+        async with serve(
+            serve_room, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]
+        ) as server:
+            port = server.sockets[0].getsockname()[1]
+            ann = Person(
+                ReconnectingClient(
+                    f"ws://127.0.0.1:{port}/", {}, ClientSession("ann", "a"), timeouts=SOON
+                )
+            )
+            running = asyncio.ensure_future(ann.run())
+            await ann.sees("-- you are ann in a, 1 here: ann --")
+            ann.handle_line("/room shut")
+            ann.handle_line("for nobody")
+            await ann.sees(
+                "could not join shut: shut is closed",
+                "1 message not sent in shut: return there to send",
+                "-- you are ann in a, 1 here: ann --",
+            )
+            assert ann.status.room == "a" and ann.status.connected
+            ann.handle_line("/quit")
+            assert await running == 1, "because one message was never confirmed"
+
+    play(part)
+
+
+def test_messages_for_a_room_that_is_full() -> None:
+    """Messages to a room that cannot be joined yet wait for it, and go to no other room."""
+
+    async def part() -> None:
+        settings = Settings(port=0, grace=1, limits=AdmissionLimits(rooms=1))
+        async with serving(settings) as server, person(server.url, "ann") as ann:
+            url = server.url
+            await ann.sees("-- you are ann in lobby, 1 here: ann --")
+            async with person(url, "bob") as bob:
+                await bob.sees("-- you are bob in lobby, 2 here: ann, bob --")
+                await ann.sees("  bob joined the chat")
+                ann.handle_line("/room ops")
+                ann.handle_line("for ops")
+                await ann.until(lambda: ann.seen[-1].endswith("; 1 message waiting to be sent"))
+                assert ann.status == Status("ops", "ann", 2, connected=False, unsent=1)
+                ann.handle_line("/who")
+                assert ann.seen[-1] == "not connected: the list will be requested once connected"
+                ann.handle_line("/room lobby")
+                await ann.sees(
+                    "1 message not sent in ops: return there to send",
+                    "-- you are ann in lobby, 2 here: bob, ann --",
+                )
+            await ann.sees("  bob left the chat")
+            ann.handle_line("/room ops")
+            await ann.sees("-- you are ann in ops, 1 here: ann --", "> ann: for ops")
+            assert not any("for ops" in line for line in bob.seen)
+
+    play(part)
+
+
+def test_left_rooms_are_bounded() -> None:
+    """Of very many rooms, the last ones and those with unsent messages are remembered."""
+
+    async def part() -> None:
+        ann = Person(
+            ReconnectingClient("ws://127.0.0.1:1/", {}, ClientSession("ann", "a"), timeouts=SOON)
+        )
+        ann.handle_line("kept")
+        for number in range(MAX_LEFT_ROOMS + 10):
+            ann.handle_line(f"/room r{number}")
+        assert ann.rooms[0] == "a"
+        assert len(ann.rooms) == MAX_LEFT_ROOMS + 1
+        await asyncio.sleep(0)  # lets the tasks that leave those rooms finish
+
+    play(part)
+
+
+def test_bells_are_rate_limited() -> None:
+    """Several mentions in quick succession ring the bell once."""
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann:
+            await ann.sees("-- you are ann in lobby, 1 here: ann --")
+            async with person(url, "bob") as bob:
+                await bob.sees("-- you are bob in lobby, 2 here: ann, bob --")
+                await ann.sees("  bob joined the chat")
+                for number in range(3):
+                    bob.handle_line(f"ann! {number}")
+                    await bob.sees(f"> bob: ann! {number}")
+                await ann.sees(*(f"  bob: ann! {number}" for number in range(3)))
+                assert (ann.rang, bob.rang) == (1, 0)
+
+    play(part)

@@ -1,0 +1,60 @@
+"""The commands: how a typed line is parsed."""
+
+from __future__ import annotations
+
+import pytest
+
+from broadcast_server.terminal.commands import COMMANDS, TypedCommand, help_lines, parse_command
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("", None),
+        ("  \n ", None),
+        ("hi", TypedCommand("say", "hi")),
+        (" /who", TypedCommand("say", " /who")),
+        ("//who", TypedCommand("say", "/who")),
+        ("/me waves", TypedCommand("say", "/me waves")),
+        ("/etc/passwd\n/etc/shadow", TypedCommand("say", "/etc/passwd\n/etc/shadow")),
+        ("/who", TypedCommand("who")),
+        ("/who ", TypedCommand("who")),
+        ("/name Carol Ann ", TypedCommand("name", "Carol Ann")),
+        ("/room ops", TypedCommand("room", "ops")),
+        ("/history 10", TypedCommand("history", "10")),
+        ("/exit", TypedCommand("exit")),
+    ],
+)
+def test_a_typed_line_is_parsed(text: str, command: TypedCommand | None) -> None:
+    """A single line that begins with one slash is a command; everything else is a message."""
+    assert parse_command(text) == command
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("/nick bob", "unknown command /nick: see /help, or type //nick to send it as text"),
+        ("/", "unknown command /: see /help, or type // to send it as text"),
+        ("/name", "/name takes NEW: change your name"),
+        ("/me", "/me takes ACTION: show an action, as in /me waves"),
+        ("/quit now", "/quit takes no argument: leave"),
+        ("/room Ops", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
+        ("/room \udcff", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
+        *(
+            (f"/history {n}", f"{n} is not a number from 1 to 1000000")
+            for n in ("x", "0", "²", "-1")
+        ),
+        ("/history 99999999999", "99999999999 is not a number from 1 to 1000000"),
+    ],
+)
+def test_an_invalid_command_is_rejected(text: str, error: str) -> None:
+    """An invalid command is not sent as a message, and the error says how to type it."""
+    with pytest.raises(ValueError) as raised:
+        parse_command(text)
+    assert str(raised.value) == error
+
+
+def test_help_lists_every_command() -> None:
+    """/help has a line for each command, and one for sending a text that begins with a slash."""
+    listed = [line.split()[0] for line in help_lines()]
+    assert listed == [*COMMANDS, "//text"]
