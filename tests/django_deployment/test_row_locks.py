@@ -1,0 +1,343 @@
+"""Row locks: what two transactions do at the same time on PostgreSQL, each as if it were alone.
+
+In each test a first transaction does something and stays open. A second one, on a connection of its
+own, begins meanwhile and has to wait for it. The first one is committed when PostgreSQL says that
+the second one waits, or when the second one has not waited and is done.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import django_client  # noqa: F401  # it sets Django up
+import environ
+import psycopg
+import pytest
+from conftest import migrate
+from django.db import connections, transaction
+from django.db.models.functions import Now
+from django.db.utils import ConnectionHandler
+from django.utils.timezone import now
+from services import postgresql
+
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import Renamed
+from broadcast_server.protocol.publish import Published, PublishRequest
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.accounts.name_key import stored_key
+from django_site.moderation import actions
+from django_site.store import message_log, presence, publish, rejections
+from django_site.store.message_log import PendingMessage
+from django_site.store.presence import JoinAttempt, RenameAttempt
+from django_site.store.publish import PendingPost
+
+TIMEOUT_S = 20.0
+"""Seconds after which a test fails that waits for something."""
+
+Result = TypeVar("Result")
+
+
+class Connection:
+    """A thread with a connection of its own to PostgreSQL, as each process has one."""
+
+    def __init__(self, url: str) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._transaction = transaction.Atomic("default", savepoint=False, durable=False)
+        self.pid = self._thread.submit(self._connect, url).result(TIMEOUT_S)
+
+    def _connect(self, url: str) -> int:
+        database = ConnectionHandler({"default": environ.Env.db_url_config(url)})["default"]
+        connections["default"] = database  # of this thread only
+        database.ensure_connection()
+        return int(database.connection.info.backend_pid)
+
+    def submit(self, do: Callable[[], Result]) -> Future[Result]:
+        """Start to do something on this connection."""
+        return self._thread.submit(do)
+
+    def run(self, do: Callable[[], Result]) -> Result:
+        """Do something on this connection."""
+        return self.submit(do).result(TIMEOUT_S)
+
+    def begin(self, do: Callable[[], Result]) -> Result:
+        """Do something in a transaction that stays open."""
+        self.run(self._transaction.__enter__)
+        return self.run(do)
+
+    def commit(self) -> None:
+        """Commit that transaction."""
+        self.run(lambda: self._transaction.__exit__(None, None, None))
+
+    def close(self) -> None:
+        """Close the connection, and end the thread."""
+        self.run(lambda: connections["default"].close())  # noqa: PLW0108  # in the thread, not here
+        self._thread.shutdown()
+
+
+class Database:
+    """A PostgreSQL server and two connections to it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.first, self.second = Connection(url), Connection(url)
+
+    def run(self, do: Callable[[], Result]) -> Result:
+        """Do something, while nothing else is being done."""
+        return self.first.run(do)
+
+    def at_once(self, first: Callable[[], object], second: Callable[[], Result]) -> Result:
+        """Do *second* while the transaction of *first* is open, and return its result."""
+        self.first.begin(first)
+        try:
+            future = self.second.submit(second)
+            self._wait_until_blocked(future)
+        finally:
+            self.first.commit()
+        return future.result(TIMEOUT_S)
+
+    def _wait_until_blocked(self, future: Future[Result]) -> None:
+        end = time.monotonic() + TIMEOUT_S
+        with psycopg.connect(self.url, autocommit=True) as observer:
+            while not future.done():
+                assert time.monotonic() < end, "the second transaction neither waits nor ends"
+                (row,) = observer.execute(
+                    "SELECT cardinality(pg_blocking_pids(%s))", [self.second.pid]
+                ).fetchall()
+                if row[0]:
+                    return
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.first.close()
+        self.second.close()
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    """A PostgreSQL server with tables."""
+    # Not in pytest's folder, which another user of PostgreSQL could not enter.
+    with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder, "postgresql")) as url:
+        migrate(DATABASE_URL=url)
+        database = Database(url)
+        yield database
+        database.close()
+
+
+@pytest.fixture
+def room(database: Database, request: pytest.FixtureRequest) -> models.Room:
+    """A room of the test's own."""
+    name = request.node.name.replace("_", "-")[:64]
+    return database.run(lambda: message_log.open_room(name))
+
+
+def pending(id: str) -> PendingMessage:
+    """Return a message to log, whose text is its id."""
+    return PendingMessage("bob", id, "session", id)
+
+
+def guest(name: str, token: str, account: Account | None = None) -> JoinAttempt:
+    """Return a join attempt."""
+    return JoinAttempt(JoinRequest(name=name), token, account)
+
+
+def log_of(room: models.Room) -> list[tuple[int, str]]:
+    """Return the numbers and texts in the log of *room*."""
+    return list(models.Message.objects.filter(room=room).order_by("seq").values_list("seq", "text"))
+
+
+def names_in(room: models.Room) -> list[str]:
+    """Return the names of the members of *room*."""
+    return [each.name for each in presence.read_present(room.pk)]
+
+
+# -- the log --
+
+
+def test_two_that_append_at_once_take_different_numbers(
+    database: Database, room: models.Room
+) -> None:
+    """The second transaction numbers its messages after those of the first one."""
+    appended = database.at_once(
+        lambda: message_log.append(room.pk, [pending("a"), pending("b")], unsure=False),
+        lambda: message_log.append(room.pk, [pending("c")], unsure=False),
+    )
+    assert [each.seq for each in appended.logged] == [3]
+    assert database.run(lambda: log_of(room)) == [(1, "a"), (2, "b"), (3, "c")]
+    assert database.run(lambda: message_log.room_state(room.pk)).head == 3
+
+
+def test_two_that_append_the_same_message_at_once_log_it_once(
+    database: Database, room: models.Room
+) -> None:
+    """The second transaction finds the message that the first one has logged."""
+    appended = database.at_once(
+        lambda: message_log.append(room.pk, [pending("a")], unsure=False),
+        lambda: message_log.append(room.pk, [pending("a"), pending("b")], unsure=False),
+    )
+    assert [(each.seq, each.repeated) for each in appended.logged] == [(1, True), (2, False)]
+    assert database.run(lambda: log_of(room)) == [(1, "a"), (2, "b")]
+
+
+def test_many_that_append_leave_no_gap(database: Database, room: models.Room) -> None:
+    """Of several threads that append as fast as they can, no message is lost and no number."""
+    many = [Connection(database.url) for _ in range(4)]
+
+    def append_all(name: str) -> None:
+        for number in range(25):
+            message_log.append(room.pk, [pending(f"{name} {number}")], unsure=False)
+
+    running = [each.submit(partial(append_all, f"{n}")) for n, each in enumerate(many)]
+    for each in running:
+        each.result(60)
+    for one in many:
+        one.close()
+    log = database.run(lambda: log_of(room))
+    assert [seq for seq, _ in log] == list(range(1, 101))
+    for name in range(4):
+        texts = [text for _, text in log if text.startswith(f"{name} ")]
+        assert texts == [f"{name} {number}" for number in range(25)]
+
+
+def test_a_post_takes_no_name_that_is_being_taken(database: Database, room: models.Room) -> None:
+    """A post is published under a name that is free, and counts a member that has just joined."""
+    request = PublishRequest(JoinRequest(name="bob"), "hi", "1", 1)
+    post = PendingPost("bob", "hi", "session", "1", post=request, owner=None)
+    _, outcomes = database.at_once(
+        lambda: presence.join(room.pk, "process", [guest("bob", "a")]),
+        lambda: publish.append(room.pk, [post], unsure=False),
+    )
+    assert outcomes == [Published(1, "bob-2", 1)]
+
+
+# -- the roster --
+
+
+def test_two_that_join_at_once_have_different_names(database: Database, room: models.Room) -> None:
+    """Of two members that ask for one name at once, the second gets a suffix."""
+    names = database.at_once(
+        lambda: presence.join(room.pk, "process", [guest("bob", "a")]),
+        lambda: presence.join(room.pk, "process", [guest("bob", "b")]),
+    )
+    assert names == ["bob-2"]
+    assert database.run(lambda: names_in(room)) == ["bob", "bob-2"]
+
+
+def test_a_rename_takes_no_name_that_is_being_taken(database: Database, room: models.Room) -> None:
+    """A member that asks for the name of one that is joining gets a suffix."""
+    database.run(lambda: presence.join(room.pk, "process", [guest("bob", "a")]))
+    renamed = database.at_once(
+        lambda: presence.join(room.pk, "process", [guest("carol", "b")]),
+        lambda: presence.rename(room.pk, [RenameAttempt("a", "carol", None)]),
+    )
+    assert renamed == [Renamed("bob", "carol-2")]
+    assert database.run(lambda: message_log.room_state(room.pk)).roster == 3
+
+
+@pytest.mark.parametrize("act", ["rename", "leave"])
+def test_every_change_of_the_roster_counts(database: Database, room: models.Room, act: str) -> None:
+    """The version of a roster grows by one for each transaction: processes compare it."""
+    database.run(lambda: presence.join(room.pk, "process", [guest("bob", "a")]))
+    acts: dict[str, Callable[[], object]] = {
+        "rename": lambda: presence.rename(room.pk, [RenameAttempt("a", "bill", None)]),
+        "leave": lambda: presence.leave(room.pk, ["a"]),
+    }
+    database.at_once(
+        lambda: presence.join(room.pk, "process", [guest("carol", "b")]),
+        acts[act],
+    )
+    assert database.run(lambda: message_log.room_state(room.pk)).roster == 3
+
+
+def test_a_member_that_is_joining_is_removed_with_the_others(
+    database: Database, room: models.Room
+) -> None:
+    """When an account changes, its connection that is just joining has to join again as well."""
+    account = database.run(lambda: Account.objects.create_user("olga"))
+    database.run(lambda: presence.join(room.pk, "process", [guest("", "a", account)]))
+    mine = models.Member.objects.filter(account=account)
+    database.at_once(
+        lambda: presence.join(room.pk, "process", [guest("", "b", account)]),
+        lambda: presence.remove(mine.using("default"), rejections.SIGN_IN_CHANGED),
+    )
+    assert database.run(lambda: names_in(room)) == []
+    assert set(database.run(lambda: presence.read_removed(room.pk, "process"))) == {"a", "b"}
+
+
+def test_no_process_waits_for_another_that_removes_the_dead(
+    database: Database, room: models.Room
+) -> None:
+    """The members of a dead process are removed once, and its removal holds up nobody else."""
+    database.run(lambda: presence.join(room.pk, "dead", [guest("bob", "a")]))
+    for process in ("one", "two"):
+        database.run(lambda: presence.record_liveness(process))  # noqa: B023
+    silent = timedelta(seconds=presence.PROCESS_TIMEOUT_S + 1)
+    database.run(lambda: models.Process.objects.filter(pk="dead").update(seen=Now() - silent))
+    database.first.begin(lambda: presence.record_liveness("one"))
+    try:
+        database.second.run(lambda: presence.record_liveness("two"))  # while that is going on
+    finally:
+        database.first.commit()
+    assert database.run(lambda: names_in(room)) == []
+    assert database.run(lambda: message_log.room_state(room.pk)).roster == 2
+
+
+# -- moderation --
+
+
+def test_two_that_hide_messages_at_once_take_different_edits(
+    database: Database, room: models.Room
+) -> None:
+    """Two messages that are hidden at once are two edits: a process reads each of them."""
+    both = [pending("a"), pending("b")]
+    database.run(lambda: message_log.append(room.pk, both, unsure=False))
+    by = database.run(lambda: Account.objects.create_user("mona"))
+    one, two = database.run(lambda: list(models.Message.objects.filter(room=room).order_by("seq")))
+    hidden = database.at_once(lambda: actions.hide([one], by), lambda: actions.hide([two], by))
+    assert hidden == 1
+    assert database.run(lambda: message_log.room_state(room.pk)).edits == 2
+    edits = models.Message.objects.filter(room=room).order_by("seq").values_list("edit", flat=True)
+    assert database.run(lambda: list(edits)) == [1, 2]
+
+
+def test_a_message_is_hidden_once(database: Database, room: models.Room) -> None:
+    """Of two moderators that hide one message at once, one has hidden it."""
+    database.run(lambda: message_log.append(room.pk, [pending("a")], unsure=False))
+    by = database.run(lambda: Account.objects.create_user("milo"))
+    (one,) = database.run(lambda: list(models.Message.objects.filter(room=room)))
+    assert database.at_once(lambda: actions.hide([one], by), lambda: actions.hide([one], by)) == 0
+    assert database.run(lambda: message_log.room_state(room.pk)).edits == 1
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_ban_is_of_a_member_that_is_joining(
+    database: Database, room: models.Room, everywhere: bool
+) -> None:
+    """A member whose join was not yet committed when it was banned is removed as well."""
+    name = f"eve{everywhere}"
+    by = database.run(lambda: Account.objects.create_user(f"mod{everywhere}"))
+    ban = models.Ban(room=None if everywhere else room, name=name, until=now() + timedelta(hours=1))
+    database.at_once(
+        lambda: presence.join(room.pk, "process", [guest(name, "a"), guest("adam", "b")]),
+        lambda: actions.impose_ban(ban, by),
+    )
+    assert ban.key == stored_key(name)
+    assert database.run(lambda: names_in(room)) == ["adam"]
+
+
+def test_nobody_is_left_in_a_room_that_is_closed(database: Database, room: models.Room) -> None:
+    """A member whose join was not yet committed when the room was closed is removed as well."""
+    by = database.run(lambda: Account.objects.create_user("moritz"))
+    database.at_once(
+        lambda: presence.join(room.pk, "process", [guest("bob", "a")]),
+        lambda: actions.close_room(room, by),
+    )
+    assert database.run(lambda: names_in(room)) == []

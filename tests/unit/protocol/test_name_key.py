@@ -1,0 +1,89 @@
+"""Keys of names and the first character of a name, checked with every character of Unicode."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable
+
+import pytest
+
+from broadcast_server.protocol.names import name_key, validate_name
+
+CHARS = [
+    char
+    for char in map(chr, range(sys.maxunicode + 1))
+    if unicodedata.category(char) not in ("Cn", "Co", "Cs")
+]
+"""Every character that this Python's Unicode assigns, without private use and surrogates."""
+
+MARKS = [char for char in CHARS if unicodedata.category(char)[0] == "M"]
+"""Every character that combines with the one before it: of category Mn, Mc or Me."""
+
+
+@pytest.mark.parametrize("name", ["{}", "a{}", "{}\u0301"])
+def test_a_key_is_in_nfkc_and_is_its_own_key(name: str) -> None:
+    """No key can be composed further, and the key of a key is itself."""
+    keys = [name_key(name.format(char)) for char in CHARS]
+    assert [key for key in keys if not unicodedata.is_normalized("NFKC", key)] == []
+    assert [key for key in keys if name_key(key) != key] == []
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda name: unicodedata.normalize("NFD", name),
+        lambda name: unicodedata.normalize("NFKC", name),
+        lambda name: unicodedata.normalize("NFKD", name),
+        str.lower,
+        str.casefold,
+        # Python writes the Turkish dotless i in capitals as an ordinary I, which is another letter.
+        lambda name: name if "\u0131" in name else name.upper(),
+    ],
+    ids=["NFD", "NFKC", "NFKD", "lower", "casefold", "upper"],
+)
+def test_every_spelling_of_a_character_has_the_same_key(spell: Callable[[str], str]) -> None:
+    """The normal forms of a character have one key, and so do its small and capital letters."""
+    names = [f"a{char}" for char in CHARS]
+    assert [name for name in names if name_key(spell(name)) != name_key(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("small", "capital"),
+    [
+        # Unicode has the small letter as one character, and the capital only as two. Case folding
+        # takes the small one apart and not the capital, so that the result has to be normalised.
+        ("τα\u0390ζω", "ΤΑ\u03aa\u0301ΖΩ"),
+        ("\u03b0", "\u03ab\u0301"),
+        ("\u1fd3", "\u03aa\u0301"),  # which NFC turns into U+0390
+    ],
+)
+def test_a_capital_letter_without_a_character_of_its_own(small: str, capital: str) -> None:
+    """A name in capitals has the key of the same name in small letters, however it is composed."""
+    assert validate_name(capital) == capital
+    assert name_key(capital) == name_key(small)
+
+
+@pytest.mark.parametrize(
+    "char",
+    [
+        "\u0301",  # category Mn: an acute accent
+        "\u093e",  # category Mc: a Devanagari vowel sign
+        "\U0001d165",  # category Mc: the stem of a note
+        "\u20dd",  # category Me: a circle around the character before it
+    ],
+)
+def test_a_mark_at_the_beginning_is_rejected(char: str) -> None:
+    """A mark of any category would change the text before the name, so no name begins with one."""
+    rule = f"name begins with U\\+{ord(char):04X}, which combines with the character before it"
+    for name in (char, f"{char}bob"):
+        with pytest.raises(ValueError, match=f"^{rule}$"):
+            validate_name(name)
+    assert validate_name(f"b{char}b") == f"b{char}b"
+
+
+def test_no_name_begins_with_a_mark() -> None:
+    """Every mark of Unicode is rejected as the first character of a name."""
+    for char in MARKS:
+        with pytest.raises(ValueError, match=r"which (combines with|is invisible)"):
+            validate_name(f"{char}bob")
