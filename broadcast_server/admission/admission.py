@@ -94,7 +94,7 @@ class AdmissionControl:
             throttle.start_wait(throttle_key)
         return Decision(wait, None if is_right else WRONG_TOKEN)
 
-    def release_wait(self, address: str | None) -> None:
+    def end_wait(self, address: str | None) -> None:
         """Note that a client at *address* no longer waits."""
         if self._token_and_throttle is not None:
             self._token_and_throttle[1].end_wait(client_key(address) or "")

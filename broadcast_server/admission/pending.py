@@ -55,7 +55,7 @@ class PendingConnections:
             return self._evict(next(iter(self._pending)))
         return None
 
-    def promote(self, number: int) -> None:
+    def joined(self, number: int) -> None:
         """Note that a connection is no longer pending, usually because it was admitted."""
         key = self._pending.pop(number, None)
         if key is not None:
@@ -65,9 +65,9 @@ class PendingConnections:
 
     def closed(self, number: int) -> None:
         """Note that a connection, pending or admitted, is closed."""
-        self.promote(number)
+        self.joined(number)
         self._open -= 1
 
     def _evict(self, number: int) -> int:
-        self.promote(number)
+        self.joined(number)
         return number

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from threading import Thread
 
-log = logging.getLogger("broadcast_server")
+logger = logging.getLogger("broadcast_server")
 
 OPEN = "import sys, webbrowser; sys.exit(not webbrowser.open(sys.argv[1]))"
 
@@ -22,7 +22,7 @@ def open_page(url: str) -> None:
 
     def run() -> None:
         if not _open_in_child(url):
-            log.warning("no browser could be opened (open %s yourself)", url)
+            logger.warning("no browser could be opened (open %s yourself)", url)
 
     # A daemon thread, because a browser may run longer than the server.
     Thread(target=run, daemon=True).start()

@@ -127,9 +127,9 @@ class ReconnectingClient:
         self.session.rename(name)
         self._wake.set()
 
-    def replay(self, count: int) -> None:
+    def show_again(self, count: int) -> None:
         """Receive the last *count* messages again, now or as soon as possible."""
-        self.session.replay(count)
+        self.session.show_again(count)
         if self.session.live:
             self._replace.set()
 

@@ -45,7 +45,7 @@ from broadcast_server.protocol.messages import (
 MAX_UNCONFIRMED = 1000
 """Messages that may be without their echo; a reader of input waits when there are as many."""
 
-MAX_FRAME_CHARS = 32 * 2**10
+MAX_CLIENT_FRAME_CHARS = 32 * 2**10
 """Characters after which a frame takes no further line. With one more line of the greatest length,
 in its longest encoding, it is still under the server's limit of 1 MiB."""
 
@@ -77,17 +77,17 @@ class ClientSession:
         """The room: the requested one, and after the welcome its name in the welcome."""
         self.live = False
         """Whether the replay of this connection is over."""
-        self.replaying = False
+        self.showing_again = False
         """Whether the replay of this connection begins with messages that were shown before."""
         self.rejected = 0
         """Number of our messages that the server has rejected."""
         self._requested = {"name": name, "room": room}
         self._history = history
-        self._session = secrets.token_urlsafe(24)
+        self._secret = secrets.token_urlsafe(24)
         self._cursor = since  # where the next connection begins
         self._last_seq = since.seq if since else 0  # last message received of the cursor's log
-        self._replay_count = 0  # older messages that the next connection shows again
-        self._since: Cursor | None = None  # the cursor that this connection has asked for
+        self._show_again_count = 0  # older messages that the next connection shows again
+        self._asked_since: Cursor | None = None  # the cursor that this connection has asked for
         self._welcome: Welcome | None = None  # of this connection
         self._ping = ""  # id of the ping whose pong ends the replay
         self._outbox: dict[str, SayRequest] = {}  # messages without their echo: by id, in order
@@ -108,13 +108,13 @@ class ClientSession:
         self._pending_rename = RenameRequest(name, secrets.token_urlsafe(6))
         self.request(self._pending_rename)
 
-    def replay(self, count: int) -> None:
+    def show_again(self, count: int) -> None:
         """Receive the last *count* messages again, on the next connection.
 
         The protocol has no request for them. A connection with an older cursor takes over the
         session, and the other members see nothing of it.
         """
-        self._replay_count = count
+        self._show_again_count = count
 
     def in_room(self, room: str) -> ClientSession:
         """Return a new session for *room*, with the name that this one asks for."""
@@ -133,7 +133,7 @@ class ClientSession:
         """Return the next frame to send, None if there is nothing to send."""
         lines: list[str] = []
         size = 0
-        while self._unsent and size < MAX_FRAME_CHARS:
+        while self._unsent and size < MAX_CLIENT_FRAME_CHARS:
             lines.append(encode_json(self._unsent.popleft()))
             size += len(lines[-1])
         return "\n".join(lines) if lines else None
@@ -162,18 +162,20 @@ class ClientSession:
     def query(self) -> str:
         """Return the URL query of the next connection, percent-encoded."""
         parameters = {key: value for key, value in self._requested.items() if value is not None}
-        parameters["session"] = self._session
-        self._since = self._cursor
-        if self._since is not None:
-            self._since = replace(self._since, seq=max(0, self._since.seq - self._replay_count))
-            parameters["since"] = str(self._since)
+        parameters["session"] = self._secret
+        self._asked_since = self._cursor
+        if self._asked_since is not None:
+            self._asked_since = replace(
+                self._asked_since, seq=max(0, self._asked_since.seq - self._show_again_count)
+            )
+            parameters["since"] = str(self._asked_since)
         elif self._history:
             parameters["history"] = str(self._history)
         return urlencode(parameters)
 
     def connection_lost(self) -> None:
         """Prepare for the next connection. The outbox and the cursor are kept."""
-        self.live = self.replaying = False
+        self.live = self.showing_again = False
         self._welcome = None
         self._unsent.clear()
 
@@ -232,17 +234,17 @@ class ClientSession:
 
     def _adjust_missed(self, welcome: Welcome) -> Welcome:
         """Return *welcome* without counting as missed what we had received before `replay`."""
-        cursor, since = self._cursor, self._since
+        cursor, since = self._cursor, self._asked_since
         same_log = cursor is not None and since is not None and welcome.epoch == cursor.epoch
-        self.replaying = same_log and self._replay_count > 0 and welcome.missed is not None
-        if not self.replaying or cursor is None or since is None:
+        self.showing_again = same_log and self._show_again_count > 0 and welcome.missed is not None
+        if not self.showing_again or cursor is None or since is None:
             return welcome
         missed = max(0, since.seq + (welcome.missed or 0) - cursor.seq)
         return replace(welcome, recovered=not missed, missed=missed)
 
     def _apply_welcome(self, welcome: Welcome) -> None:
         self.name, self.room = welcome.name, welcome.room
-        self._replay_count = 0
+        self._show_again_count = 0
         self._welcome = welcome
         epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
         if cursor is None:
@@ -259,14 +261,14 @@ class ClientSession:
             raise ValueError("pong came before welcome")
         self._last_seq = max(self._last_seq, self._welcome.seq)
         self._cursor = Cursor(self._welcome.epoch, self._last_seq)
-        self.live, self.replaying = True, False
+        self.live, self.showing_again = True, False
         if self._pending_rename is not None:
             self._unsent.append(self._pending_rename)
         self._unsent.extend(self._outbox.values())
 
     def _apply_message(self, message: Message) -> bool:
         if message.seq <= self._last_seq:
-            return self.replaying
+            return self.showing_again
         self._advance(message.seq)
         # Ids are random: nobody else can use ours before the log has it.
         if message.id is not None:

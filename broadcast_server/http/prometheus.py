@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from broadcast_server.rooms.metrics import TURN_BUCKETS_S, Metrics
+from broadcast_server.rooms.metrics import BATCH_BUCKETS_S, Metrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -69,7 +69,7 @@ def _histogram(metrics: Metrics) -> Iterator[str]:
     help = "Time to encode and write what happened in one turn of the event loop."
     yield from _header("turn_seconds", "histogram", help)
     count = 0  # the buckets of Prometheus are cumulative
-    for bound, turns in zip([*map(str, TURN_BUCKETS_S), "+Inf"], metrics.turns, strict=True):
+    for bound, turns in zip([*map(str, BATCH_BUCKETS_S), "+Inf"], metrics.batches, strict=True):
         count += turns
         yield f'broadcast_turn_seconds_bucket{{le="{bound}"}} {count}'
     yield f"broadcast_turn_seconds_sum {metrics.seconds:.6f}"

@@ -48,7 +48,7 @@ from .actions import Participant
 Encoder = Callable[[Event], str | None]
 """Encodes an event as a line, or as several. Returns None if the format has no line for it."""
 
-MAX_FRAME_CHARS = 64 * 2**10
+MAX_SERVER_FRAME_CHARS = 64 * 2**10
 """A payload with more characters than this gets no further line: the batch continues in another."""
 
 MAX_BATCH_EVENTS = 4096
@@ -122,7 +122,7 @@ class Fanout:
         }
         self._head = head  # number of the newest message passed to `broadcast`
         self._sent = head  # number of the newest message in a batch that has ended
-        self.delivered = 0
+        self._delivered = 0
         """How many messages were in payloads for a single participant. The caller resets it."""
         self._events: list[Event] = []  # for everyone, in this batch
         self._chars = 0  # characters of the messages among them
@@ -219,7 +219,7 @@ class Fanout:
             lines = _merge(private, batch.encoded(format), self._encoders[format])
             batch.private[participant] = list(_pack(lines))
             not_received = _count_messages(self._events[: private.start])
-            self.delivered += batch.message_count - not_received
+            self._delivered += batch.message_count - not_received
         self._events, self._chars, self._private, self._sent = [], 0, {}, self._head
         self._members_answered &= self._catching_up.keys()
         self._encoded_entries.clear()
@@ -271,7 +271,7 @@ class Fanout:
         participant is no longer catching up.
         """
         state = self._catching_up[participant]
-        self.delivered += _count_messages(entries)
+        self._delivered += _count_messages(entries)
         if entries:
             state.seq = entries[-1].seq
         lines = self._interleave(state.waiting, entries, participant.join.format)
@@ -334,10 +334,10 @@ def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
         if line is None:
             continue
         # One message can be many lines for a text client. They need not be in one frame.
-        for part in line.split("\n") if len(line) > MAX_FRAME_CHARS else (line,):
+        for part in line.split("\n") if len(line) > MAX_SERVER_FRAME_CHARS else (line,):
             payload.append(part)
             size += len(part) + 1
-            if size > MAX_FRAME_CHARS:
+            if size > MAX_SERVER_FRAME_CHARS:
                 yield "\n".join(payload).encode()
                 payload, size = [], 0
     if payload:

@@ -292,9 +292,9 @@ class LiveRoom(ABC):
             loop.call_soon(callback)
         end = loop.time()
         self._earliest_flush = end + (end - begin) * REST_RATIO
-        self._metrics.observe_turn(end - begin)
-        self._metrics.deliveries += self._fanout.delivered
-        self._fanout.delivered = 0
+        self._metrics.observe_batch(end - begin)
+        self._metrics.deliveries += self._fanout._delivered
+        self._fanout._delivered = 0
 
     def _close_finished_polls(self) -> None:
         """Close the polling subscribers that are not behind. They leave when the close is done."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from broadcast_server.protocol.messages import CloseCode
 
-TURN_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+BATCH_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Upper bounds of the buckets of the turn histogram, in seconds."""
 
 STANDARD_CODES = range(1000, 1016)
@@ -45,7 +45,7 @@ class Metrics:
     """Closed connections by close code, with `OTHER_CODE` for codes that nobody defines."""
     seconds: float = 0.0
     """Time that all turns took together, in seconds."""
-    turns: list[int] = field(default_factory=lambda: [0] * (len(TURN_BUCKETS_S) + 1))
+    batches: list[int] = field(default_factory=lambda: [0] * (len(BATCH_BUCKETS_S) + 1))
     """How many turns fall into each bucket of `TURN_BUCKETS_S`, and last those beyond all."""
 
     def count_close(self, code: int) -> None:
@@ -55,7 +55,7 @@ class Metrics:
         """
         self.closes[code if code in STANDARD_CODES or code in OUR_CODES else OTHER_CODE] += 1
 
-    def observe_turn(self, seconds: float) -> None:
+    def observe_batch(self, seconds: float) -> None:
         """Count a turn in which a batch was encoded and written in *seconds*."""
         self.seconds += seconds
-        self.turns[bisect_left(TURN_BUCKETS_S, seconds)] += 1
+        self.batches[bisect_left(BATCH_BUCKETS_S, seconds)] += 1

@@ -167,7 +167,7 @@ class Room:
         that stale connection, which is closed.
         """
         if self._roster is not None:
-            return self._connect_named(member)
+            return self._connect_from_roster(member)
         actions: list[Action] = []
         previous = self._sessions.get(member.join.session or "")
         if previous is None:
@@ -185,7 +185,7 @@ class Room:
         # `Joined` comes before `Subscribe`, so the member is not told of its own join.
         return [*actions, self._welcome(member)]
 
-    def _connect_named(self, member: Participant) -> list[Action]:
+    def _connect_from_roster(self, member: Participant) -> list[Action]:
         """Add *member* under its name from the roster, taking over from a member with this name."""
         previous = self._names.owner(member.name)
         actions = [] if previous is None else self.take_over(previous)

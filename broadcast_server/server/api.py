@@ -98,14 +98,14 @@ class ServerAPI(ServerStatus, Protocol):
         applicant: Applicant,
         join: JoinRequest,
         token: str | None,
-        admitted: Callable[[], None],
+        on_admitted: Callable[[], None],
     ) -> None:
         """Call *admitted* or reject *applicant*, now or after a delay."""
 
     def cancel_wait(self, applicant: Applicant) -> None:
         """Note that *applicant* no longer waits to be admitted, if it did."""
 
-    def release(self, applicant: Applicant) -> None:
+    def give_back_place(self, applicant: Applicant) -> None:
         """Give back the place of *applicant*, which was admitted and does not stay."""
 
     def join(self, connection: ParticipantConnection, join: JoinRequest) -> None:

@@ -209,7 +209,7 @@ class HTTPConnection(asyncio.Protocol):
             self._server.publish(
                 self, request, lambda result: self._respond(publish_response(request, result))
             )
-            self._server.release(self)
+            self._server.give_back_place(self)
 
         self._admit(request.join, publish)
 
@@ -225,7 +225,7 @@ class HTTPConnection(asyncio.Protocol):
                 self._awaiting_server = False
                 self._transport.write(head)
                 self._write(h11.EndOfMessage())
-                self._server.release(self)
+                self._server.give_back_place(self)
                 self._transport.close()
             else:
                 self._start_stream(request, head)

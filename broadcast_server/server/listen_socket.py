@@ -17,7 +17,7 @@ from typing import Any
 from broadcast_server.admission.pending import PendingConnections
 from broadcast_server.admission.trusted_proxies import TrustedProxies, client_key
 
-log = logging.getLogger("broadcast_server")
+logger = logging.getLogger("broadcast_server")
 
 LOG_INTERVAL_S = 60.0
 """How long the same warning is not logged again."""
@@ -72,13 +72,13 @@ class ConnectionTracker:
         if now - self._logged_at >= LOG_INTERVAL_S:
             self._logged_at = now
             text = "%d connections have not joined a room, the oldest are closed for new ones"
-            log.warning(text, len(self._pending) + 1)
+            logger.warning(text, len(self._pending) + 1)
         with suppress(OSError):  # it was reset
             connection.shutdown(socket.SHUT_RDWR)
 
-    def promote(self, file_number: int) -> None:
+    def joined(self, file_number: int) -> None:
         """Note that a connection has joined a room, and is not to be cut for new ones."""
-        self._pending.promote(file_number)
+        self._pending.joined(file_number)
 
     def closed(self, connection: AcceptedSocket) -> None:
         """Note that a connection is about to be closed."""
@@ -123,7 +123,7 @@ class ListenSocket(socket.socket):
         now = time.monotonic()
         if now - self._logged_at >= LOG_INTERVAL_S:
             self._logged_at = now
-            log.warning("too many files are open, new connections are dropped (raise ulimit -n)")
+            logger.warning("too many files are open, new connections are dropped (raise ulimit -n)")
         if self._spare_file is not None:
             os.close(self._spare_file)
             self._spare_file = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     # It loads SQLite, which only a server with --log needs.
     from broadcast_server.rooms.sqlite_log import SQLiteLog
 
-log = logging.getLogger("broadcast_server")
+logger = logging.getLogger("broadcast_server")
 
 NOT_RECORDING = Error("not_recording", "messages are not recorded, ask who runs the server")
 RECORDING = Error("recording", "messages are recorded again")
@@ -72,7 +72,7 @@ class RoomRegistry:
         self._open[name] = room
         return room
 
-    def release(self, room: LocalRoom) -> None:
+    def close_if_empty(self, room: LocalRoom) -> None:
         """Move *room* to the idle rooms if nobody is connected to it."""
         if room.client_count:
             return
@@ -94,7 +94,7 @@ class RoomRegistry:
         change = None if self._log_file is None else self._log_file.commit()
         if change is None:
             return
-        log.warning("%s", change)
+        logger.warning("%s", change)
         for room in self:
             room.send(None, RECORDING if self.is_recording else NOT_RECORDING)
 

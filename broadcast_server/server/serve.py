@@ -16,7 +16,7 @@ from broadcast_server.rooms.message_log import LogFileError
 
 from .file_limit import max_clients_for, raise_file_limit
 from .listen_socket import ListenError
-from .server import Server, log
+from .server import Server, logger
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ async def _run_until_signal(
     with handle_signals(stop, reload):
         announce(server.listener.urls)
         for text in filter(None, (warning, _exposure_warning(server))):
-            log.warning("%s", text)
+            logger.warning("%s", text)
         # Load what requests need only now, as it takes a fifth of the time to start. Do not load
         # it on demand: by then the single file may have been replaced.
         importlib.import_module("broadcast_server.server.http_connection")
         chat_page()
         await stopping.wait()
-        log.info("stopping")
+        logger.info("stopping")
         await server.stop()
 
 
@@ -122,9 +122,9 @@ def _reload_certificate(certificate: ReloadableCertificate) -> None:
     try:
         certificate.reload()
     except CertificateError as error:
-        log.warning("%s (the old certificate stays in use)", error)
+        logger.warning("%s (the old certificate stays in use)", error)
     else:
-        log.info("certificate renewed")
+        logger.info("certificate renewed")
 
 
 def _exposure_warning(server: Server) -> str:

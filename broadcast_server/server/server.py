@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .tls import ReloadableCertificate
 
-log = logging.getLogger("broadcast_server")
+logger = logging.getLogger("broadcast_server")
 
 SUBSCRIBER_LABEL = "a listener"
 """What the log calls a participant that has no name."""
@@ -176,7 +176,7 @@ class Server:
         applicant: Applicant,
         join: JoinRequest,
         token: str | None,
-        admitted: Callable[[], None],
+        on_admitted: Callable[[], None],
     ) -> None:
         """Call *admitted* or reject *applicant*, now or after the delay that admission asks for."""
         now = asyncio.get_running_loop().time()
@@ -184,9 +184,9 @@ class Server:
 
         def decide() -> None:
             self.cancel_wait(applicant)
-            rejection = self._reject_reason(applicant, join, decision.rejection)
+            rejection = self._try_admit(applicant, join, decision.rejection)
             if rejection is None:
-                admitted()
+                on_admitted()
             else:
                 applicant.reject(rejection)
 
@@ -196,7 +196,7 @@ class Server:
         else:
             decide()
 
-    def _reject_reason(
+    def _try_admit(
         self, applicant: Applicant, join: JoinRequest, rejection: Rejection | None
     ) -> Rejection | None:
         """Return why *applicant* cannot be admitted; None takes a place for it."""
@@ -214,9 +214,9 @@ class Server:
         """Note that *applicant* no longer waits to be admitted, if it did."""
         if applicant in self._waiting_for_admission:
             self._waiting_for_admission.discard(applicant)
-            self._admission.release_wait(applicant.client)
+            self._admission.end_wait(applicant.client)
 
-    def release(self, applicant: Applicant) -> None:
+    def give_back_place(self, applicant: Applicant) -> None:
         """Give back the place of *applicant*, which was admitted and does not stay."""
         self._admission.release(applicant.client)
 
@@ -250,7 +250,7 @@ class Server:
         self._metrics.received += len(request.text.encode())
         result = room.publish(request, request.join.session or _random_id_scope())
         room.call_after_batch(lambda: done(result))  # by then it is in the log file, too
-        self._rooms.release(room)
+        self._rooms.close_if_empty(room)
 
     def receive(self, connection: ParticipantConnection, frame: str) -> None:
         """Take a text frame that *connection* received."""
@@ -290,7 +290,7 @@ class Server:
             self._forget(connection)
             room.leave(participant)
             self._log_event(participant, "left", room)
-            self._rooms.release(room)
+            self._rooms.close_if_empty(room)
 
     def _closed_by_room(self, receiver: Receiver, code: CloseCode) -> None:
         """Note that a room closed the connection of a participant."""
@@ -298,7 +298,7 @@ class Server:
         room, participant = self._participants[connection]
         self._forget(connection)
         self._log_event(participant, "left", room, f"closed with {code.value} {code.name.lower()}")
-        self._rooms.release(room)
+        self._rooms.close_if_empty(room)
 
     def _new_participant(
         self, connection: ParticipantConnection, join: JoinRequest
@@ -306,7 +306,7 @@ class Server:
         room = self._rooms.open(join.room)
         participant = Participant(join, join.session or _random_id_scope())
         self._participants[connection] = room, participant
-        self._tracker.promote(connection.file_number)
+        self._tracker.joined(connection.file_number)
         self._metrics.joins += 1
         return room, participant
 
@@ -336,7 +336,7 @@ class Server:
             "here": members,
             "clients": participants,
         }
-        log.info(
+        logger.info(
             "%s %s %s%s (%d here, %s)",
             name,
             action,

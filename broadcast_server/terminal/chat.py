@@ -51,7 +51,7 @@ class ChatUI(ABC):
         self._disconnected = True  # as last shown to the user
         self._live = False  # as last shown in the status line
         self._members_requested = False  # /who waits for the connection
-        self._replay_count = 0  # messages that /history asked for and that are not shown yet
+        self._show_again_count = 0  # messages that /history asked for and that are not shown yet
         self._count = 0  # members of the room
 
     # -- for subclasses to implement --
@@ -144,13 +144,13 @@ class ChatUI(ABC):
         if not isinstance(event, Welcome):
             return self._render(event, me, again=False)
         self._disconnected = False
-        if self._replay_count and event.recovered:
+        if self._show_again_count and event.recovered:
             # How many follow is not known: the room may have fewer, and hidden ones are left out.
-            self.show_notice(f"replaying up to {_messages(self._replay_count)}")
-            self._replay_count = 0
+            self.show_notice(f"replaying up to {_messages(self._show_again_count)}")
+            self._show_again_count = 0
             return []
         lines = self._render(event, me, again=self._welcomed)
-        self._replay_count, self._welcomed = 0, True
+        self._show_again_count, self._welcomed = 0, True
         if not self._greeted:
             self._greeted = True
             lines += self._greeting()
@@ -245,8 +245,8 @@ class ChatUI(ABC):
             case TypedCommand("room", room):
                 self._switch_room(room)
             case TypedCommand("history", count):
-                self._replay_count = int(count)
-                self.client.replay(int(count))
+                self._show_again_count = int(count)
+                self.client.show_again(int(count))
                 self._notice_if_disconnected("the history will be shown")
             case TypedCommand("clear"):
                 self._clear()
@@ -287,7 +287,7 @@ class ChatUI(ABC):
         for left in idle[:-MAX_LEFT_ROOMS]:
             del self._left_sessions[left]
         self.client, self._previous_room = old_client.in_room(new), old.room
-        self._replay_count, self._members_requested = 0, False
+        self._show_again_count, self._members_requested = 0, False
         leaving = asyncio.ensure_future(self._leave_room(old_client, at_once))
         self._leaving_tasks.add(leaving)
         leaving.add_done_callback(self._leaving_tasks.discard)

@@ -60,7 +60,7 @@ class ProcessAdmission:
             self._throttle.start_wait(key)
         return wait
 
-    def release_wait(self, address: str | None) -> None:
+    def end_wait(self, address: str | None) -> None:
         """Note that a client from *address* has waited, or is gone."""
         self._throttle.end_wait(client_key(address) or "")
 

@@ -41,10 +41,10 @@ class CatchUpRoom(Protocol):
     def write_batch(self) -> None:
         """Write what was delivered so far, so that pages follow it."""
 
-    def send_page(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
+    def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
         """Send *participant* the next *entries* of the log."""
 
-    def page_sent(self) -> None:
+    def chunk_sent(self) -> None:
         """Take note of connections that were paused, and of subscribers that have everything."""
 
 
@@ -97,18 +97,18 @@ class CatchUp:
             # Also those further on, so that many come to be at the same place.
             if seq == after or (numbers and after < seq < numbers[-1]):
                 self._send_rest(participant, page[bisect(numbers, seq) :])
-        room.page_sent()
+        room.chunk_sent()
 
     def _send_rest(self, participant: Participant, page: Sequence[LogEntry]) -> None:
         """Send as much of *page* as the connection takes, and note how much to read next time."""
         room = self._room
-        room.send_page(participant, page[:READ_CHUNK_MESSAGES])
+        room.send_chunk(participant, page[:READ_CHUNK_MESSAGES])
         for start in range(READ_CHUNK_MESSAGES, len(page), READ_CHUNK_MESSAGES):
             if room.is_paused(participant):
                 # Most of a large page would be read in vain.
                 self._page_sizes[participant] = READ_CHUNK_MESSAGES
                 return
-            room.send_page(participant, page[start : start + READ_CHUNK_MESSAGES])
+            room.send_chunk(participant, page[start : start + READ_CHUNK_MESSAGES])
         self._page_sizes[participant] = min(2 * self._page_size(participant), MAX_PAGE_MESSAGES)
 
     def _page_size(self, participant: Participant) -> int:

@@ -46,7 +46,7 @@ from .catch_up import CatchUp
 from .notifications import Notifications
 from .outbox import Batch, Outbox
 from .pending_posts import PendingPosts
-from .replicated_room import ReadPosition, ReplicatedRoom
+from .replicated_roster import ReadPosition, ReplicatedRoster
 from .synchronizer import Synchronizer
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class RoomReplica(LiveRoom):
         self, row: models.Room, process: str, max_message_bytes: int, metrics: Metrics
     ) -> None:
         self._position = ReadPosition(row.epoch, row.head)
-        self._members = ReplicatedRoom(row.name, self._position, max_message_bytes)
-        super().__init__(self._members.room, self._ignore_close, metrics)
+        self._roster = ReplicatedRoster(row.name, self._position, max_message_bytes)
+        super().__init__(self._roster.room, self._ignore_close, metrics)
         self.key = row.pk
         self.deleted = False
         """Whether the room was deleted."""
@@ -86,7 +86,7 @@ class RoomReplica(LiveRoom):
         self._notifications = Notifications(self.key, lambda: self.known, self.wake)
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nobody of this process is here or joining, and nothing is left to be done."""
         busy = (
             self._receivers
@@ -100,20 +100,24 @@ class RoomReplica(LiveRoom):
     # -- joining and leaving --
 
     async def admit(
-        self, join: JoinRequest, account: Account | None, token: str, receiver: Receiver
+        self, join: JoinRequest, account: Account | None, connection_id: str, receiver: Receiver
     ) -> Participant:
         """Make a connection a member. Raises `Rejected`, or a database's error.
 
         *token* names the connection on the roster. Call `leave_roster` in the end.
         """
-        attempt = JoinAttempt(join, token, account)
+        attempt = JoinAttempt(join, connection_id, account)
         return await self._admit(attempt, lambda member: self.join(member, receiver))
 
     async def admit_subscriber(
-        self, request: StreamRequest, account: Account | None, token: str, receiver: StreamReceiver
+        self,
+        request: StreamRequest,
+        account: Account | None,
+        connection_id: str,
+        receiver: StreamReceiver,
     ) -> Participant:
         """Make a connection a subscriber, like `admit`."""
-        attempt = JoinAttempt(request.join, token, account)
+        attempt = JoinAttempt(request.join, connection_id, account)
         return await self._admit(
             attempt,
             lambda subscriber: self.subscribe(subscriber, receiver, poll=request.poll),
@@ -128,13 +132,13 @@ class RoomReplica(LiveRoom):
             # Its cursor must not be ahead of what this process has read.
             while not (self._synchronizer.up_to_date or self._has_read(attempt.join.since)):
                 await self._synchronizer.sync()
-            self._members.check(participant, attempt.token)
+            self._roster.check(participant, attempt.connection_id)
             enter(participant)
         except ObjectDoesNotExist:
-            self.deleted_elsewhere()
+            self.close_deleted()
             raise Rejected(rejections.NO_ROOM) from None
         except BaseException:  # if it is cancelled, it may be on the roster already
-            self._leave_roster(attempt.token)
+            self._drop_connection(attempt.connection_id)
             raise
         finally:
             self._joining_count -= 1
@@ -145,8 +149,8 @@ class RoomReplica(LiveRoom):
 
     def _joined_roster(self, attempt: JoinAttempt, name: str) -> Participant:
         join, account = attempt.join, attempt.account
-        participant = Participant(join, join.session or f"#{attempt.token}", name)
-        self._members.tokens[attempt.token] = participant
+        participant = Participant(join, join.session or f"#{attempt.connection_id}", name)
+        self._roster.participants[attempt.connection_id] = participant
         if account is not None:
             self._accounts[participant] = account.pk
         return participant
@@ -162,17 +166,17 @@ class RoomReplica(LiveRoom):
             return True
         return since.seq <= self._position.head
 
-    def leave_roster(self, participant: Participant, token: str) -> None:
+    def leave_roster(self, participant: Participant, connection_id: str) -> None:
         """Take a participant, whose connection is lost, out of the room and off the roster."""
         self.leave(participant)
-        self._leave_roster(token)
+        self._drop_connection(connection_id)
 
-    def _leave_roster(self, token: str) -> None:
-        participant = self._members.tokens.pop(token, None)
+    def _drop_connection(self, connection_id: str) -> None:
+        participant = self._roster.participants.pop(connection_id, None)
         if participant is not None:
             self._accounts.pop(participant, None)
             self._catching_up.forget(participant)
-        self._synchronizer.leave(token)
+        self._synchronizer.leave(connection_id)
 
     def wake(self, state: RoomState) -> None:
         """Synchronise soon, if *state* shows that there is something new."""
@@ -194,7 +198,7 @@ class RoomReplica(LiveRoom):
         self._posts.reject_all(STOPPING)
         self._synchronizer.space.set()
 
-    def deleted_elsewhere(self) -> None:
+    def close_deleted(self) -> None:
         """Close everyone: the room was deleted. Clients that come back get a new one."""
         self.deleted = True
         self._outbox.clear()
@@ -219,14 +223,16 @@ class RoomReplica(LiveRoom):
             await self._synchronizer.space.wait()
 
     async def publish(
-        self, request: PublishRequest, account: Account | None, token: str, timeout: float
+        self, request: PublishRequest, account: Account | None, connection_id: str, timeout: float
     ) -> Published | NotEnoughReceivers:
         """Publish a message of a client that does not join, and wait until it was delivered.
 
         Raises `Rejected`, and TimeoutError after *timeout* seconds, or twice that if others have
         to be logged before; the message may be published even so.
         """
-        source, client_id = self._outbox.log_key(request.join.session or f"#{token}", request.id)
+        source, client_id = self._outbox.log_key(
+            request.join.session or f"#{connection_id}", request.id
+        )
         if len(message_log.escape_nul(client_id)) > models.MAX_ID_CHARS:
             raise Rejected(rejections.BAD_ID)
         # Nothing may be awaited before it is in the outbox: an idle replica may be closed.
@@ -251,19 +257,19 @@ class RoomReplica(LiveRoom):
         finally:
             self._posts.discard(author)
 
-    def _publish(self, what: Publish) -> None:
-        author = what.author
-        source, client_id = self._outbox.log_key(author.id_scope, what.id)
+    def _publish(self, action: Publish) -> None:
+        author = action.author
+        source, client_id = self._outbox.log_key(author.id_scope, action.id)
         if len(message_log.escape_nul(client_id)) > models.MAX_ID_CHARS:
             self._send_to(author, rejections.BAD_ID.error)
             return
         account = self._accounts.get(author)
-        message = PendingMessage(author.name, what.text, source, client_id, account)
+        message = PendingMessage(author.name, action.text, source, client_id, account)
         self._outbox.add_message(author, message)
         self._synchronizer.request()
 
-    def _claim_name(self, what: ClaimName) -> None:
-        self._outbox.add_claim(what)
+    def _claim_name(self, action: ClaimName) -> None:
+        self._outbox.add_claim(action)
         self._synchronizer.request()
 
     def _execute(self, actions: list[Action]) -> None:
@@ -286,7 +292,7 @@ class RoomReplica(LiveRoom):
         claims = batch.claims()
         if not claims:
             return []
-        tokens = {participant: token for token, participant in self._members.tokens.items()}
+        tokens = {participant: token for token, participant in self._roster.participants.items()}
         return [RenameAttempt(tokens.get(each.member, ""), each.name, each.id) for each in claims]
 
     def notify(self) -> None:
@@ -302,7 +308,7 @@ class RoomReplica(LiveRoom):
     def apply(self, result: SyncResult, batch: Batch) -> None:
         """Deliver who joined, what was published, and who left, in this order."""
         if result.present is not None:
-            self._execute(self._members.apply_arrivals(result.present, result.removed))
+            self._execute(self._roster.apply_arrivals(result.present, result.removed))
         self._settle(batch, result)
         head_before = self._position.head
         self._send_answers(head_before)
@@ -316,7 +322,7 @@ class RoomReplica(LiveRoom):
         self._edits = max(self._edits, result.state.edits)
         self._posts.delivered(self._position.head)
         if result.present is not None:
-            self._execute(self._members.apply_departures(result.present, result.removed))
+            self._execute(self._roster.apply_departures(result.present, result.removed))
             self._roster_version = result.state.roster
 
     def _settle(self, batch: Batch, result: SyncResult) -> None:
@@ -331,7 +337,7 @@ class RoomReplica(LiveRoom):
                 self._acknowledge_duplicate(author, message.client_id, outcome.seq)
 
     def _acknowledge_duplicate(self, author: Participant, id: str, seq: int) -> None:
-        for action in self._members.acknowledge_duplicate(author, id, seq):
+        for action in self._roster.acknowledge_duplicate(author, id, seq):
             if isinstance(action, Send):
                 self._outbox.answer_after(seq, author, action.event)
 
@@ -340,7 +346,7 @@ class RoomReplica(LiveRoom):
         for participant, event in self._outbox.take_answers(head):
             if participant in self._receivers:
                 # A list of members must not contradict joins, leaves and renames sent before it.
-                current = self._members.list_members() if isinstance(event, Members) else event
+                current = self._roster.list_members() if isinstance(event, Members) else event
                 self._fanout.send_to(participant, current)
                 self._schedule()
 
@@ -367,11 +373,11 @@ class RoomReplica(LiveRoom):
         """Write what was delivered so far."""
         self._write_batch()
 
-    def send_page(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
+    def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
         """Send *participant* the next *entries* of the log."""
         self._write_to(participant, self._fanout.catch_up(participant, entries))
 
-    def page_sent(self) -> None:
+    def chunk_sent(self) -> None:
         """Take note of connections that were paused, and of subscribers that have everything."""
         self._apply_flow_changes()
         self._close_finished_polls()

@@ -123,7 +123,7 @@ class ReplicaRegistry:
     async def _poll(self) -> None:
         """Close idle replicas, and wake those whose room has changed."""
         async with self._opening:  # nobody is handed a replica that is about to be closed
-            for name in [name for name, replica in self._replicas.items() if replica.idle]:
+            for name in [name for name, replica in self._replicas.items() if replica.is_idle]:
                 await self._replicas.pop(name).close()
         replicas = {replica.key: replica for replica in self._replicas.values()}
         if replicas:

@@ -52,7 +52,7 @@ class SynchronizedRoom(Protocol):
     def notify(self) -> None:
         """Tell the other processes that the room has changed."""
 
-    def deleted_elsewhere(self) -> None:
+    def close_deleted(self) -> None:
         """Close everyone: the room is not in the database any more."""
 
 
@@ -85,9 +85,9 @@ class Synchronizer:
         """Synchronise soon."""
         self._wanted.set()
 
-    def leave(self, token: str) -> None:
+    def leave(self, connection_id: str) -> None:
         """Take a connection off the roster, once the messages of its member are logged."""
-        self._leaving.append((token, self._outbox.end))
+        self._leaving.append((connection_id, self._outbox.end))
         self._wanted.set()
 
     async def finish_leaving(self) -> None:
@@ -123,7 +123,7 @@ class Synchronizer:
             except DatabaseError as error:
                 outage.database.began(error)
             except ObjectDoesNotExist:
-                self._room.deleted_elsewhere()
+                self._room.close_deleted()
                 return
             except Exception:  # an error of ours must not end the task that the room lives by
                 logger.exception("room %s could not be synchronised", self._room.key)

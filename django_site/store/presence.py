@@ -47,7 +47,7 @@ class Present:
 
     id: int
     name: str
-    token: str
+    connection_id: str
     verified: bool
 
 
@@ -56,7 +56,7 @@ class JoinAttempt:
     """A connection that asks to join: its request, its token, and its account if it has one."""
 
     join: JoinRequest
-    token: str
+    connection_id: str
     account: Account | None = None
 
 
@@ -64,7 +64,7 @@ class JoinAttempt:
 class RenameAttempt:
     """A member that asks for the name *name*: its connection's token, and the request's id."""
 
-    token: str
+    connection_id: str
     name: str
     id: str | None
 
@@ -142,8 +142,8 @@ def _subscribe(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
         models.Member(
             room=roster.room,
             process_id=process,
-            key=f":{attempt.token}",  # no name has this key, since names contain no colon
-            token=attempt.token,
+            key=f":{attempt.connection_id}",  # no name has this key, since names contain no colon
+            token=attempt.connection_id,
             account=attempt.account,
         )
     )
@@ -170,7 +170,7 @@ def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str |
         # The client has signed in or out since then, so it joins as somebody else.
         _remove_member(roster, previous, REPLACED)
         return None
-    roster.take_over(previous, process, attempt.token)
+    roster.take_over(previous, process, attempt.connection_id)
     return previous.name
 
 
@@ -191,7 +191,7 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             key=stored_key(name),
             name=name,
             session=attempt.join.session,
-            token=attempt.token,
+            token=attempt.connection_id,
             account=account,
         )
     )
@@ -222,7 +222,7 @@ def rename(room: int, attempts: Sequence[RenameAttempt]) -> list[Renamed | Error
 
 def _rename(roster: RosterBatch, attempt: RenameAttempt) -> Renamed | Error:
     present = models.Member.objects.filter(room=roster.room)
-    member = present.filter(token=attempt.token, end_code=None).first()
+    member = present.filter(token=attempt.connection_id, end_code=None).first()
     if member is None:  # it was removed, and its process is about to close it
         return replace(rejections.PROCESS_LOST.error, id=attempt.id)
     before, name = member.name, attempt.name
@@ -297,11 +297,11 @@ def _lock(rooms: Sequence[int]) -> list[int]:
     return [room.pk for room in locked]
 
 
-def leave(room: int, tokens: Sequence[str]) -> None:
+def leave(room: int, connection_ids: Sequence[str]) -> None:
     """Take connections off the roster. A connection that was taken over has no row any more."""
     with transaction.atomic():
         row = models.Room.objects.select_for_update().get(pk=room)
-        deleted, _ = models.Member.objects.filter(room=row, token__in=tokens).delete()
+        deleted, _ = models.Member.objects.filter(room=row, token__in=connection_ids).delete()
         if deleted:
             row.roster += 1
             row.save(update_fields=["roster"])

@@ -143,9 +143,9 @@ class RosterBatch:
         if member.session is not None:
             self._sessions[member.session] = member
 
-    def take_over(self, member: models.Member, process: str, token: str) -> None:
+    def take_over(self, member: models.Member, process: str, connection_id: str) -> None:
         """Give the place of *member* to a newer connection of its session, *token* in *process*."""
-        member.process_id, member.token = process, token
+        member.process_id, member.token = process, connection_id
         if member.pk is not None:
             self._moved[member.pk] = member
 

@@ -95,7 +95,7 @@ async def authenticate(
         try:
             await delay(wait)
         finally:
-            admission.release_wait(address)
+            admission.end_wait(address)
     try:
         return await account_of(scope)
     except Rejected:

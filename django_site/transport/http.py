@@ -93,7 +93,7 @@ class _Request:
         self._query = scope["query_string"].decode("ascii", "replace")
         self._origins: frozenset[str] = settings.BROADCAST_ALLOW_ORIGIN
         self._address = scope_address(scope)
-        self._token = secrets.token_hex(8)  # names this connection on the roster
+        self._connection_id = secrets.token_hex(8)  # names this connection on the roster
 
     async def respond(self) -> None:
         """Send a response, or an event stream."""
@@ -193,7 +193,9 @@ class _Request:
             replica = await self._replicas.get(request.join.room)
             self._replicas.metrics.received += len(request.text.encode())
             try:
-                result = await replica.publish(request, account, self._token, PUBLISH_TIMEOUT_S)
+                result = await replica.publish(
+                    request, account, self._connection_id, PUBLISH_TIMEOUT_S
+                )
             except asyncio.TimeoutError:
                 return reject_response(rejections.NO_LOG)
         return publish_response(request, result)
@@ -224,7 +226,7 @@ class _Request:
         stream = StreamResponse(self._receive, self._send, request.join.format, metrics)
         try:
             stream.participant = await replica.admit_subscriber(
-                request, account, self._token, stream
+                request, account, self._connection_id, stream
             )
             stream.replica = replica
             metrics.joins += 1
@@ -235,4 +237,4 @@ class _Request:
             await stream.run()
         finally:
             if stream.participant is not None:
-                replica.leave_roster(stream.participant, self._token)
+                replica.leave_roster(stream.participant, self._connection_id)

@@ -59,7 +59,7 @@ class RoomConsumer(AsyncConsumer):
         self._registry: ReplicaRegistry | None = None
         self._replica: RoomReplica | None = None
         self._participant: Participant | None = None
-        self._token = secrets.token_hex(8)  # names this connection on the roster
+        self._connection_id = secrets.token_hex(8)  # names this connection on the roster
         self._queue: deque[dict[str, Any]] = deque()
         self._queued_chars = 0
         self._more = asyncio.Event()
@@ -143,7 +143,7 @@ class RoomConsumer(AsyncConsumer):
             replicas.admission.admit(admitted)
             self._admitted = admitted
             replica = await replicas.get(join.room)
-            self._participant = await replica.admit(join, account, self._token, self)
+            self._participant = await replica.admit(join, account, self._connection_id, self)
             self._replica = replica
             rate = settings.BROADCAST_RATE
             if rate:
@@ -214,7 +214,7 @@ class RoomConsumer(AsyncConsumer):
 
     def _leave(self) -> None:
         if self._replica is not None and self._participant is not None and not self._closed:
-            self._replica.leave_roster(self._participant, self._token)
+            self._replica.leave_roster(self._participant, self._connection_id)
         self._closed = True
         if self._admitted is not None:
             self._replicas.admission.release(self._admitted)

@@ -159,7 +159,7 @@ def test_too_many_guesses_at_once_are_rejected() -> None:
     with pytest.raises(Rejected) as refused:
         one.start_attempt(HERE, 0.0, wrong=False)
     assert refused.value.rejection.code == 4013
-    one.release_wait(HERE)
+    one.end_wait(HERE)
     assert one.start_attempt(HERE, 0.0, wrong=False) == 8.0
     assert one.start_attempt(THERE, 0.0, wrong=False) == 0.0
 

@@ -38,7 +38,7 @@ def signed_in(account: Account, token: str, session: str | None = None) -> JoinA
 
 def present(room: int) -> list[tuple[str, str]]:
     """List the names in a room with the tokens of their connections."""
-    return [(each.name, each.token) for each in presence.read_present(room)]
+    return [(each.name, each.connection_id) for each in presence.read_present(room)]
 
 
 def test_many_joins_with_one_name_get_the_next_suffixes() -> None:

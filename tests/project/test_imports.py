@@ -218,10 +218,10 @@ MODULES = {
             "notifications": "",
             "outbox": "",
             "pending_posts": "",
-            "replicated_room": "",
+            "replicated_roster": "",
             "synchronizer": "outbox",
             "replica": (
-                "admission_batch catch_up notifications outbox pending_posts replicated_room"
+                "admission_batch catch_up notifications outbox pending_posts replicated_roster"
                 " synchronizer"
             ),
             "replica_registry": "admission replica",

@@ -59,7 +59,7 @@ def test_too_many_waiting_attempts_are_rejected() -> None:
     ]
     assert codes(decisions[-1]) == (CloseCode.SIGN_IN, "token")
     assert codes(admission.authenticate("192.0.2.1", "s3cret", 0.0)) == (CloseCode.FULL, "full")
-    admission.release_wait("192.0.2.1")
+    admission.end_wait("192.0.2.1")
     assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == Decision(8.0, None)
 
 

@@ -27,7 +27,7 @@ def test_an_admitted_connection_is_not_replaced() -> None:
     """A connection that was admitted is no longer pending, and is never replaced."""
     pending = PendingConnections(1, 1, None)
     assert pending.add(1, ADDRESS) is None
-    pending.promote(1)
+    pending.joined(1)
     assert [pending.add(number, ADDRESS) for number in (2, 3)] == [None, 2]
 
 
@@ -35,7 +35,7 @@ def test_admitted_connections_count_against_the_file_limit() -> None:
     """Pending and admitted connections share the files; at the limit none is accepted."""
     pending = PendingConnections(10, 10, RESERVED_FILES + 2)
     assert [pending.add(number, ADDRESS) for number in (1, 2)] == [None, None]
-    pending.promote(1)
+    pending.joined(1)
     assert pending.add(3, ADDRESS) == 2
     assert pending.full
     pending.closed(2)
@@ -48,7 +48,7 @@ def test_closed_connections_leave_nothing_behind() -> None:
     pending = PendingConnections(2, 1, None)
     for number in range(4):
         pending.add(number, ADDRESS)
-    pending.promote(3)
+    pending.joined(3)
     for number in range(4):
         pending.closed(number)
     assert (len(pending), pending._by_key, pending._open) == (0, {}, 0)

@@ -135,11 +135,11 @@ def test_a_replay_is_invisible_to_other_members() -> None:
                 for text in "abc":
                     ann.send(text)
                 await ann.wait_confirmed()
-                ann.replay(2)
+                ann.show_again(2)
                 await sink.until(lambda: sink.texts == [*"abcbc"])
                 ann.send("d")
                 await ann.wait_confirmed()
-                ann.replay(99)
+                ann.show_again(99)
                 await sink.until(lambda: sink.texts == [*"abcbcdabcd"])
                 ann.send("e")
                 await other.until(lambda: other.texts == [*"abcde"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broadcast_server.client.session import (
-    MAX_FRAME_CHARS,
+    MAX_CLIENT_FRAME_CHARS,
     MAX_UNCONFIRMED,
     ClientSession,
     GapError,
@@ -320,7 +320,9 @@ def test_a_frame_is_bounded() -> None:
     while (frame := session.outgoing()) is not None:
         frames.append(frame)
     assert sum(frame.count("\n") + 1 for frame in frames) == 20
-    assert [len(frame) <= MAX_FRAME_CHARS + 10_100 for frame in frames] == [True] * len(frames)
+    assert [len(frame) <= MAX_CLIENT_FRAME_CHARS + 10_100 for frame in frames] == [True] * len(
+        frames
+    )
     assert len(frames) == 5
 
 
@@ -412,13 +414,13 @@ def test_events_without_a_number_are_always_shown() -> None:
 def test_a_replay_of_older_messages() -> None:
     """`replay` shows older messages again, once, and counts none of them as missed."""
     session = live(41)
-    session.replay(10)
+    session.show_again(10)
     session.connection_lost()
     assert next_join(session).since == Cursor("e", 31)
     # The log begins at 36, and 42 is new.
     shown = go_live(session, welcome(42, missed=4), *map(message, range(36, 43)))
     assert shown == [welcome(42), *map(message, range(36, 43))]
-    assert not session.replaying
+    assert not session.showing_again
     session.connection_lost()
     assert next_join(session).since == Cursor("e", 42)
     assert go_live(session, welcome(42), message(42)) == [welcome(42)]
@@ -427,13 +429,13 @@ def test_a_replay_of_older_messages() -> None:
 def test_a_replay_when_messages_were_missed() -> None:
     """After `replay`, messages that the log no longer has are reported, and so is another log."""
     session = live(41)
-    session.replay(10)
+    session.show_again(10)
     session.connection_lost()
     next_join(session)
     shown = go_live(session, welcome(50, missed=14), *map(message, range(46, 51)))
     assert shown[0] == welcome(50, missed=4)
     assert shown[1:] == [*map(message, range(46, 51))]
-    session.replay(10)
+    session.show_again(10)
     session.connection_lost()
     next_join(session)
     shown = go_live(session, welcome(1, epoch="f", missed=None), message(1))
@@ -443,7 +445,7 @@ def test_a_replay_when_messages_were_missed() -> None:
 def test_a_replay_that_breaks_off() -> None:
     """A replay that breaks off is not repeated, and no new message is lost by it."""
     session = live(41)
-    session.replay(10)
+    session.show_again(10)
     session.connection_lost()
     next_join(session)
     assert receive(session, welcome(42, missed=4), message(36)) == [welcome(42), message(36)]

@@ -29,7 +29,7 @@ from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.fanout import (
     MAX_BATCH_CHARS,
     MAX_BATCH_EVENTS,
-    MAX_FRAME_CHARS,
+    MAX_SERVER_FRAME_CHARS,
     MAX_WAITING_EVENTS,
     Fanout,
 )
@@ -144,7 +144,7 @@ def test_a_long_batch_is_several_payloads() -> None:
         fanout.broadcast(each)
     payloads = fanout.end_batch().common(Format.JSON)
     assert len(payloads) > 5
-    assert max(map(len, payloads)) < MAX_FRAME_CHARS + 5000
+    assert max(map(len, payloads)) < MAX_SERVER_FRAME_CHARS + 5000
     assert b"\n".join(payloads).decode().split("\n") == [encode_json(each) for each in messages]
 
 
@@ -238,7 +238,7 @@ def test_a_message_of_many_lines_is_several_payloads() -> None:
     fanout = Fanout()
     fanout.broadcast(Message(1, "n" * 32, "\n" * 10_000, ""))
     payloads = fanout.end_batch().common(Format.TEXT)
-    assert max(map(len, payloads)) < MAX_FRAME_CHARS + 100
+    assert max(map(len, payloads)) < MAX_SERVER_FRAME_CHARS + 100
     assert b"\n".join(payloads).count(b"\n") == 9_999
 
 

@@ -8,7 +8,7 @@ from metrics_samples import samples
 from programs import ROOT
 
 from broadcast_server.http.prometheus import Gauges, exposition
-from broadcast_server.rooms.metrics import TURN_BUCKETS_S, Metrics
+from broadcast_server.rooms.metrics import BATCH_BUCKETS_S, Metrics
 
 
 def test_everything_is_described_once() -> None:
@@ -32,9 +32,11 @@ def test_turns_are_a_histogram() -> None:
     """Each bucket counts the turns that took at most its bound, and the last counts all turns."""
     metrics = Metrics()
     for seconds in (0.00005, 0.0001, 0.002, 5.0):
-        metrics.observe_turn(seconds)
+        metrics.observe_batch(seconds)
     values = samples(exposition(metrics, Gauges(0, 0, 0, 0)))
-    buckets = [values[f'broadcast_turn_seconds_bucket{{le="{bound}"}}'] for bound in TURN_BUCKETS_S]
+    buckets = [
+        values[f'broadcast_turn_seconds_bucket{{le="{bound}"}}'] for bound in BATCH_BUCKETS_S
+    ]
     assert buckets == [2, 2, 2, 3, 3, 3, 3, 3, 3]
     assert values['broadcast_turn_seconds_bucket{le="+Inf"}'] == 4
     assert values["broadcast_turn_seconds_count"] == 4

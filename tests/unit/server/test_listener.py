@@ -320,7 +320,7 @@ def test_one_address_cannot_use_up_the_pending_connections() -> None:
         client_end.setblocking(False)
         accepted.append(tracker.accepted(server_end, (address, 1)))
         if len(accepted) == 1:
-            tracker.promote(accepted[0].fileno())
+            tracker.joined(accepted[0].fileno())
     cut = []
     for _, client_end in pairs:
         try:

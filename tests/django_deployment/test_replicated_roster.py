@@ -10,7 +10,7 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Event, Joined, Left, Renamed
 from broadcast_server.protocol.names import name_key
 from broadcast_server.rooms.actions import Participant, Send
-from django_site.replication.replicated_room import ReadPosition, ReplicatedRoom
+from django_site.replication.replicated_roster import ReadPosition, ReplicatedRoster
 from django_site.store.presence import Present
 
 
@@ -20,7 +20,7 @@ def roster(*names: str | None) -> list[Present]:
     return [each for each in present if each.name]
 
 
-def events_for(room: ReplicatedRoom, *names: str | None) -> list[Event]:
+def events_for(room: ReplicatedRoster, *names: str | None) -> list[Event]:
     """Apply a roster to *room*, and return the events for everyone."""
     actions = room.apply_arrivals(roster(*names), {}) + room.apply_departures(roster(*names), {})
     return [each.event for each in actions if isinstance(each, Send) and each.to is None]
@@ -29,10 +29,10 @@ def events_for(room: ReplicatedRoom, *names: str | None) -> list[Event]:
 def test_a_new_name_on_the_roster() -> None:
     """A rename is announced with both names, and a participant of this process gets the new one."""
     room, ours = (
-        ReplicatedRoom("lobby", ReadPosition("e", 0), 100),
+        ReplicatedRoster("lobby", ReadPosition("e", 0), 100),
         Participant(JoinRequest(), "s", "bob"),
     )
-    room.tokens["t0"] = ours
+    room.participants["t0"] = ours
     events_for(room, "bob", "carol")
     room.room.connect(ours)
     assert events_for(room, "robert", "carol") == [Renamed("bob", "robert")]
@@ -50,7 +50,7 @@ def test_no_two_have_one_name_at_any_time() -> None:
     for names in itertools.product(("a", "b", "c", "d", None), repeat=3):
         if len({*names} - {None}) < sum(map(bool, names)):
             continue
-        room = ReplicatedRoom("lobby", ReadPosition("e", 0), 100)
+        room = ReplicatedRoster("lobby", ReadPosition("e", 0), 100)
         events_for(room, "a", "b", "c")
         here = ["a", "b", "c"]
         for event in events_for(room, *names):

@@ -30,7 +30,7 @@ class ReadPosition:
         self.head = head
 
 
-class ReplicatedRoom:
+class ReplicatedRoster:
     """A room whose names come from a roster that all processes share.
 
     It is the roster of its `room`, which knows the connections of this process.
@@ -38,10 +38,10 @@ class ReplicatedRoom:
 
     def __init__(self, name: str, position: ReadPosition, max_message_bytes: int) -> None:
         self.room = Room(name, position, max_message_bytes, roster=self)
-        self.tokens: dict[str, Participant] = {}
+        self.participants: dict[str, Participant] = {}
         """The participants of this process, by the tokens of their connections."""
         self._present: dict[int, Present] = {}  # as the members were told, by row
-        self._subscriber_tokens: set[str] = set()  # in all processes
+        self._subscriber_ids: set[str] = set()  # in all processes
 
     # -- the roster of the room --
 
@@ -68,15 +68,15 @@ class ReplicatedRoom:
 
     # -- what the database says --
 
-    def check(self, participant: Participant, token: str) -> None:
+    def check(self, participant: Participant, connection_id: str) -> None:
         """Check that *participant*, which was put on the roster, is still there.
 
         Raises `Rejected`.
         """
-        if token in self._subscriber_tokens:
+        if connection_id in self._subscriber_ids:
             return
-        tokens = {each.name: each.token for each in self._present.values()}
-        if tokens.get(participant.name) == token:
+        tokens = {each.name: each.connection_id for each in self._present.values()}
+        if tokens.get(participant.name) == connection_id:
             return
         raise Rejected(REPLACED if participant.name in tokens else rejections.PROCESS_LOST)
 
@@ -87,7 +87,7 @@ class ReplicatedRoom:
 
         *removed* says why connections of this process have to be closed, by their tokens.
         """
-        self._subscriber_tokens = {each.token for each in present if not each.name}
+        self._subscriber_ids = {each.connection_id for each in present if not each.name}
         members = [each for each in present if each.name]
         # A client would take the second member of a name for the first, and see it leave.
         new_names = {name_key(each.name) for each in members if self._is_news(each)}
@@ -99,8 +99,11 @@ class ReplicatedRoom:
             if known is None:
                 verified = True if each.verified else None
                 actions.append(Send(None, Joined(each.name, len(self), verified)))
-            elif known.token != each.token and known.token in self.tokens:
-                previous = self.tokens[known.token]
+            elif (
+                known.connection_id != each.connection_id
+                and known.connection_id in self.participants
+            ):
+                previous = self.participants[known.connection_id]
                 if previous in self.room:
                     actions += self.room.take_over(previous)
         return actions
@@ -114,8 +117,8 @@ class ReplicatedRoom:
 
     def _close_removed_subscribers(self, removed: Mapping[str, Rejection]) -> list[Action]:
         actions: list[Action] = []
-        for token, participant in self.tokens.items():
-            if self.room.is_subscriber(participant) and token not in self._subscriber_tokens:
+        for token, participant in self.participants.items():
+            if self.room.is_subscriber(participant) and token not in self._subscriber_ids:
                 rejection = removed.get(token, rejections.PROCESS_LOST)
                 actions += self.room.kick(participant, rejection)
         return actions
@@ -136,10 +139,10 @@ class ReplicatedRoom:
         # Those of this process are closed first: of a thousand, each would otherwise be told
         # that most of the others left.
         for each in gone:
-            participant = self.tokens.get(each.token)
+            participant = self.participants.get(each.connection_id)
             if participant is not None and participant in self.room:
                 # If nobody removed it, this process stood still until others took it for dead.
-                rejection = removed.get(each.token, rejections.PROCESS_LOST)
+                rejection = removed.get(each.connection_id, rejections.PROCESS_LOST)
                 actions += self.room.kick(participant, rejection)
         for each in gone:
             del self._present[each.id]
@@ -175,7 +178,7 @@ class ReplicatedRoom:
         """Give a member the name that it has on the roster now, and announce that."""
         known = self._present[each.id]
         self._present[each.id] = replace(known, name=each.name)
-        participant = self.tokens.get(known.token)
+        participant = self.participants.get(known.connection_id)
         if participant is not None and participant in self.room:
             self.room.set_name(participant, each.name)
         return Send(None, Renamed(known.name, each.name, True if each.verified else None))
