@@ -27,8 +27,9 @@ from websockets.typing import Subprotocol
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import SUBPROTOCOL, CloseCode, Event, Format
-from broadcast_server.rooms.actions import Action, Close, Participant, Publish, Send, Subscribe
+from broadcast_server.rooms.actions import Action, Close, Publish, Send, Subscribe
 from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.room import Room
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 from broadcast_server.server.server import Server

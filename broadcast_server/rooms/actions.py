@@ -1,33 +1,16 @@
-"""Actions: what a room tells its caller to do, and the participants that they are about."""
+"""Actions: what a room tells its caller to do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import (
-    CloseCode,
-    Event,
-    Welcome,
-)
+from broadcast_server.protocol.messages import CloseCode, Event, Welcome
 from broadcast_server.protocol.rejection import Rejection
 
+from .participant import Participant
 
-@dataclass(slots=True, eq=False)
-class Participant:
-    """One connection, as the room sees it: a member or a subscriber.
-
-    *join* is what the client asked for. *id_scope* is the namespace of the ids of its messages: its
-    session, or a random token if it has no session. The room sets all other fields, except that in
-    the Django deployment the database decides the name before `Room.connect`.
-    """
-
-    join: JoinRequest
-    id_scope: str
-    name: str = ""  # empty for a subscriber
-    member_id: int = 0  # 0 for a subscriber; a session takeover keeps the id
-    after_seq: int = 0  # the resume position: it is sent every message with a higher number
-    faults: int = 0  # in a row
+# `Send` and `Publish` are not frozen, for the reason given in protocol/messages: one of each is
+# made for every message, and making a frozen dataclass is slower.
 
 
 @dataclass(frozen=True, slots=True)

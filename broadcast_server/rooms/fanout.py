@@ -43,7 +43,7 @@ from broadcast_server.protocol.messages import (
     Pong,
 )
 
-from .actions import Participant
+from .participant import Participant
 
 Encoder = Callable[[Event], str | None]
 """Encodes an event as a line, or as several. Returns None if the format has no line for it."""

@@ -28,9 +28,10 @@ from broadcast_server.protocol.messages import (
 )
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 
-from .actions import Action, ClaimName, Close, Participant, Publish, Send, Subscribe
+from .actions import Action, ClaimName, Close, Publish, Send, Subscribe
 from .fanout import Fanout
 from .metrics import Metrics
+from .participant import Participant
 from .room import Room
 
 READ_CHUNK_MESSAGES = 64

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.timestamp import rfc3339
 
-from .actions import Participant, Publish
+from .actions import Publish
 from .live_room import MAX_CATCH_UP_MESSAGES, READ_CHUNK_MESSAGES, LiveRoom, Receiver
 from .message_log import MessageLog
 from .metrics import Metrics
+from .participant import Participant
 from .room import Room
 
 if TYPE_CHECKING:

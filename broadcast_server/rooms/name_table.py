@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broadcast_server.protocol.names import name_key, with_suffix
 
-from .actions import Participant
+from .participant import Participant
 
 
 class NameTable:

@@ -23,9 +23,9 @@ Theory of operation:
   free numeric suffix, such as ``bob-2``.
 - A *subscriber* only receives. It has no name, it is in no list, and nobody is told about it. It
   begins with `subscribe`.
-- The *log* numbers the messages of the room and keeps the newest of them. A *log entry* is what has
-  a number: a message or, in its place, the note that a moderator has hidden it. A random *epoch*
-  identifies the log, and a *cursor* (an epoch and a number) identifies a place in it.
+- The *log* numbers the messages of the room and keeps the newest of them. A *log entry* has
+  a number: it is a message, or the note that replaces a hidden one. A random *epoch* identifies the
+  log, and a *cursor* (an epoch and a number) identifies a place in it.
 - The room never numbers a message. It returns `Publish`, and the caller hands the text to the log.
   When the message has its number, the caller passes it to `deliver`. In the standalone server this
   happens at once, in memory. In the Django deployment it happens after a database transaction, and
@@ -45,7 +45,7 @@ Theory of operation:
 The neighbours: `live_room` calls the room and carries out its actions, `local_room` and the
 replica of the Django deployment do the logging, and `fanout` turns `Send` and `Subscribe` into
 bytes for each connection. In the Django deployment, members are in several processes, and a
-`Roster` gives them their names: see there for what the room then leaves to it.
+`Roster` gives them their names. `Roster` says what the room does not do then.
 """
 
 from __future__ import annotations
@@ -77,9 +77,10 @@ from broadcast_server.protocol.messages import (
 from broadcast_server.protocol.names import validate_name
 from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
 
-from .actions import Action, ClaimName, Close, Participant, Publish, Send, Subscribe, close_with
+from .actions import Action, ClaimName, Close, Publish, Send, Subscribe, close_with
 from .message_log import LogExtent
 from .name_table import NameTable
+from .participant import Participant
 
 MAX_CONSECUTIVE_FAULTS = 10
 """A connection is closed after this many faulty requests in a row: its program is broken."""
@@ -93,16 +94,14 @@ the log. They wait in memory for participants that read slowly, and a participan
 many events wait is closed."""
 
 
-# -- actions: what the caller has to do ---------------------------------------
-
-# `Send` and `Publish` are not frozen, for the reason given in protocol/messages: one of each is
-# made for every message, and making a frozen dataclass is slower.
+# -- names in several processes -----------------------------------------------
 
 
 class Roster(Protocol):
     """Who is present in a room whose members are in several processes.
 
-    Such a roster gives members their names and tells who joined and left: the room does neither.
+    The roster gives members their names and announces who joined, left or was renamed. With a
+    roster, the room does none of this.
     """
 
     def __len__(self) -> int:

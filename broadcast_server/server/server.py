@@ -14,10 +14,10 @@ from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.rejection import STOPPING, Rejection
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.participant import Participant
 
 from .api import Applicant, Connection, ParticipantConnection, SubscriberConnection
 from .first_request import FirstRequest

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from broadcast_server.rooms.actions import Participant
+from broadcast_server.rooms.participant import Participant
 from django_site.store.presence import JoinAttempt
 from django_site.store.rejections import Rejected
 

@@ -11,8 +11,8 @@ from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
 from broadcast_server.protocol.messages import LogEntry
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.live_room import READ_CHUNK_MESSAGES
+from broadcast_server.rooms.participant import Participant
 from django_site.store import message_log, outage
 
 MAX_PAGE_MESSAGES = 2000

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from broadcast_server.protocol.messages import Error, Event, Renamed
-from broadcast_server.rooms.actions import ClaimName, Participant
+from broadcast_server.rooms.actions import ClaimName
+from broadcast_server.rooms.participant import Participant
 from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage
 from django_site.store.publish import Outcome
 

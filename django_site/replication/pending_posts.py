@@ -6,8 +6,8 @@ import asyncio
 
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published
 from broadcast_server.protocol.rejection import Rejection
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.participant import Participant
 from django_site.store.publish import Outcome
 from django_site.store.rejections import Rejected
 

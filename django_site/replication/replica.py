@@ -29,9 +29,10 @@ from broadcast_server.protocol.messages import (
 )
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.rejection import STOPPING
-from broadcast_server.rooms.actions import Action, ClaimName, Close, Participant, Publish, Send
+from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, Send
 from broadcast_server.rooms.live_room import LiveRoom, Receiver, StreamReceiver
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.participant import Participant
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.store import message_log, presence, rejections

@@ -13,7 +13,8 @@ from dataclasses import replace
 from broadcast_server.protocol.messages import Joined, Left, Members, Renamed
 from broadcast_server.protocol.names import name_key, with_suffix
 from broadcast_server.protocol.rejection import REPLACED, Rejection
-from broadcast_server.rooms.actions import Action, Participant, Send
+from broadcast_server.rooms.actions import Action, Send
+from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.room import Room
 from django_site.store import rejections
 from django_site.store.presence import Present

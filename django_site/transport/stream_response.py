@@ -14,8 +14,8 @@ from typing import Any
 
 from broadcast_server.http.stream import STALL_TIMEOUT_S, frame_plain, sse_preamble
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, NORMAL_CLOSURE, Cursor, Format
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.participant import Participant
 from django_site.replication.replica import RoomReplica
 
 from .flow_control import FlowControl

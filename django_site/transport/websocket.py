@@ -23,7 +23,7 @@ from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL, CloseCode, Format
 from broadcast_server.protocol.rejection import BINARY, Rejection
-from broadcast_server.rooms.actions import Participant
+from broadcast_server.rooms.participant import Participant
 from django_site.client_address import scope_address
 from django_site.replication.admission import Admitted
 from django_site.replication.replica import RoomReplica

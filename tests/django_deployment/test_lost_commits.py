@@ -20,7 +20,7 @@ from site_member import until
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Format, Message
 from broadcast_server.protocol.publish import Published, PublishRequest
-from broadcast_server.rooms.actions import Participant
+from broadcast_server.rooms.participant import Participant
 from django_site.asgi import application
 from django_site.replication.replica import RoomReplica
 from django_site.store import message_log, presence

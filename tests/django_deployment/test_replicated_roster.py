@@ -9,7 +9,8 @@ import django_client  # noqa: F401  # it sets Django up
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Event, Joined, Left, Renamed
 from broadcast_server.protocol.names import name_key
-from broadcast_server.rooms.actions import Participant, Send
+from broadcast_server.rooms.actions import Send
+from broadcast_server.rooms.participant import Participant
 from django_site.replication.replicated_roster import ReadPosition, ReplicatedRoster
 from django_site.store.presence import Present
 

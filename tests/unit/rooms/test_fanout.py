@@ -25,7 +25,6 @@ from broadcast_server.protocol.messages import (
     Pong,
     Welcome,
 )
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.fanout import (
     MAX_BATCH_CHARS,
     MAX_BATCH_EVENTS,
@@ -34,6 +33,7 @@ from broadcast_server.rooms.fanout import (
     Fanout,
 )
 from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.participant import Participant
 
 WELCOME = Welcome("lobby", "bob", "e", 0, True, 0, 1, ("bob",))
 

@@ -19,11 +19,11 @@ from broadcast_server.protocol.messages import (
     Welcome,
 )
 from broadcast_server.protocol.rejection import BINARY
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.fanout import MAX_WAITING_EVENTS, Fanout
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.participant import Participant
 
 WELCOME = Welcome("lobby", "bob", "e", 0, True, 0, 1, ("bob",))
 MEMBERS = Members(1, ("bob",))

@@ -9,11 +9,11 @@ from slow_receiver import WRITE_S, SlowReceiver
 
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Format
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.fanout import MAX_BATCH_EVENTS
 from broadcast_server.rooms.live_room import MAX_JOINS_PER_BATCH, REST_RATIO
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.participant import Participant
 
 
 def test_a_busy_room_rests_between_batches() -> None:

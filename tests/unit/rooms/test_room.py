@@ -21,8 +21,9 @@ from broadcast_server.protocol.messages import (
     Welcome,
 )
 from broadcast_server.protocol.rejection import TOO_SLOW
-from broadcast_server.rooms.actions import Action, Close, Participant, Publish, Send, Subscribe
+from broadcast_server.rooms.actions import Action, Close, Publish, Send, Subscribe
 from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.room import MAX_RENAMES_PER_HEARTBEAT, Room
 
 

@@ -20,11 +20,11 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Cursor, Format
 from broadcast_server.protocol.names import MAX_NAME_CHARS, name_key, with_suffix
 from broadcast_server.protocol.rejection import BINARY
-from broadcast_server.rooms.actions import Participant
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.room import MAX_RENAMES_PER_HEARTBEAT
 
 MAX_MESSAGES = 100

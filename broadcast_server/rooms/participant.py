@@ -1,0 +1,24 @@
+"""The participant: one connection, as the room sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broadcast_server.protocol.join import JoinRequest
+
+
+@dataclass(slots=True, eq=False)
+class Participant:
+    """A member or a subscriber of a room.
+
+    *join* is what the client asked for. *id_scope* is the namespace of the ids of its messages: its
+    session, or a random token if it has no session. The room sets all other fields, except that in
+    the Django deployment the database decides the name before `Room.connect`.
+    """
+
+    join: JoinRequest
+    id_scope: str
+    name: str = ""  # empty for a subscriber
+    member_id: int = 0  # 0 for a subscriber; a session takeover keeps the id
+    after_seq: int = 0  # the resume position: it is sent every message with a higher number
+    faults: int = 0  # in a row
