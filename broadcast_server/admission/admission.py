@@ -72,7 +72,7 @@ class AdmissionControl:
     def authenticate(self, address: str | None, token: str | None, now: float) -> Decision:
         """Check the join rate of *address* and the *token*, before anything about the rooms.
 
-        If the decision has a wait, call `release_wait` when the wait is over or the client is
+        If the decision has a wait, call `end_wait` when the wait is over or the client is
         gone, whether it is admitted or not.
         """
         key = client_key(address)

@@ -56,18 +56,22 @@ class PendingConnections:
         return None
 
     def joined(self, number: int) -> None:
-        """Note that a connection is no longer pending, usually because it was admitted."""
+        """Note that a connection is no longer pending, because its client joined a room."""
+        self._remove(number)
+
+    def closed(self, number: int) -> None:
+        """Note that a connection, pending or admitted, is closed."""
+        self._remove(number)
+        self._open -= 1
+
+    def _evict(self, number: int) -> int:
+        self._remove(number)
+        return number
+
+    def _remove(self, number: int) -> None:
+        """Remove a connection from the pending ones, if it is one of them."""
         key = self._pending.pop(number, None)
         if key is not None:
             del self._by_key[key][number]
             if not self._by_key[key]:
                 del self._by_key[key]
-
-    def closed(self, number: int) -> None:
-        """Note that a connection, pending or admitted, is closed."""
-        self.joined(number)
-        self._open -= 1
-
-    def _evict(self, number: int) -> int:
-        self.joined(number)
-        return number

@@ -128,7 +128,7 @@ class ReconnectingClient:
         self._wake.set()
 
     def show_again(self, count: int) -> None:
-        """Receive the last *count* messages again, now or as soon as possible."""
+        """Show the last *count* messages again, now or as soon as possible."""
         self.session.show_again(count)
         if self.session.live:
             self._replace.set()
@@ -225,7 +225,7 @@ class ReconnectingClient:
     async def _use(self, connection: ClientConnection, sink: EventSink) -> str | None:
         """Use *connection* until it ends, and return why it ended.
 
-        Returns None, and leaves the connection open, if `replay` wants a new one in its place.
+        Returns None, and leaves the connection open, if `show_again` wants a new one in its place.
         """
         self._replace.clear()
         receiving = asyncio.ensure_future(self._receive_all(connection, sink))

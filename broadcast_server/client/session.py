@@ -12,10 +12,11 @@ passes received frames to `receive`, and sends what `outgoing` returns.
   is resent, because its echo may be in the replay. From then on the sequence numbers have no gaps:
   a gap means that a message was lost.
 
-The cursor never falls behind what the server has reported. A welcome moves it before any message
-follows: to the beginning of a new client's replay, past the messages that the welcome reports as
-missed, or to the beginning of another log. So a connection may break at any moment, any number of
-times: the next one misses no message, and counts none as missed twice.
+The cursor never falls behind what the server has reported. After each welcome the cursor is where
+that welcome says the replay begins: as far back as a new client asks for, after the messages that
+the welcome reports as missed, or at the beginning of another log. Only the messages that
+`show_again` asks for come before it. So a connection may break at any moment, any number of times:
+the next one misses no message, and counts none as missed twice.
 """
 
 from __future__ import annotations
@@ -78,14 +79,17 @@ class ClientSession:
         self.live = False
         """Whether the replay of this connection is over."""
         self.showing_again = False
-        """Whether the replay of this connection begins with messages that were shown before."""
+        """Whether the replay of this connection begins with messages that are shown again."""
         self.rejected = 0
         """Number of our messages that the server has rejected."""
         self._requested = {"name": name, "room": room}
         self._history = history
-        self._secret = secrets.token_urlsafe(24)
+        self._secret = secrets.token_urlsafe(24)  # the protocol calls it the session
         self._cursor = since  # where the next connection begins
-        self._last_seq = since.seq if since else 0  # last message received of the cursor's log
+        # The last message received of the cursor's log. Until the replay is over, the cursor may be
+        # ahead of it: a welcome moves the cursor, but a message that the address's query asked for
+        # may still follow, and is shown because it was not received before.
+        self._last_seq = since.seq if since else 0
         self._show_again_count = 0  # older messages that the next connection shows again
         self._asked_since: Cursor | None = None  # the cursor that this connection has asked for
         self._welcome: Welcome | None = None  # of this connection
@@ -109,7 +113,7 @@ class ClientSession:
         self.request(self._pending_rename)
 
     def show_again(self, count: int) -> None:
-        """Receive the last *count* messages again, on the next connection.
+        """Show the last *count* messages again, on the next connection.
 
         The protocol has no request for them. A connection with an older cursor takes over the
         session, and the other members see nothing of it.
@@ -156,7 +160,10 @@ class ClientSession:
 
     @property
     def cursor(self) -> Cursor | None:
-        """The position in the log up to which everything was received, None before a welcome."""
+        """The position in the log up to which everything was received.
+
+        None before the first welcome, unless the session was created with *since*.
+        """
         return self._cursor
 
     def query(self) -> str:
@@ -233,7 +240,10 @@ class ClientSession:
         return True
 
     def _adjust_missed(self, welcome: Welcome) -> Welcome:
-        """Return *welcome* without counting as missed what we had received before `replay`."""
+        """Return *welcome*, corrected after `show_again`.
+
+        Messages that we have seen, and only asked to see again, do not count as missed.
+        """
         cursor, since = self._cursor, self._asked_since
         same_log = cursor is not None and since is not None and welcome.epoch == cursor.epoch
         self.showing_again = same_log and self._show_again_count > 0 and welcome.missed is not None

@@ -69,8 +69,8 @@ def _histogram(metrics: Metrics) -> Iterator[str]:
     help = "Time to encode and write what happened in one turn of the event loop."
     yield from _header("turn_seconds", "histogram", help)
     count = 0  # the buckets of Prometheus are cumulative
-    for bound, turns in zip([*map(str, BATCH_BUCKETS_S), "+Inf"], metrics.batches, strict=True):
-        count += turns
+    for bound, batches in zip([*map(str, BATCH_BUCKETS_S), "+Inf"], metrics.batches, strict=True):
+        count += batches
         yield f'broadcast_turn_seconds_bucket{{le="{bound}"}} {count}'
     yield f"broadcast_turn_seconds_sum {metrics.seconds:.6f}"
     yield f"broadcast_turn_seconds_count {count}"

@@ -65,7 +65,7 @@ class CloseCode(enum.IntEnum):
 
 
 NORMAL_CLOSURE = 1000
-"""The close code of a connection that has served its purpose (RFC 6455, section 7.4.1)."""
+"""The close code of a normal end (RFC 6455, section 7.4.1)."""
 
 ABNORMAL_CLOSURE = 1006
 """The close code of a connection that ended without a closing handshake."""

@@ -1,7 +1,7 @@
 """The fan-out: encodes what happens in a room once, and works out which bytes each connection gets.
 
-Theory of operation. A *batch* is what happens in a room during one turn of the event loop, or
-during a few turns if the room is busy. Its events for everyone are collected in a list.
+Theory of operation. A *batch* is what happens in a room between two writes: one turn of the event
+loop, a few when the room is busy. Its events for everyone are collected in a list.
 `Fanout.end_batch` returns them as a `Batch`, which encodes the list once for each format, so that
 all participants with the same format get the very same *payloads*. A payload is the content of one
 frame: lines, joined by line breaks.
@@ -66,7 +66,9 @@ class _PrivateEvents:
     """What one participant gets in a batch instead of the common payloads."""
 
     start: int  # the position in the batch's list at which it begins
-    events: list[tuple[int, Event]] = field(default_factory=list)  # each before that position
+    events: list[tuple[int, Event]] = field(
+        default_factory=list
+    )  # (position in the batch, event to insert there)
 
 
 @dataclass(slots=True)
@@ -122,8 +124,7 @@ class Fanout:
         }
         self._head = head  # number of the newest message passed to `broadcast`
         self._sent = head  # number of the newest message in a batch that has ended
-        self._delivered = 0
-        """How many messages were in payloads for a single participant. The caller resets it."""
+        self._delivered = 0  # see `take_delivered`
         self._events: list[Event] = []  # for everyone, in this batch
         self._chars = 0  # characters of the messages among them
         self._private: dict[Participant, _PrivateEvents] = {}
@@ -161,7 +162,7 @@ class Fanout:
             line_count = len(event.text.splitlines())
             self._chars += len(event.text) + line_count * (len(event.name) + 2)
         elif type(event) is MessageHidden and event.seq > self._head:
-            self._head = event.seq  # it has the place of the message, here as in the log
+            self._head = event.seq  # a hidden message takes its message's number
         else:
             for state in self._catching_up.values():
                 state.waiting.append((self._head, event))
@@ -186,9 +187,9 @@ class Fanout:
     def remove(self, participant: Participant) -> Iterator[bytes]:
         """Forget *participant*, and return the payloads that it has not been sent yet.
 
-        The payloads are encoded only when you iterate over them: do that at once, or never. When
-        5,000 connections are lost in one turn, encoding every leave for each of them would take 15
-        seconds.
+        The payloads are encoded only when you iterate over them: do that at once, or never
+        (`LiveRoom.leave` discards them). When 5,000 connections are lost in one batch, encoding
+        every leave for each of them would take 15 seconds.
 
         A participant that is catching up does not get messages that it has not read, nor any pong
         or heartbeat after them. A client takes those as proof that it has all messages before
@@ -225,6 +226,11 @@ class Fanout:
         self._encoded_entries.clear()
         self._encoded_waiting.clear()
         return batch
+
+    def take_delivered(self) -> int:
+        """Return how many messages were in payloads for one participant, since the last call."""
+        delivered, self._delivered = self._delivered, 0
+        return delivered
 
     def pause(self, participant: Participant) -> None:
         """Send *participant* nothing for now, because its connection is full."""

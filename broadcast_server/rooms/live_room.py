@@ -1,8 +1,8 @@
 """A live room: a `Room`, its fan-out, and the connections of its participants.
 
 `LiveRoom` carries out the actions that `Room` returns, at once and without awaiting. It collects
-the resulting events in a `Fanout`, and writes them to all connections when the batch ends: in the
-same turn of the event loop, or a few turns later if the room is busy.
+the resulting events in a `Fanout`, and writes them to all connections when the batch ends. A *batch* is what
+happens in a room between two writes: one turn of the event loop, a few when the room is busy.
 
 The standalone server and the Django deployment differ in two steps, which subclasses provide: how
 a published message gets its number and is passed to `deliver` (`_publish`), and where a
@@ -39,7 +39,8 @@ READ_CHUNK_MESSAGES = 64
 
 MAX_CATCH_UP_MESSAGES = 8192
 """How many messages one participant is sent at most when a batch ends, while it is behind and its
-connection takes them. A batch cannot add as many, so the participant catches up."""
+connection takes them. More than `MAX_BATCH_EVENTS`, so that a participant that
+reads it catches up with the room."""
 
 MAX_JOINS_PER_BATCH = 256
 """A batch ends after this many joins. A participant that joins in a batch gets private lines, one
@@ -50,7 +51,8 @@ REST_RATIO = 0.25
 """How long a room waits before it writes again, as a share of the time that the last write took."""
 
 CLOCK_RESOLUTION_S = 0.001
-"""The resolution of the event loop's timers. A room does not wait for less: it would be longer."""
+"""The resolution of the event loop's timers. A shorter wait is skipped, because the timer would
+round it up."""
 
 
 FrameEncoder = Callable[[bytes], Any]
@@ -121,7 +123,7 @@ class LiveRoom(ABC):
         """Rename a member where the room itself does not decide about names."""
 
     def _send_to(self, participant: Participant, event: Event) -> None:
-        """Send *event* to one participant, after the effects of what it has sent before."""
+        """Send *event* to one participant, in order after the answers to its earlier requests."""
         self._fanout.send_to(participant, event)
 
     def _persist(self) -> None:  # noqa: B027  # a log in a database is persistent already
@@ -189,7 +191,7 @@ class LiveRoom(ABC):
             self._schedule()
 
     def call_after_batch(self, callback: Callable[[], None]) -> None:
-        """Call *callback* in the turn after the batch has ended, and see that it ends."""
+        """Call *callback* after the batch has ended, and schedule the end of the batch."""
         self._after_batch.append(callback)
         self._schedule()
 
@@ -215,7 +217,7 @@ class LiveRoom(ABC):
         self.flush()  # what is in the batch is encoded once for all, and not when each is closed
         self._execute(self.room.stop())
 
-    # -- what is done about it --
+    # -- carrying out actions --
 
     def _execute(self, actions: list[Action]) -> None:
         for action in actions:
@@ -246,7 +248,7 @@ class LiveRoom(ABC):
             self._schedule()
 
     def _schedule(self) -> None:
-        """See that the batch ends: soon, but not before the room has rested from the last one.
+        """Schedule the end of the batch: soon, but after the room has rested from the last one.
 
         A write costs nearly the same for one message as for a hundred. So a busy room reads on for
         a while before it writes again, which makes 1.6 times the deliveries for each second of CPU
@@ -294,8 +296,7 @@ class LiveRoom(ABC):
         end = loop.time()
         self._earliest_flush = end + (end - begin) * REST_RATIO
         self._metrics.observe_batch(end - begin)
-        self._metrics.deliveries += self._fanout._delivered
-        self._fanout._delivered = 0
+        self._metrics.deliveries += self._fanout.take_delivered()
 
     def _close_finished_polls(self) -> None:
         """Close the polling subscribers that are not behind. They leave when the close is done."""

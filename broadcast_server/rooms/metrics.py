@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from broadcast_server.protocol.messages import CloseCode
 
 BATCH_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Upper bounds of the buckets of the turn histogram, in seconds."""
+"""Upper bounds of the buckets of the histogram of batches, in seconds."""
 
 STANDARD_CODES = range(1000, 1016)
 """The close codes that RFC 6455 and its registry define."""
@@ -44,9 +44,9 @@ class Metrics:
     closes: Counter[int] = field(default_factory=Counter)
     """Closed connections by close code, with `OTHER_CODE` for codes that nobody defines."""
     seconds: float = 0.0
-    """Time that all turns took together, in seconds."""
+    """Time that all batches took together, in seconds."""
     batches: list[int] = field(default_factory=lambda: [0] * (len(BATCH_BUCKETS_S) + 1))
-    """How many turns fall into each bucket of `TURN_BUCKETS_S`, and last those beyond all."""
+    """How many batches fall into each bucket of `BATCH_BUCKETS_S`, and last those beyond all."""
 
     def count_close(self, code: int) -> None:
         """Count a closed connection.
@@ -56,6 +56,6 @@ class Metrics:
         self.closes[code if code in STANDARD_CODES or code in OUR_CODES else OTHER_CODE] += 1
 
     def observe_batch(self, seconds: float) -> None:
-        """Count a turn in which a batch was encoded and written in *seconds*."""
+        """Count a batch that was encoded and written in *seconds*."""
         self.seconds += seconds
         self.batches[bisect_left(BATCH_BUCKETS_S, seconds)] += 1

@@ -100,7 +100,7 @@ class ServerAPI(ServerStatus, Protocol):
         token: str | None,
         on_admitted: Callable[[], None],
     ) -> None:
-        """Call *admitted* or reject *applicant*, now or after a delay."""
+        """Call *on_admitted* or reject *applicant*, now or after a delay."""
 
     def cancel_wait(self, applicant: Applicant) -> None:
         """Note that *applicant* no longer waits to be admitted, if it did."""

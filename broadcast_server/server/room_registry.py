@@ -67,13 +67,13 @@ class RoomRegistry:
         return self._open.get(name)
 
     def open(self, name: str) -> LocalRoom:
-        """Return a room, creating it if needed. Call `release` if nobody joins it."""
+        """Return a room, creating it if needed. Call `close_if_empty` if nobody joins it."""
         room = self._open.get(name) or self._idle.pop(name, None) or self._create(name)
         self._open[name] = room
         return room
 
     def close_if_empty(self, room: LocalRoom) -> None:
-        """Move *room* to the idle rooms if nobody is connected to it."""
+        """Close *room* if nobody is connected to it. It becomes idle if it has messages."""
         if room.client_count:
             return
         self._open.pop(room.room.name, None)

@@ -103,7 +103,7 @@ class Server:
         return exposition(self._metrics, gauges)
 
     async def stop(self) -> None:
-        """Write the current batch, let lagging participants catch up, and close everyone.
+        """Write the current batch, let participants that are behind catch up, and close everyone.
 
         All of it takes at most the grace period, half of it for catching up. Messages that
         arrive from now on are not accepted: their senders get no echo, and send them again to
@@ -178,7 +178,10 @@ class Server:
         token: str | None,
         on_admitted: Callable[[], None],
     ) -> None:
-        """Call *admitted* or reject *applicant*, now or after the delay that admission asks for."""
+        """Call *on_admitted* or reject *applicant*, now or after a delay.
+
+        The delay is what the admission control asks for.
+        """
         now = asyncio.get_running_loop().time()
         decision = self._admission.authenticate(applicant.client, token, now)
 
@@ -199,7 +202,7 @@ class Server:
     def _try_admit(
         self, applicant: Applicant, join: JoinRequest, rejection: Rejection | None
     ) -> Rejection | None:
-        """Return why *applicant* cannot be admitted; None takes a place for it."""
+        """Reserve a place for *applicant* and return None, or return the rejection."""
         if not self.accepting:
             return STOPPING
         if rejection is not None:

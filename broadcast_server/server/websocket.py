@@ -101,6 +101,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._reading_paused = False
         # Set if reading is paused for a time, not until the end of the batch.
         self._pause_timer: asyncio.TimerHandle | None = None
+        # Whether writing is paused, as in `Receiver`. Reading is paused independently of it.
         self.paused = False
 
     # -- called by the transport --
@@ -234,6 +235,8 @@ class WebSocketConnection(asyncio.Protocol):
             max_messages = min(max_messages, available)
         for is_message, piece in budget.take(max_messages):
             if not is_message:
+                # A frame that the library assembles goes to the front of the budget, and this loop
+                # takes it next.
                 self._feed_library(piece)
             elif protocol.state is State.OPEN:
                 self._handle_text(piece)
@@ -241,6 +244,8 @@ class WebSocketConnection(asyncio.Protocol):
         if bucket is not None:
             bucket.spend(budget.spent)
         if budget.pending and bucket is not None and bucket.available < 1:
+            # `wait` processes the rest after the delay by itself. It needs something to call before
+            # that, and `_flush` finds nothing to write then.
             self.wait(bucket.delay(), self._flush)
         elif budget.pending:
             self._reading_paused = True
@@ -371,8 +376,9 @@ def _offered_subprotocols(request: Request) -> list[str]:
 
 
 def _accept(protocol: ServerProtocol, request: Request) -> Response:
-    # For non-ASCII text in a header that it parses, websockets 16 responds that the server failed,
-    # or raises an exception while it builds a response that says what is invalid.
+    # If a header that it parses has non-ASCII text, websockets 16.1 responds with 500, or raises
+    # UnicodeError while it builds a response that quotes the header. websockets 17.4 responds with
+    # 400 by itself, but the single file contains 16.1.
     try:
         response = protocol.accept(request)
     except UnicodeError:

@@ -47,7 +47,7 @@ class ProcessAdmission:
     def start_attempt(self, address: str | None, now: float, *, wrong: bool) -> float:
         """Return the seconds that a client with a token has to wait, 0 if it need not.
 
-        Call `release_wait` after any other wait. *wrong* is whether the token is malformed, which
+        Call `end_wait` after any other wait. *wrong* is whether the token is malformed, which
         counts as a failure at once. Raises `Rejected` if too many of this address wait already.
         """
         key = client_key(address) or ""

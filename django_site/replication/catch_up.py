@@ -1,4 +1,4 @@
-"""Catching up: reads the log for participants that are behind, one page for all at one place."""
+"""Catching up: reads the log for participants that are behind, a page for all at the same place."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class CatchUpRoom(Protocol):
         """Tell whether the connection of *participant* takes no more for now."""
 
     def write_batch(self) -> None:
-        """Write what was delivered so far, so that pages follow it."""
+        """Write what was delivered so far, so that chunks follow it."""
 
     def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
-        """Send *participant* the next *entries* of the log."""
+        """Send *participant* a chunk: the next *entries* of the log."""
 
-    def chunk_sent(self) -> None:
-        """Take note of connections that were paused, and of subscribers that have everything."""
+    def chunks_sent(self) -> None:
+        """Take note of connections that the chunks paused, and of subscribers with everything."""
 
 
 class CatchUp:
@@ -97,7 +97,7 @@ class CatchUp:
             # Also those further on, so that many come to be at the same place.
             if seq == after or (numbers and after < seq < numbers[-1]):
                 self._send_rest(participant, page[bisect(numbers, seq) :])
-        room.chunk_sent()
+        room.chunks_sent()
 
     def _send_rest(self, participant: Participant, page: Sequence[LogEntry]) -> None:
         """Send as much of *page* as the connection takes, and note how much to read next time."""

@@ -1,7 +1,7 @@
 """Notifications: tell the other replicas of a room that it has changed, and hear it from them.
 
-They may be dropped, delayed or repeated: the log is the source of truth, and a slow poll finds
-what no notification told of.
+They may be dropped, delayed or repeated: the log is the source of truth, and a poll once a
+second finds what they missed.
 """
 
 from __future__ import annotations

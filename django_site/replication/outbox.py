@@ -162,6 +162,6 @@ class Outbox:
         self._answers.setdefault(seq, []).append((participant, event))
 
     def take_answers(self, head: int) -> Iterator[tuple[Participant, Event]]:
-        """Yield the answers whose turn has come, now that everything up to *head* is delivered."""
+        """Yield the answers that are due, now that everything up to *head* is delivered."""
         for seq in sorted(seq for seq in self._answers if seq <= head):
             yield from self._answers.pop(seq)

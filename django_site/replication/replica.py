@@ -2,9 +2,9 @@
 
 The log in the database is the source of truth, and the channel layer is only a wake-up call.
 What members publish waits in the outbox. One transaction logs a batch of it, and then the other
-replicas are notified. Each of them sees by the numbers what it has not read, and reads that from
-the log: this is the only way in which a message reaches anyone. Notifications may be dropped,
-delayed or repeated; a slow poll finds what they did not tell of.
+replicas are notified. Each of them can tell from the numbers what it has not read, and reads that
+from the log: this is the only way in which a message reaches anyone. Notifications may be dropped,
+delayed or repeated; a poll once a second finds what they missed.
 
 Who is present is read in the same way, by the version of the room's roster.
 """
@@ -105,7 +105,7 @@ class RoomReplica(LiveRoom):
     ) -> Participant:
         """Make a connection a member. Raises `Rejected`, or a database's error.
 
-        *token* names the connection on the roster. Call `leave_roster` in the end.
+        *connection_id* names the connection on the roster. Call `leave_roster` in the end.
         """
         attempt = JoinAttempt(join, connection_id, account)
         return await self._admit(attempt, lambda member: self.join(member, receiver))
@@ -293,8 +293,8 @@ class RoomReplica(LiveRoom):
         claims = batch.claims()
         if not claims:
             return []
-        tokens = {participant: token for token, participant in self._roster.participants.items()}
-        return [RenameAttempt(tokens.get(each.member, ""), each.name, each.id) for each in claims]
+        ids = {participant: id for id, participant in self._roster.participants.items()}
+        return [RenameAttempt(ids.get(each.member, ""), each.name, each.id) for each in claims]
 
     def notify(self) -> None:
         """Tell the other processes that the room has changed."""
@@ -375,10 +375,10 @@ class RoomReplica(LiveRoom):
         self._write_batch()
 
     def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
-        """Send *participant* the next *entries* of the log."""
+        """Send *participant* a chunk: the next *entries* of the log."""
         self._write_to(participant, self._fanout.catch_up(participant, entries))
 
-    def chunk_sent(self) -> None:
-        """Take note of connections that were paused, and of subscribers that have everything."""
+    def chunks_sent(self) -> None:
+        """Take note of connections that the chunks paused, and of subscribers with everything."""
         self._apply_flow_changes()
         self._close_finished_polls()

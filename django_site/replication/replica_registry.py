@@ -2,7 +2,7 @@
 
 A replica is created when the first client of this process joins its room, and closed when it is
 idle. The registry owns what all replicas of the process share: the process's sign of life in the
-database, the slow poll of the log, the heartbeats, the metrics and the admission control.
+database, the poll of the log, the heartbeats, the metrics and the admission control.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .replica import RoomReplica
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
-"""Seconds between two polls of the log, which find what no notification told of."""
+"""Seconds between two polls of the log, which find what the notifications missed."""
 
 HEARTBEAT_INTERVAL_S = 25.0
 """Seconds between two heartbeats, which show clients of a quiet room that it is alive."""

@@ -1,7 +1,8 @@
-"""The replicated room: a `Room` whose members are in this process and in others.
+"""The replicated roster: who is in a room, in this process and in others.
 
-Pure, as the room that it is made of. What the database's roster says is told to it, and it returns
-the actions that tell the members of this process.
+It is a replica of the roster in the database, and owns the `Room` of this process. Pure, as the
+room: its caller passes what it has read from the database, and gets the actions that tell the
+participants of this process.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ class ReadPosition:
 
 
 class ReplicatedRoster:
-    """A room whose names come from a roster that all processes share.
+    """The replica of a room's roster, which gives the members of `room` their names.
 
-    It is the roster of its `room`, which knows the connections of this process.
+    `room` knows only the connections of this process.
     """
 
     def __init__(self, name: str, position: ReadPosition, max_message_bytes: int) -> None:
         self.room = Room(name, position, max_message_bytes, roster=self)
         self.participants: dict[str, Participant] = {}
-        """The participants of this process, by the tokens of their connections."""
+        """The participants of this process, by the ids of their connections."""
         self._present: dict[int, Present] = {}  # as the members were told, by row
         self._subscriber_ids: set[str] = set()  # in all processes
 
@@ -76,17 +77,17 @@ class ReplicatedRoster:
         """
         if connection_id in self._subscriber_ids:
             return
-        tokens = {each.name: each.connection_id for each in self._present.values()}
-        if tokens.get(participant.name) == connection_id:
+        ids = {each.name: each.connection_id for each in self._present.values()}
+        if ids.get(participant.name) == connection_id:
             return
-        raise Rejected(REPLACED if participant.name in tokens else rejections.PROCESS_LOST)
+        raise Rejected(REPLACED if participant.name in ids else rejections.PROCESS_LOST)
 
     def apply_arrivals(
         self, present: Sequence[Present], removed: Mapping[str, Rejection]
     ) -> list[Action]:
         """Announce who is new on the roster, and first who had one of these names and left.
 
-        *removed* says why connections of this process have to be closed, by their tokens.
+        *removed* says why connections of this process have to be closed, by their ids.
         """
         self._subscriber_ids = {each.connection_id for each in present if not each.name}
         members = [each for each in present if each.name]
@@ -118,9 +119,9 @@ class ReplicatedRoster:
 
     def _close_removed_subscribers(self, removed: Mapping[str, Rejection]) -> list[Action]:
         actions: list[Action] = []
-        for token, participant in self.participants.items():
-            if self.room.is_subscriber(participant) and token not in self._subscriber_ids:
-                rejection = removed.get(token, rejections.PROCESS_LOST)
+        for connection_id, participant in self.participants.items():
+            if self.room.is_subscriber(participant) and connection_id not in self._subscriber_ids:
+                rejection = removed.get(connection_id, rejections.PROCESS_LOST)
                 actions += self.room.kick(participant, rejection)
         return actions
 

@@ -53,7 +53,7 @@ class SynchronizedRoom(Protocol):
         """Tell the other processes that the room has changed."""
 
     def close_deleted(self) -> None:
-        """Close everyone: the room is not in the database any more."""
+        """Close everyone: the room was deleted from the database."""
 
 
 class Synchronizer:
@@ -63,7 +63,7 @@ class Synchronizer:
         self._room = room
         self._process = process
         self._outbox = outbox
-        # Tokens of connections to take off the roster, each when the outbox is processed up to
+        # Ids of connections to take off the roster, each when the outbox is processed up to
         # the place behind what its member published.
         self._leaving: list[tuple[str, int]] = []
         self._maybe_logged = False  # whether some of the outbox may be in the log already
@@ -139,7 +139,9 @@ class Synchronizer:
             batch = self._outbox.next_batch()
             batch_end = self._outbox.end_of(batch)
             # A member leaves when its own messages are logged, and waits for no others.
-            leaving = [token for token, place in self._leaving if place <= batch_end]
+            leaving = [
+                connection_id for connection_id, place in self._leaving if place <= batch_end
+            ]
             messages, renames = batch.messages(), self._room.rename_attempts(batch)
             try:
                 result = await database_sync_to_async(sync)(

@@ -39,7 +39,7 @@ LIVENESS_INTERVAL_S = PROCESS_TIMEOUT_S / 4
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A participant on the roster: its row, its name, its connection's token.
+    """A participant on the roster: its row, its name, its connection's id.
 
     *verified* is whether it joined with an account. A subscriber has no name, and is not shown to
     anyone.
@@ -53,7 +53,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class JoinAttempt:
-    """A connection that asks to join: its request, its token, and its account if it has one."""
+    """A connection that asks to join: its request, its id, and its account if it has one."""
 
     join: JoinRequest
     connection_id: str
@@ -62,7 +62,7 @@ class JoinAttempt:
 
 @dataclass(frozen=True, slots=True)
 class RenameAttempt:
-    """A member that asks for the name *name*: its connection's token, and the request's id."""
+    """A member that asks for the name *name*: its connection's id, and the request's id."""
 
     connection_id: str
     name: str
@@ -283,7 +283,7 @@ def _remove(members: QuerySet[models.Member], rejection: Rejection) -> list[int]
 
 
 def read_removed(room: int, process: str) -> dict[str, Rejection]:
-    """Return why *process* has to close connections that were removed, by their tokens."""
+    """Return why *process* has to close connections that were removed, by their ids."""
     rows = models.Member.objects.filter(room=room, process=process).exclude(end_code=None)
     return {
         row.token: Rejection(CloseCode(row.end_code or 0), Error(row.end_fault, row.end_text))
@@ -311,8 +311,8 @@ def read_present(room: int) -> tuple[Present, ...]:
     """Read the roster: members and subscribers, in the order in which they joined."""
     rows = models.Member.objects.filter(room=room, end_code=None).order_by("pk")
     return tuple(
-        Present(id, name, token, account is not None)
-        for id, name, token, account in rows.values_list("pk", "name", "token", "account")
+        Present(id, name, connection_id, account is not None)
+        for id, name, connection_id, account in rows.values_list("pk", "name", "token", "account")
     )
 
 

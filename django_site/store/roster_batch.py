@@ -144,7 +144,7 @@ class RosterBatch:
             self._sessions[member.session] = member
 
     def take_over(self, member: models.Member, process: str, connection_id: str) -> None:
-        """Give the place of *member* to a newer connection of its session, *token* in *process*."""
+        """Give the place of *member* to *connection_id* in *process*, of the same session."""
         member.process_id, member.token = process, connection_id
         if member.pk is not None:
             self._moved[member.pk] = member

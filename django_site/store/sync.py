@@ -22,7 +22,7 @@ class SyncResult:
     """What became of what was written, and what is new in the room.
 
     *present* is None if the roster is as it was known. *removed* says why members of this
-    process have to be closed, by the tokens of their connections.
+    process have to be closed, by the ids of their connections.
     """
 
     outcomes: Sequence[Outcome]
@@ -47,7 +47,7 @@ def sync(
     """Write what a replica has for *room*, and read what it does not know yet. It blocks.
 
     *known* is what the replica knows of the room, *process* the process that it is in. *leaving*
-    are the tokens of connections to take off the roster. *maybe_logged* is whether some of
+    are the ids of connections to take off the roster. *maybe_logged* is whether some of
     *messages* may be in the log already, because the answer to an earlier commit was lost.
     """
     renamed = presence.rename(room, renames) if renames else []

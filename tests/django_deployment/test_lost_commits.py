@@ -76,7 +76,7 @@ class LostAnswers:
 
 
 async def join(replica: RoomReplica, name: str) -> tuple[Participant, LineRecorder]:
-    """Make a text client a member, with its name as its token."""
+    """Make a text client a member, with its name as the id of its connection."""
     receiver = LineRecorder()
     request = JoinRequest(name=name, format=Format.TEXT)
     return await replica.admit(request, None, name, receiver), receiver

@@ -235,7 +235,7 @@ def test_members_of_a_dead_process_are_removed() -> None:
 
     presence.record_liveness("dying")
     presence.record_liveness("living")
-    one, two = (presence.JoinAttempt(JoinRequest(name="bob"), token) for token in ("t1", "t2"))
+    one, two = (presence.JoinAttempt(JoinRequest(name="bob"), id) for id in ("t1", "t2"))
     assert presence.join(room, "dying", [one]) == ["bob"]
     assert presence.join(room, "living", [two]) == ["bob-2"]
     version = message_log.room_states([room])[room].roster
@@ -270,16 +270,16 @@ def test_a_client_that_rejoins_at_once_has_its_name(lines: int) -> None:
         replica = await application.replicas.get(f"back-{lines}")
         witness = LineRecorder()
         await replica.admit(JoinRequest(name="alice", format=Format.TEXT), None, "alice", witness)
-        for token in ("one", "two", "three"):
+        for connection_id in ("one", "two", "three"):
             slow = SlowReceiver(bytes.decode)  # so that the room has reason to rest
             member = await replica.admit(
-                JoinRequest(name="bob", format=Format.TEXT), None, token, slow
+                JoinRequest(name="bob", format=Format.TEXT), None, connection_id, slow
             )
             assert member.name == "bob"
             replica.receive(member, "x")
             await asyncio.wait_for(slow.written.get(), 10)
             replica.receive(member, "\n".join(["x"] * lines))
-            replica.leave_roster(member, token)
+            replica.leave_roster(member, connection_id)
         await replica.admit(
             JoinRequest(name="carol", format=Format.TEXT), None, "carol", LineRecorder()
         )

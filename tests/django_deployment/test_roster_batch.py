@@ -26,18 +26,18 @@ def join(room: int, *joining: JoinAttempt) -> list[str]:
     return [each if isinstance(each, str) else each.rejection.text for each in found]
 
 
-def guest(name: str, token: str, session: str | None = None) -> JoinAttempt:
+def guest(name: str, connection_id: str, session: str | None = None) -> JoinAttempt:
     """Return the attempt of a client without an account."""
-    return JoinAttempt(JoinRequest(name=name, session=session), token)
+    return JoinAttempt(JoinRequest(name=name, session=session), connection_id)
 
 
-def signed_in(account: Account, token: str, session: str | None = None) -> JoinAttempt:
+def signed_in(account: Account, connection_id: str, session: str | None = None) -> JoinAttempt:
     """Return the attempt of a client with an account."""
-    return JoinAttempt(JoinRequest(name="whoever", session=session), token, account)
+    return JoinAttempt(JoinRequest(name="whoever", session=session), connection_id, account)
 
 
 def present(room: int) -> list[tuple[str, str]]:
-    """List the names in a room with the tokens of their connections."""
+    """List the names in a room with the ids of their connections."""
     return [(each.name, each.connection_id) for each in presence.read_present(room)]
 
 

@@ -144,9 +144,9 @@ def pending(id: str) -> PendingMessage:
     return PendingMessage("bob", id, "session", id)
 
 
-def guest(name: str, token: str, account: Account | None = None) -> JoinAttempt:
+def guest(name: str, connection_id: str, account: Account | None = None) -> JoinAttempt:
     """Return a join attempt."""
-    return JoinAttempt(JoinRequest(name=name), token, account)
+    return JoinAttempt(JoinRequest(name=name), connection_id, account)
 
 
 def log_of(room: models.Room) -> list[tuple[int, str]]:

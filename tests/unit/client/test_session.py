@@ -411,8 +411,8 @@ def test_events_without_a_number_are_always_shown() -> None:
 # -- replays, and changes of the log ------------------------------------------
 
 
-def test_a_replay_of_older_messages() -> None:
-    """`replay` shows older messages again, once, and counts none of them as missed."""
+def test_showing_older_messages_again() -> None:
+    """`show_again` shows older messages again, once, and counts none of them as missed."""
     session = live(41)
     session.show_again(10)
     session.connection_lost()
@@ -426,8 +426,8 @@ def test_a_replay_of_older_messages() -> None:
     assert go_live(session, welcome(42), message(42)) == [welcome(42)]
 
 
-def test_a_replay_when_messages_were_missed() -> None:
-    """After `replay`, messages that the log no longer has are reported, and so is another log."""
+def test_showing_messages_again_when_some_were_missed() -> None:
+    """After `show_again`, messages that are not in the log are reported, and so is another log."""
     session = live(41)
     session.show_again(10)
     session.connection_lost()
@@ -442,7 +442,7 @@ def test_a_replay_when_messages_were_missed() -> None:
     assert shown == [welcome(1, epoch="f", missed=None), message(1)]
 
 
-def test_a_replay_that_breaks_off() -> None:
+def test_showing_messages_again_breaks_off() -> None:
     """A replay that breaks off is not repeated, and no new message is lost by it."""
     session = live(41)
     session.show_again(10)

@@ -29,7 +29,7 @@ def test_everything_is_described_once() -> None:
 
 
 def test_turns_are_a_histogram() -> None:
-    """Each bucket counts the turns that took at most its bound, and the last counts all turns."""
+    """Each bucket counts the batches that took at most its bound, and the last counts all."""
     metrics = Metrics()
     for seconds in (0.00005, 0.0001, 0.002, 5.0):
         metrics.observe_batch(seconds)

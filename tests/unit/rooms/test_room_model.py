@@ -1,7 +1,7 @@
 """The whole room against a small model: names, sessions, faults, resuming and slow readers at once.
 
 The model sends everyone every event at once, and keeps plain lists. What each member of the real
-room has received is compared with its list after every turn.
+room has received is compared with its list after every batch.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Member:
     receiver: FakeReceiver
     name: str
     after: int = 0  # the resume position
-    position: int = 0  # the number of the last message that it had received before this turn
+    position: int = 0  # the number of the last message that it had received before this batch
     expected_events: list[JSONEvent] = field(default_factory=list)
     faults: int = 0  # in a row
     renames: int = 0  # since the last heartbeat
@@ -204,13 +204,13 @@ def json_line(request: Request) -> str:
 
 
 class RoomMachine(RuleBasedStateMachine):
-    """A real room and the model. Steps are collected, and all happen in one turn of the loop."""
+    """A real room and the model. Steps are collected, and all happen in one batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.log = MessageLog(max_messages=MAX_MESSAGES)
-        self.closed: list[FakeReceiver] = []  # since the steps of the last turn
+        self.closed: list[FakeReceiver] = []  # since the steps of the last batch
         self.closes: list[tuple[Receiver, CloseCode]] = []
         self.room = LocalRoom(
             "lobby",
@@ -222,9 +222,9 @@ class RoomMachine(RuleBasedStateMachine):
         )
         self.members: list[Member] = []
         self.messages: list[tuple[str, JSONEvent]] = []  # all that were published, with id scopes
-        self.steps: list[Callable[[], None]] = []  # of this turn
+        self.steps: list[Callable[[], None]] = []  # of this batch
         self.join_count = 0
-        self.max_steps = 1  # in a turn
+        self.max_steps = 1  # in a batch
 
     def teardown(self) -> None:
         """Let everyone catch up, and check that everyone has received everything."""
@@ -236,7 +236,7 @@ class RoomMachine(RuleBasedStateMachine):
 
         try:
             self.steps.append(catch_up)
-            self._end_turn()
+            self._end_batch()
             assert not any(member.receiver.paused for member in self.members)
         finally:
             self.loop.close()
@@ -376,26 +376,26 @@ class RoomMachine(RuleBasedStateMachine):
         self._add_step(step)
 
     @rule(max_steps=st.integers(1, 5))
-    def end_turn(self, max_steps: int) -> None:
-        """The turn ends. Each turn from now on has at most *max_steps* steps."""
-        self._end_turn()
+    def end_batch(self, max_steps: int) -> None:
+        """The batch ends. Each batch from now on has at most *max_steps* steps."""
+        self._end_batch()
         self.max_steps = max_steps
 
     @rule(really=st.integers(0, 9))
     def stop(self, really: int) -> None:
-        """The server stops at the end of a turn. The test continues with an empty room."""
+        """The server stops at the end of a batch. The test continues with an empty room."""
         if really == 9:
             self.steps.append(self._stop)
-            self._end_turn()
+            self._end_batch()
 
     # -- what a step does, in the room and in the model --
 
     def _add_step(self, step: Callable[[], None]) -> None:
         self.steps.append(step)
         if len(self.steps) >= self.max_steps:
-            self._end_turn()
+            self._end_batch()
 
-    def _end_turn(self) -> None:
+    def _end_batch(self) -> None:
         left_behind = self.loop.run_until_complete(self._run_steps())
         while self.room._flush_scheduled:
             self.loop.run_until_complete(asyncio.sleep(0))
@@ -593,7 +593,7 @@ class RoomMachine(RuleBasedStateMachine):
             assert received == expected
 
     async def _run_steps(self) -> list[Member]:
-        """Run the steps of the turn. Return the members that the log then leaves behind."""
+        """Run the steps of the batch. Return the members that the log then leaves behind."""
         steps, self.steps = self.steps, []
         for step in steps:
             step()
@@ -612,7 +612,7 @@ class RoomMachine(RuleBasedStateMachine):
         self.members.clear()
 
     def _left_behind(self) -> list[Member]:
-        """Return the members whose next message is no longer in the log when the turn ends."""
+        """Return the members whose next message is no longer in the log when the batch ends."""
         first = self._first()
         return [
             member
@@ -629,7 +629,7 @@ class RoomMachine(RuleBasedStateMachine):
             self._kicked(member, CloseCode.TOO_SLOW, "too_slow", "you read too slowly")
 
     def _check(self) -> None:
-        """Compare the room with the model at the end of a turn."""
+        """Compare the room with the model at the end of a batch."""
         names = [member.name for member in self.members]
         assert names == [participant.name for participant in self.room.room.members()]
         assert len({name_key(name) for name in names}) == len(names) == self.room.client_count
