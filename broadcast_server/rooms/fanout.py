@@ -333,7 +333,7 @@ def _merge(
 
 
 def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
-    """Join lines into payloads of about `MAX_FRAME_CHARS`."""
+    """Join lines into payloads of about `MAX_SERVER_FRAME_CHARS`."""
     payload: list[str] = []
     size = 0
     for line in lines:

@@ -1,8 +1,9 @@
 """A live room: a `Room`, its fan-out, and the connections of its participants.
 
 `LiveRoom` carries out the actions that `Room` returns, at once and without awaiting. It collects
-the resulting events in a `Fanout`, and writes them to all connections when the batch ends. A *batch* is what
-happens in a room between two writes: one turn of the event loop, a few when the room is busy.
+the resulting events in a `Fanout`, and writes them to all connections when the batch ends. A
+*batch* is what happens in a room between two writes: one turn of the event loop, a few when the
+room is busy.
 
 The standalone server and the Django deployment differ in two steps, which subclasses provide: how
 a published message gets its number and is passed to `deliver` (`_publish`), and where a

@@ -252,12 +252,12 @@ class HTTPConnection(asyncio.Protocol):
         transport.set_protocol(connection)
         server.subscribe(connection, request)
 
-    def _admit(self, join: JoinRequest, admitted: Callable[[], None]) -> None:
-        """Call *admitted* if the server admits the client."""
+    def _admit(self, join: JoinRequest, on_admitted: Callable[[], None]) -> None:
+        """Call *on_admitted* if the server admits the client."""
         self._awaiting_server = True
         if self._timer is not None:
             self._timer.cancel()  # from here on the client waits for the server
-        self._server.admit(self, join, find_token(self._headers, ()), admitted)
+        self._server.admit(self, join, find_token(self._headers, ()), on_admitted)
 
     # -- the response --
 
