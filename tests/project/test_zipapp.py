@@ -6,6 +6,7 @@ import ast
 import http.client
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -132,6 +133,19 @@ def test_build_with_output(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert path.stat().st_mode & 0o777 == 0o755
     assert done.stdout == f"here.pyz: {path.stat().st_size / 1024:.0f} KiB\n"
+
+
+def test_documents_say_how_large_the_file_is(tmp_path: Path) -> None:
+    """README and docs/clients.md give a bound that holds, and the tutorial a figure close to it."""
+    done = run_to_end(*build_command("--output", "here.pyz"), cwd=tmp_path)
+    assert done.returncode == 0
+    size = (tmp_path / "here.pyz").stat().st_size
+    for name in "README.md", "docs/clients.md":
+        assert "less than 1 MiB" in " ".join((ROOT / name).read_text(encoding="utf-8").split())
+    assert size < 2**20
+    tutorial = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    (kibibytes,) = re.findall(r"/broadcast-server\.pyz: (\d+) KiB", tutorial)
+    assert abs(int(kibibytes) - size / 2**10) < 50
 
 
 def test_build_without_output(checkout: Path, tmp_path: Path) -> None:
