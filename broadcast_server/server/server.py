@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("broadcast_server")
 
-SUBSCRIBER_LABEL = "a listener"
+SUBSCRIBER_LABEL = "a subscriber"
 """What the log calls a participant that has no name."""
 
 

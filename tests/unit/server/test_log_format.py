@@ -8,7 +8,7 @@ import re
 import signal
 
 import pytest
-from programs import running, until
+from programs import running, said, until
 
 from broadcast_server.server.log_format import formatter, quote_word
 
@@ -53,3 +53,13 @@ def test_a_server_that_logs_json(program: list[str]) -> None:
     assert joined["level"] == "info"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", joined["at"])
     assert lines[-1]["text"] == "stopping"
+
+
+def test_a_subscriber_in_the_log(program: list[str]) -> None:
+    """The log calls a connection without a name what the documents call it: a subscriber."""
+    with running(*program, "start", "--port", "0") as server:
+        said(server.url, "lobby")
+        until(lambda: "left" in server.errors, "a departure")
+        assert " a subscriber joined lobby, from 127.0.0.1:" in server.errors
+        assert " a subscriber left lobby " in server.errors
+        assert server.signal(signal.SIGTERM) == 0
