@@ -12,7 +12,8 @@ examples:
   %(prog)s --name bob                   chat in the terminal
   %(prog)s wss://example.org/ --room ops
   make 2>&1 | %(prog)s --name build     send each line, then leave
-  %(prog)s --listen --json | jq .text   print events as JSON
+  %(prog)s --listen --json |
+      jq -r 'select(.type=="message").text'
   %(prog)s --listen --since place       print everything since the last run
   %(prog)s --listen --exec ./deploy.sh  run a command for each message
 

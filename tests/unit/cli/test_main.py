@@ -59,6 +59,13 @@ def test_help_has_examples(
     assert f"examples:\n  {' '.join(['broadcast-server', *command])} " in shown
 
 
+def test_the_jq_example_prints_texts_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of --json selects the messages; other events have no text."""
+    assert main(["connect", "--help"]) == 0
+    example = """--listen --json |\n      jq -r 'select(.type=="message").text'\n"""
+    assert example in capsys.readouterr().out
+
+
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a command, the help goes to standard error, and the exit code is 2."""
     assert main([]) == 2
