@@ -46,7 +46,7 @@ def add_connect(connect: EnvParser) -> None:
     """Add the arguments of `connect`."""
     connect.set_defaults(command="connect", typed=frozenset())
     _add_server(connect)
-    _add_join(connect)
+    _add_join(connect, "room to join")
     connect.option(
         "--history",
         0,
@@ -79,7 +79,7 @@ def add_send(send: EnvParser) -> None:
     send.set_defaults(command="send", typed=frozenset())
     send.add_argument("text", metavar="TEXT", help="message to send, - for standard input")
     _add_server(send)
-    _add_join(send)
+    _add_join(send, "room to publish in")
     send.option(
         "--require",
         0,
@@ -102,7 +102,7 @@ def add_run(run: EnvParser) -> None:
     run.set_defaults(command="run", typed=frozenset(), exec=[])
     run.usage = "%(prog)s [OPTION ...] [URL] -- COMMAND [ARGUMENT ...]"
     _add_server(run)
-    _add_join(run)
+    _add_join(run, "room to publish in")
     run.option(
         "--label",
         None,
@@ -140,9 +140,10 @@ def _add_server(client: EnvParser) -> None:
     )
 
 
-def _add_join(client: EnvParser) -> None:
+def _add_join(client: EnvParser, room: str) -> None:
+    """Add the options for the name, the room and the token; *room* says what the room is for."""
     client.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=name_type)
-    client.option("--room", None, "room to join (default: lobby)", metavar="ROOM", type=room_type)
+    client.option("--room", None, f"{room} (default: lobby)", metavar="ROOM", type=room_type)
     client.option(
         "--token-file",
         None,

@@ -66,6 +66,19 @@ def test_the_jq_example_prints_texts_only(capsys: pytest.CaptureFixture[str]) ->
     assert example in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "room"),
+    [("connect", "room to join"), ("send", "room to publish in"), ("run", "room to publish in")],
+)
+def test_what_the_room_is_for(
+    command: str, room: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only ``connect`` joins its room; ``send`` and ``run`` publish in it without joining."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command, "--help"]) == 0
+    assert f"{room} (default: lobby) [BROADCAST_ROOM]" in capsys.readouterr().out
+
+
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a command, the help goes to standard error, and the exit code is 2."""
     assert main([]) == 2
