@@ -33,7 +33,11 @@ def _lines(program: CommandSpec, commands: Sequence[CommandSpec]) -> Iterator[st
         if number:
             yield ".br"
         words = [_bold(PROGRAM), _bold(command.name), "[\\fIoptions\\fR]"]
-        yield " ".join([*words, *map(_operand, command.operands)])
+        words += map(_operand, command.operands)
+        if command.command_to_run:
+            placeholders = re.sub("[A-Z]+", lambda match: _italic(match[0]), command.command_to_run)
+            words += [_bold("--"), placeholders]
+        yield " ".join(words)
     yield ".SH OPTIONS"
     yield from _arguments(program.options)
     yield from _examples(program)

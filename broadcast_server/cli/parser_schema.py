@@ -44,6 +44,8 @@ class CommandSpec:
     summary: str
     arguments: tuple[ArgumentSpec, ...]
     examples: str
+    command_to_run: str
+    """The part of its usage after the marker ``--``; empty if no command to run follows there."""
 
     @property
     def options(self) -> tuple[ArgumentSpec, ...]:
@@ -73,7 +75,11 @@ def _command(name: str, parser: argparse.ArgumentParser) -> CommandSpec:
         if not isinstance(action, argparse._SubParsersAction)
     ]
     examples = (parser.epilog or "") % {"prog": prog}
-    return CommandSpec(name, parser.description or "", tuple(arguments), examples.rstrip())
+    # What follows the marker never reaches argparse, so no action describes it.
+    command_to_run = (parser.usage or "").partition(" -- ")[2]
+    return CommandSpec(
+        name, parser.description or "", tuple(arguments), examples.rstrip(), command_to_run
+    )
 
 
 def _argument(action: argparse.Action, prog: str) -> ArgumentSpec:

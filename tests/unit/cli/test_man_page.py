@@ -48,6 +48,15 @@ def test_it_has_every_option(page: str) -> None:
             assert option.help.split()[0] in text
 
 
+def test_the_synopsis_has_the_command_of_run(page: str) -> None:
+    """The synopsis of ``run`` has the marker and the command that follows it."""
+    shown = pipe(page, "groff", "-man", "-Tascii", "-ww", "-P-cbou")
+    assert "broadcast-server run [options] [URL] -- COMMAND [ARGUMENT ...]\n" in shown
+    assert shown.count(" -- COMMAND") == 1
+    synopsis = page.partition(".SH SYNOPSIS\n")[2].partition(".SH")[0]
+    assert r"\fB\-\-\fR \fICOMMAND\fR [\fIARGUMENT\fR ...]" in synopsis
+
+
 def test_mandoc_accepts_it(page: str) -> None:
     """mandoc, the man of BSD, macOS and Alpine, has no complaint but the missing date."""
     complaints = pipe(page, "mandoc", "-T", "lint", "-W", "warning").splitlines()
