@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .parser_schema import PROGRAM, ArgumentSpec, CommandSpec
+from .parser_schema import ArgumentSpec, CommandSpec
+from .usage import PROGRAM
 
 PROGRAM_NAMES = PROGRAM, f"{PROGRAM}.pyz"
 """The program's names: installed, and as the executable single file."""

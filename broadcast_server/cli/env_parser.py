@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from broadcast_server.protocol.names import validate_name, validate_room
+
+from .usage import usage_error
 
 VARIABLE_PREFIX = "BROADCAST_"
 TOKEN_VARIABLE = f"{VARIABLE_PREFIX}TOKEN"
@@ -51,6 +54,11 @@ class EnvParser(argparse.ArgumentParser):
 
     The variable of ``--some-option`` is ``BROADCAST_SOME_OPTION``.
     """
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, with the same program name as our own errors."""
+        self.print_usage(sys.stderr)
+        self.exit(usage_error(self.get_default("command"), message))
 
     def option(
         self,

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from broadcast_server import __version__
 
-from .parser_schema import PROGRAM, ArgumentSpec, CommandSpec
+from .parser_schema import ArgumentSpec, CommandSpec
+from .usage import PROGRAM
 
 EXIT_CODES = {"0": "done", "1": "failed", "2": "wrong usage"}
 

@@ -18,6 +18,7 @@ from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
 
 from .env_parser import TOKEN_VARIABLE, Choice, EnvParser, command_help, int_range
+from .usage import usage_error
 
 COMMAND_MARKERS = {"connect": "--exec", "run": "--"}
 """The word after which all arguments are the command to run, by our command."""
@@ -69,7 +70,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.command == "send" and options.url is None and len(rest) == 1 and rest[0][:1] != "-":
         options.url = rest.pop()
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        raise SystemExit(usage_error(options.command, f"unrecognized arguments: {' '.join(rest)}"))
     if to_run is not None:
         options.exec = to_run
     return options

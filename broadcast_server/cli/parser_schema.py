@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-PROGRAM = "broadcast-server"
+from .usage import PROGRAM
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,33 @@ def test_wrong_usage(arguments: list[str], reason: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("arguments", "program"),
+    [
+        (["dance"], "broadcast-server"),
+        (["start", "--port", "x"], "broadcast-server start"),
+        (["connect", "a", "b"], "broadcast-server connect"),
+        (["connect", "ftp://h/"], "broadcast-server connect"),
+        (["send"], "broadcast-server send"),
+        (["completion", "tcsh"], "broadcast-server completion"),
+    ],
+)
+def test_errors_of_the_single_file_name_the_program(
+    arguments: list[str],
+    program: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every usage error begins in the same way; only usage and help have what is typed."""
+    monkeypatch.setattr(
+        "broadcast_server.cli.options.running_archive", lambda: Path("/x/broadcast-server.pyz")
+    )
+    assert main(arguments) == 2
+    *usage, error = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"{program}: error: ")
+    assert usage == [] or usage[0].startswith("usage: python3 broadcast-server.pyz")
+
+
+@pytest.mark.parametrize(
     ("command", "variable", "value", "reason"),
     [
         ("start", "BROADCAST_PORT", "x", "--port: 'x' is not a number (from BROADCAST_PORT)"),
