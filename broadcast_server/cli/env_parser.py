@@ -52,8 +52,12 @@ class _StoreTyped(argparse.Action):
 class EnvParser(argparse.ArgumentParser):
     """A parser whose options can be set by environment variables; an empty variable is ignored.
 
-    The variable of ``--some-option`` is ``BROADCAST_SOME_OPTION``.
+    The variable of ``--some-option`` is ``BROADCAST_SOME_OPTION``. Options cannot be abbreviated:
+    an abbreviation would get another meaning when an option is added.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error, with the same program name as our own errors."""

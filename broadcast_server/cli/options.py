@@ -23,6 +23,9 @@ from .usage import usage_error
 COMMAND_MARKERS = {"connect": "--exec", "run": "--"}
 """The word after which all arguments are the command to run, by our command."""
 
+TOKEN_COMMANDS = ("start", "connect", "send", "run")
+"""The commands that have --token-file."""
+
 EPILOGS = {
     "": """\
 examples:
@@ -63,6 +66,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     SystemExit for wrong usage, and after printing help or the version.
     """
     ours, to_run = _split_command(list(sys.argv[1:] if arguments is None else arguments))
+    _reject_token(ours)
     # `start` alone parses 15 ms faster from the single file without the other commands.
     parser = make_parser(start_only=ours[:1] == ["start"])
     options, rest = parser.parse_known_args(ours)
@@ -70,10 +74,23 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.command == "send" and options.url is None and len(rest) == 1 and rest[0][:1] != "-":
         options.url = rest.pop()
     if rest:
-        raise SystemExit(usage_error(options.command, f"unrecognized arguments: {' '.join(rest)}"))
+        # The value of an unknown option is not printed: it may be a secret.
+        unknown = [word.partition("=")[0] for word in rest if word.startswith("-")] or rest
+        raise SystemExit(
+            usage_error(options.command, f"unrecognized arguments: {' '.join(unknown)}")
+        )
     if to_run is not None:
         options.exec = to_run
     return options
+
+
+def _reject_token(arguments: Sequence[str]) -> None:
+    """Raise SystemExit if a token was typed, before any error about its value prints it."""
+    typed = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if any(word.partition("=")[0] == "--token" for word in typed):
+        command = typed[0] if typed[0] in TOKEN_COMMANDS else None
+        text = "a token is not an argument: put it into a file and give --token-file FILE"
+        raise SystemExit(usage_error(command, text))
 
 
 def _split_command(arguments: list[str]) -> tuple[list[str], list[str] | None]:

@@ -139,6 +139,52 @@ def test_wrong_usage(arguments: list[str], reason: str, capsys: pytest.CaptureFi
     assert reason in shown.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("command", ["start", "connect", "send", "run"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--token", "s3cret"], ["--token=s3cret"], ["x", "--port", "1", "--token", "s3cret"]],
+)
+def test_a_token_is_not_an_argument(
+    command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typed token is one line of error, which has the remedy and not the token."""
+    assert main([command, *arguments, *(["--", "x"] if command == "run" else [])]) == 2
+    reason = "a token is not an argument: put it into a file and give --token-file FILE"
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"broadcast-server {command}: error: {reason}\n")
+
+
+def test_a_token_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """A token that is typed before the command is not printed either."""
+    assert main(["--token", "s3cret", "start"]) == 2
+    assert capsys.readouterr().err.startswith("broadcast-server: error: a token is not an argument")
+
+
+def test_what_looks_like_a_token_to_others() -> None:
+    """--token belongs to the command to run if it follows the marker, or may be the text."""
+    assert parse_options(["run", "--", "x", "--token", "y"]).exec == ["x", "--token", "y"]
+    assert parse_options(["connect", "--exec", "x", "--token", "y"]).exec == ["x", "--token", "y"]
+    assert parse_options(["send", "--", "--token"]).text == "--token"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["start", "--tok", "s3cret"], "--tok"),
+        (["start", "--tokn=s3cret"], "--tokn"),
+        (["start", "--por", "1"], "--por"),
+        (["send", "x", "--requir", "1"], "--requir"),
+    ],
+)
+def test_options_are_not_abbreviated(
+    arguments: list[str], unknown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An abbreviated option is an unknown one, and the error does not have its value."""
+    assert main(arguments) == 2
+    error = f"broadcast-server {arguments[0]}: error: unrecognized arguments: {unknown}\n"
+    assert capsys.readouterr().err == error
+
+
 @pytest.mark.parametrize(
     ("arguments", "program"),
     [
