@@ -45,7 +45,7 @@ it, 127 if there is no such command, and 126 if it cannot be run.
 def add_connect(connect: EnvParser) -> None:
     """Add the arguments of `connect`."""
     connect.set_defaults(command="connect", typed=frozenset())
-    _add_server(connect)
+    _add_server(connect, "ws://HOST:PORT/, HOST:PORT or HOST")
     _add_join(connect, "room to join")
     connect.option(
         "--history",
@@ -78,7 +78,8 @@ def add_send(send: EnvParser) -> None:
     """Add the arguments of `send`."""
     send.set_defaults(command="send", typed=frozenset())
     send.add_argument("text", metavar="TEXT", help="message to send, - for standard input")
-    _add_server(send)
+    # A single word is rather a part of a text that lacks its quotes than a host.
+    _add_server(send, "ws://HOST:PORT/ or HOST:PORT")
     _add_join(send, "room to publish in")
     send.option(
         "--require",
@@ -101,7 +102,7 @@ def add_run(run: EnvParser) -> None:
     """Add the arguments of `run` before its `--`."""
     run.set_defaults(command="run", typed=frozenset(), exec=[])
     run.usage = "%(prog)s [OPTION ...] [URL] -- COMMAND [ARGUMENT ...]"
-    _add_server(run)
+    _add_server(run, "ws://HOST:PORT/, HOST:PORT or HOST")
     _add_join(run, "room to publish in")
     run.option(
         "--label",
@@ -119,13 +120,13 @@ def add_run(run: EnvParser) -> None:
     )
 
 
-def _add_server(client: EnvParser) -> None:
+def _add_server(client: EnvParser, forms: str) -> None:
+    """Add the options that name the server; *forms* are the possible forms of an address."""
     client.add_argument(
         "url",
         nargs="?",
         metavar="URL",
-        help="server address, ws://HOST:PORT/ or HOST:PORT, instead of --host and --port"
-        f" [{VARIABLE_PREFIX}URL]",
+        help=f"server address, {forms}, instead of --host and --port [{VARIABLE_PREFIX}URL]",
     )
     client.option("--host", "127.0.0.1", "host of the server", metavar="HOST")
     client.option("--port", 8765, "port of the server", metavar="N", type=int_range(1, 65535))

@@ -27,7 +27,7 @@ def target_from_options(options: argparse.Namespace) -> Target:
         unix = None
     address = "ws://localhost/" if unix else _address(options)
     try:
-        url, query = parse_address(address)
+        url, query = parse_address(address, options.port)
     except ValueError as error:
         raise ValueError(f"{address} is not a valid address: {error}") from None
     return Target(url, query, token_from_options(options), unix, _authorities(options, url))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+DEFAULT_PORTS = {"ws": 80, "wss": 443}
+"""The port of a URL that names none (RFC 6455, section 3)."""
 
-def parse_address(url: str) -> tuple[str, dict[str, str]]:
+
+def parse_address(url: str, default_port: int | None = None) -> tuple[str, dict[str, str]]:
     """Split an address into the URL of the WebSocket and its query parameters.
 
-    *url* may be a WebSocket's URL, the URL of the page (`https://...`), or just `HOST:PORT`.
+    *url* may be a WebSocket's URL, the URL of the page (`https://...`), `HOST:PORT` or `HOST`. If
+    it is only a host, *default_port* is its port; with a scheme, the port is that of the scheme.
     Raises ValueError with the reason.
     """
     parts = urlsplit(url if "://" in url else f"ws://{url}")
@@ -23,8 +27,20 @@ def parse_address(url: str) -> tuple[str, dict[str, str]]:
         raise ValueError("it has a user name, which is not supported")
     if any(char.isspace() or 0xD800 <= ord(char) <= 0xDFFF for char in url):
         raise ValueError("it has a space or another invalid character")
+    netloc = parts.netloc
+    if "://" not in url and parts.port is None and default_port is not None:
+        netloc = f"{netloc.removesuffix(':')}:{default_port}"
     query = dict(parse_qsl(parts.query))
-    return urlunsplit((scheme, parts.netloc, parts.path or "/", "", "")), query
+    return urlunsplit((scheme, netloc, parts.path or "/", "", "")), query
+
+
+def with_port(url: str) -> str:
+    """Return a WebSocket's *url* with its port, also if that is the scheme's own."""
+    parts = urlsplit(url)
+    if parts.port is not None:
+        return url
+    netloc = f"{parts.netloc.removesuffix(':')}:{DEFAULT_PORTS[parts.scheme]}"
+    return urlunsplit(parts._replace(netloc=netloc))
 
 
 def is_confidential(url: str) -> bool:

@@ -29,6 +29,7 @@ from broadcast_server.protocol.messages import (
     Request,
 )
 
+from .address import DEFAULT_PORTS, with_port
 from .connect_errors import ConnectFailure, describe_connect_error
 from .session import ClientSession, GapError
 
@@ -253,7 +254,7 @@ class ReconnectingClient:
         if self._unix is not None:
             return await self._open(url, unix=True, path=self._unix)
         parts = urlsplit(self._url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
         failure: Exception = OSError("the host has no address")
         # asyncio's own look-up cannot be cancelled: without a network, the program would take half
         # a minute to end.
@@ -284,7 +285,7 @@ class ReconnectingClient:
 
     @property
     def _description(self) -> str:
-        return self._url if self._unix is None else f"unix:{self._unix}"
+        return with_port(self._url) if self._unix is None else f"unix:{self._unix}"
 
     async def _receive_all(self, connection: ClientConnection, sink: EventSink) -> str:
         """Show what is received until the connection ends, and return why it ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .address import is_confidential
+from .address import is_confidential, with_port
 
 if TYPE_CHECKING:
     import ssl
@@ -28,7 +28,7 @@ class Target:
     @property
     def description(self) -> str:
         """The address, as messages to the user show it."""
-        return self.url if self.unix is None else f"unix:{self.unix}"
+        return with_port(self.url) if self.unix is None else f"unix:{self.unix}"
 
     @property
     def exposes_token(self) -> bool:

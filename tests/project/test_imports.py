@@ -87,7 +87,7 @@ MODULES = {
             "connect_errors": "",
             "publish_result": "",
             "session": "",
-            "client": "connect_errors session",
+            "client": "address connect_errors session",
             "target": "address",
             "publisher": "connect_errors publish_result target",
         },

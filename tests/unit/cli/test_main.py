@@ -291,6 +291,26 @@ def test_a_typed_option_overrides_its_variable(
 
 
 @pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("0.0.0.0.invalid", "ws://0.0.0.0.invalid:8765/"),
+        ("ws://0.0.0.0.invalid", "ws://0.0.0.0.invalid:80/"),
+        ("https://0.0.0.0.invalid/chat/", "wss://0.0.0.0.invalid:443/chat/"),
+    ],
+)
+def test_the_port_of_an_address_without_one(
+    address: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host alone has the server's default port, a URL that of its scheme; errors name it."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["connect", address]) == 1
+    assert main(["send", "hi", address if "/" in address else f"{address}/"]) == 1
+    connect, *_, send = capsys.readouterr().err.splitlines()
+    assert connect.startswith(f"Could not connect to server at {shown} (")
+    assert send.startswith(f"not sent: Could not connect to server at {shown} (")
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         (None, "no such file or directory"),

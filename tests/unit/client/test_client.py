@@ -17,7 +17,7 @@ from faults.proxy import ClientProxy
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from broadcast_server.client.address import parse_address
+from broadcast_server.client.address import parse_address, with_port
 from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import MAX_UNCONFIRMED, ClientSession
 from broadcast_server.protocol.codec import encode_json
@@ -325,7 +325,7 @@ def test_tls_to_a_standalone_server_without_tls() -> None:
     ("url", "reason"),
     [
         ("ws://127.0.0.1:1/", "connection refused, is it running?"),
-        ("ws://a..b/", "unknown host"),
+        ("ws://a..b:1/", "unknown host"),
     ],
 )
 def test_no_server_is_there(url: str, reason: str) -> None:
@@ -485,8 +485,13 @@ def test_close_codes_that_are_not_final(code: int) -> None:
     [
         ("ws://h:1/", "ws://h:1/", {}),
         ("h:1", "ws://h:1/", {}),
-        ("h", "ws://h/", {}),
+        ("h", "ws://h:8765/", {}),
+        ("h:", "ws://h:8765/", {}),
+        ("h/chat/?room=ops", "ws://h:8765/chat/", {"room": "ops"}),
+        ("[::1]", "ws://[::1]:8765/", {}),
         ("[::1]:1", "ws://[::1]:1/", {}),
+        ("ws://h", "ws://h/", {}),
+        ("wss://h/", "wss://h/", {}),
         (
             "https://h/chat/?room=ops&name=a%20b#top",
             "wss://h/chat/",
@@ -496,7 +501,26 @@ def test_close_codes_that_are_not_final(code: int) -> None:
 )
 def test_addresses_that_people_paste(typed: str, url: str, query: dict[str, str]) -> None:
     """The URL of a WebSocket or a page, and a host with or without a port, are accepted."""
-    assert parse_address(typed) == (url, query)
+    assert parse_address(typed, 8765) == (url, query)
+
+
+def test_a_public_address_has_no_default_port() -> None:
+    """Without a default port, a host stays as it was typed: `--public-url` names a proxy."""
+    assert parse_address("h") == ("ws://h/", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://h/", "ws://h:80/"),
+        ("wss://[::1]/chat/", "wss://[::1]:443/chat/"),
+        ("ws://h:/", "ws://h:80/"),
+        ("ws://h:8765/", "ws://h:8765/"),
+    ],
+)
+def test_an_address_is_shown_with_its_port(url: str, shown: str) -> None:
+    """Errors name the port, also if the address has none."""
+    assert with_port(url) == shown
 
 
 @pytest.mark.parametrize(
