@@ -219,9 +219,7 @@ class ReconnectingClient:
                 self._unseen_attempts += 1
             if self.has_been_live:
                 return failure.reason
-            raise ClientError(
-                f"Could not connect to server at {self._description} ({failure.text})"
-            ) from None
+            raise ClientError(failure.message(self._description)) from None
 
     async def _use(self, connection: ClientConnection, sink: EventSink) -> str | None:
         """Use *connection* until it ends, and return why it ended.

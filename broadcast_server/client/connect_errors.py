@@ -17,11 +17,23 @@ class ConnectFailure(NamedTuple):
     """Whether another attempt is known to fail in the same way."""
     hint: str = ""
     """A question to ask if there was no connection before, or ""."""
+    remedy: str = ""
+    """What helps if there was no connection before, or ""."""
 
     @property
     def text(self) -> str:
         """The reason and the hint."""
         return f"{self.reason}, {self.hint}" if self.hint else self.reason
+
+    def message(self, address: str) -> str:
+        """Return the whole error of a first attempt to connect to *address*."""
+        text = f"Could not connect to server at {address} ({self.text})"
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+
+UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
+"""Codes of a certificate whose authority is not trusted (OpenSSL, X509_V_ERR_*). Others, such as
+that of an expired certificate, stay with any authority."""
 
 
 def describe_connect_error(error: Exception) -> ConnectFailure:
@@ -31,8 +43,10 @@ def describe_connect_error(error: Exception) -> ConnectFailure:
             return ConnectFailure("unknown host", final=True)
         case socket.gaierror(errno=number):
             return ConnectFailure("unknown host", final=number != socket.EAI_AGAIN)
-        case ssl.SSLCertVerificationError(verify_message=message):
-            return ConnectFailure(f"its certificate is not trusted: {message}", final=True)
+        case ssl.SSLCertVerificationError(verify_message=message, verify_code=code):
+            remedy = "pass it with --tls-ca FILE" if code in UNKNOWN_AUTHORITY else ""
+            reason = f"its certificate is not trusted: {message}"
+            return ConnectFailure(reason, final=True, remedy=remedy)
         case ssl.SSLError(reason=reason):
             cause = (reason or str(error)).replace("_", " ").lower()
             return ConnectFailure(f"TLS failed: {cause}", final=True)

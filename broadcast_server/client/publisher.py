@@ -120,7 +120,7 @@ class HTTPPublisher:
             )
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = _describe_failure(error)
-            text = f"Could not connect to server at {self._target.description} ({failure.text})"
+            text = failure.message(self._target.description)
             if failure.final:
                 return Rejected(text)
             return Retry(text if sure else failure.text, sure=sure)

@@ -164,3 +164,7 @@ def test_token_tls_and_unix_socket(program: list[str], token_file: str, tmp_path
         no_token, untrusted = done.errors.splitlines()
         assert no_token == "not sent: this server requires a token: ask its operator for one"
         assert untrusted.startswith(f"not sent: Could not connect to server at {server.url} (its")
+        assert untrusted.endswith(" (pass it with --tls-ca FILE)")
+        done = shell(f'"$@" run {server.url} --token-file {token_file} -- true', program)
+        assert done.code == 0
+        assert done.errors.endswith(" (pass it with --tls-ca FILE)\n")

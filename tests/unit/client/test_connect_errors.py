@@ -18,10 +18,10 @@ def tls_error(reason: str) -> ssl.SSLError:
     return error
 
 
-def certificate_error(message: str) -> ssl.SSLCertVerificationError:
-    """Return an error of the verification of a certificate."""
+def certificate_error(message: str, code: int) -> ssl.SSLCertVerificationError:
+    """Return an error of the verification of a certificate, with OpenSSL's *code*."""
     error = ssl.SSLCertVerificationError(1, message)
-    error.verify_message = message
+    error.verify_message, error.verify_code = message, code
     return error
 
 
@@ -31,7 +31,7 @@ def certificate_error(message: str) -> ssl.SSLCertVerificationError:
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "unknown host", True),
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "unknown host", False),
         (UnicodeError("label empty or too long"), "unknown host", True),
-        (certificate_error("self-signed"), "its certificate is not trusted: self-signed", True),
+        (certificate_error("self-signed", 18), "its certificate is not trusted: self-signed", True),
         (tls_error("WRONG_VERSION_NUMBER"), "TLS failed: wrong version number", True),
         (TimeoutError(), "no answer in time", False),
         (ConnectionRefusedError(), "connection refused, is it running?", False),
@@ -50,3 +50,19 @@ def test_the_hint_is_separate_from_the_reason() -> None:
     """A client that reconnects shows the reason alone; the hint is for the first attempt."""
     assert describe_connect_error(ConnectionRefusedError()).reason == "connection refused"
     assert ConnectFailure("lost").text == "lost"
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "end"),
+    [
+        ("self-signed certificate", 18, "self-signed certificate) (pass it with --tls-ca FILE)"),
+        ("unable to get local issuer", 20, "local issuer) (pass it with --tls-ca FILE)"),
+        ("certificate has expired", 10, "certificate has expired)"),
+        ("Hostname mismatch", 62, "Hostname mismatch)"),
+    ],
+)
+def test_the_remedy_for_an_unknown_authority(message: str, code: int, end: str) -> None:
+    """The error ends with --tls-ca only if another authority would help."""
+    text = describe_connect_error(certificate_error(message, code)).message("wss://h:1/")
+    assert text.startswith("Could not connect to server at wss://h:1/ (its certificate is not ")
+    assert text.endswith(end)

@@ -63,7 +63,8 @@ def test_tls(tls_server: Running, cert_and_key: tuple[Path, Path]) -> None:
     done = shell(script, INSTALLED)
     assert (done.code, done.output) == (1, "")
     assert re.fullmatch(
-        r"Could not connect to server at \S+ \(its certificate is not trusted: [^\n]*\)\n",
+        r"Could not connect to server at \S+ \(its certificate is not trusted: [^\n]*\)"
+        r" \(pass it with --tls-ca FILE\)\n",
         done.errors,
     )
     done = shell(f"""echo hi | "$@" connect {tls_server.url.replace("wss", "ws")}""", INSTALLED)
