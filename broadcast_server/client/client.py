@@ -15,7 +15,13 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+)
 from websockets.typing import Subprotocol
 
 from broadcast_server import __version__
@@ -30,7 +36,13 @@ from broadcast_server.protocol.messages import (
 )
 
 from .address import DEFAULT_PORTS, with_port
-from .connect_errors import ConnectFailure, describe_connect_error
+from .connect_errors import (
+    CLOSED_IN_TLS_HANDSHAKE,
+    CLOSED_WITHOUT_RESPONSE,
+    CLOSED_WITHOUT_TLS,
+    ConnectFailure,
+    describe_connect_error,
+)
 from .session import ClientSession, GapError
 
 MAX_FRAME_BYTES = 4 * 2**20
@@ -214,7 +226,7 @@ class ReconnectingClient:
             ValueError,
             asyncio.TimeoutError,
         ) as error:
-            failure = _describe_failure(error)
+            failure = _describe_failure(error, plain=self._is_plain)
             if not isinstance(error, ConnectionRefusedError):
                 self._unseen_attempts += 1
             if self.has_been_live:
@@ -280,6 +292,11 @@ class ReconnectingClient:
             close_timeout=self._timeouts.close,
             **endpoint,
         )
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether this is a TCP connection without TLS."""
+        return self._unix is None and urlsplit(self._url).scheme == "ws"
 
     @property
     def _description(self) -> str:
@@ -371,8 +388,11 @@ def _is_about_connection(event: Event) -> bool:
     return isinstance(event, Error) and event.id is None
 
 
-def _describe_failure(error: Exception) -> ConnectFailure:
-    """Describe why a WebSocket connection could not be made. Whether it is `final` is not known."""
+def _describe_failure(error: Exception, *, plain: bool) -> ConnectFailure:
+    """Describe why a WebSocket connection could not be made. Whether it is `final` is not known.
+
+    *plain* tells whether it is a TCP connection without TLS.
+    """
     match error:
         case InvalidStatus(response=response):
             body = bytes(response.body or b"").decode(errors="replace").strip()
@@ -381,6 +401,8 @@ def _describe_failure(error: Exception) -> ConnectFailure:
             return ConnectFailure(
                 f"no broadcast server is there: HTTP status {response.status_code}"
             )
+        case InvalidMessage(__cause__=EOFError()):
+            return CLOSED_WITHOUT_TLS if plain else CLOSED_WITHOUT_RESPONSE
         case InvalidHandshake():
             return ConnectFailure("no WebSocket server is there")
         case UnicodeError() | ssl.SSLCertVerificationError():  # these are a ValueError, too
@@ -390,8 +412,7 @@ def _describe_failure(error: Exception) -> ConnectFailure:
         case ConnectionResetError(errno=None):
             # asyncio raises it without an error number if the server closes the connection during
             # the TLS handshake, as a server without TLS does.
-            reason = "TLS failed: the server closed the connection"
-            return ConnectFailure(reason, hint="does it use TLS?")
+            return CLOSED_IN_TLS_HANDSHAKE
         case asyncio.TimeoutError():  # until Python 3.11 this is not the built-in TimeoutError
             return describe_connect_error(TimeoutError())
     return describe_connect_error(error)

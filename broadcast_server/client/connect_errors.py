@@ -31,6 +31,17 @@ class ConnectFailure(NamedTuple):
         return f"{text} ({self.remedy})" if self.remedy else text
 
 
+CLOSED_IN_TLS_HANDSHAKE = ConnectFailure(
+    "TLS failed: the server closed the connection", hint="does it use TLS?"
+)
+"""How a server without TLS reacts to wss://."""
+
+CLOSED_WITHOUT_RESPONSE = ConnectFailure("the server closed the connection")
+"""The server closed the connection before it responded to a request."""
+
+CLOSED_WITHOUT_TLS = CLOSED_WITHOUT_RESPONSE._replace(hint="does the port use TLS (wss://)?")
+"""The same for ws://, as servers with TLS react to it."""
+
 UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 """Codes of a certificate whose authority is not trusted (OpenSSL, X509_V_ERR_*). Others, such as
 that of an expired certificate, stay with any authority."""
@@ -47,6 +58,8 @@ def describe_connect_error(error: Exception) -> ConnectFailure:
             remedy = "pass it with --tls-ca FILE" if code in UNKNOWN_AUTHORITY else ""
             reason = f"its certificate is not trusted: {message}"
             return ConnectFailure(reason, final=True, remedy=remedy)
+        case ssl.SSLEOFError():
+            return CLOSED_IN_TLS_HANDSHAKE._replace(final=True)
         case ssl.SSLError(reason=reason):
             cause = (reason or str(error)).replace("_", " ").lower()
             return ConnectFailure(f"TLS failed: {cause}", final=True)

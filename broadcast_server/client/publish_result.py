@@ -36,6 +36,8 @@ class Retry:
     """Seconds to wait at least before the retry."""
     sure: bool = True
     """Whether it is certain that this attempt did not publish the message."""
+    hint: str = ""
+    """A question to ask if there is no retry, or ""."""
 
 
 PublishResult = Accepted | Rejected | Retry

@@ -20,7 +20,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from broadcast_server import __version__
 
-from .connect_errors import ConnectFailure, describe_connect_error
+from .connect_errors import (
+    CLOSED_IN_TLS_HANDSHAKE,
+    CLOSED_WITHOUT_RESPONSE,
+    CLOSED_WITHOUT_TLS,
+    ConnectFailure,
+    describe_connect_error,
+)
 from .publish_result import Accepted, PublishResult, Rejected, Retry, parse_publish_response
 from .target import Target
 
@@ -72,6 +78,7 @@ class HTTPPublisher:
         self._parameters["session"] = secrets.token_urlsafe(24)
         self._note = note
         self._retry_now = threading.Event()
+        self._has_been_answered = False
 
     def finish_within(self, seconds: float) -> None:
         """Set the deadline to *seconds* from now, and end a pause between two attempts."""
@@ -97,7 +104,8 @@ class HTTPPublisher:
             pause = random.uniform(0.5, 1) * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt, 30))
             pause, attempt = max(result.wait, pause), attempt + 1
             if monotonic() + pause >= self.deadline:
-                raise PublishFailed(result.why, sure=not self.maybe_published)
+                why = f"{result.why}, {result.hint}" if result.hint else result.why
+                raise PublishFailed(why, sure=not self.maybe_published)
             if attempt == 1:
                 self._note(result.why)
             if self._retry_now.wait(pause):
@@ -114,19 +122,36 @@ class HTTPPublisher:
             with suppress(ConnectionError):
                 connection.request("POST", path, body, self._headers())
             response = connection.getresponse()
+            self._has_been_answered = True
             headers = {name.lower(): value for name, value in response.getheaders()}
             return parse_publish_response(
                 response.status, headers, response.read(MAX_RESPONSE_BYTES)
             )
         except (OSError, ValueError, http.client.HTTPException) as error:
-            failure = _describe_failure(error)
+            failure = self._describe_failure(error, is_connected=not sure)
             text = failure.message(self._target.description)
             if failure.final:
                 return Rejected(text)
-            return Retry(text if sure else failure.text, sure=sure)
+            return Retry(text) if sure else Retry(failure.reason, sure=False, hint=failure.hint)
         finally:
             if connection is not None:
                 connection.close()
+
+    def _describe_failure(self, error: Exception, *, is_connected: bool) -> ConnectFailure:
+        """Describe why a request got no response. A connection *is_connected* after TLS."""
+        is_tls = self._target.unix is None and urlsplit(self._target.url).scheme == "wss"
+        match error:
+            case http.client.HTTPException() if not isinstance(error, ConnectionError):
+                return ConnectFailure("no web server is there", final=True)
+            case ConnectionRefusedError():
+                return describe_connect_error(error)
+            # `http.client.RemoteDisconnected` is a ConnectionError without an error number.
+            case ConnectionError() | ssl.SSLEOFError() if is_connected:
+                may_use_tls = not (is_tls or self._target.unix or self._has_been_answered)
+                return CLOSED_WITHOUT_TLS if may_use_tls else CLOSED_WITHOUT_RESPONSE
+            case ConnectionError() if is_tls:
+                return CLOSED_IN_TLS_HANDSHAKE
+        return describe_connect_error(error)
 
     def _connection(self) -> http.client.HTTPConnection:
         timeout = min(RESPONSE_TIMEOUT_S, max(0.1, self.deadline - monotonic()))
@@ -161,14 +186,3 @@ class _UnixHTTPConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def _describe_failure(error: Exception) -> ConnectFailure:
-    """Describe why a request got no response."""
-    match error:
-        case http.client.HTTPException() if not isinstance(error, ConnectionError):
-            return ConnectFailure("no web server is there", final=True)
-        # `http.client.RemoteDisconnected` is a ConnectionError without an error number.
-        case ConnectionError() if not isinstance(error, ConnectionRefusedError):
-            return ConnectFailure("connection lost")
-    return describe_connect_error(error)

@@ -132,7 +132,7 @@ def test_an_answer_that_is_lost(program: list[str], url: str) -> None:
     with losing_answers(int(url.rpartition(":")[2].rstrip("/")), 2) as proxy:
         done = shell(f'"$@" send hi {proxy} --room lost --timeout 60', program)
     assert (done.code, done.output) == (0, "sent to 0 in lost\n")
-    assert done.errors == "* connection lost, trying for 60 s\n"
+    assert done.errors == "* the server closed the connection, trying for 60 s\n"
     assert said(url, "lost") == ["anonymous: hi"]
 
 
@@ -143,6 +143,34 @@ def test_an_answer_that_never_comes(program: list[str]) -> None:
         done = shell(f'"$@" send hi --port {port} --timeout 1', program)
     assert (done.code, done.output) == (1, "")
     assert done.errors == "perhaps not sent: no answer in time\n"
+
+
+def test_the_wrong_scheme(program: list[str], tmp_path: Path) -> None:
+    """``connect``, ``send`` and ``run`` have the same words for ws:// with TLS and vice versa."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    write_pair(cert, key)
+    start = [*program, "start", "--port", "0"]
+    with (
+        running(*start) as plain,
+        running(*start, "--tls-cert", str(cert), "--tls-key", str(key)) as tls,
+    ):
+        script = """
+            "$@" connect $url </dev/null
+            "$@" send hi $url --timeout 1 2>&1 | tail -1 >&2
+            "$@" run $url --only-failures --timeout 1 -- false"""
+        wss, ws = plain.url.replace("ws:", "wss:"), tls.url.replace("wss:", "ws:")
+        done = shell(script, program, url=wss)
+        reason = "TLS failed: the server closed the connection, does it use TLS?"
+        why = f"Could not connect to server at {wss} ({reason})"
+        report = "* could not report to the room"
+        assert done.errors.splitlines() == [why, f"not sent: {why}", f"{report}: {why}"]
+        done = shell(script, program, url=ws)
+        reason = "the server closed the connection, does the port use TLS (wss://)?"
+        assert done.errors.splitlines() == [
+            f"Could not connect to server at {ws} ({reason})",
+            f"perhaps not sent: {reason}",
+            f"{report}: {reason}",
+        ]
 
 
 def test_token_tls_and_unix_socket(program: list[str], token_file: str, tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ async def responding(response: bytes | None) -> AsyncIterator[str]:
     ("response", "reason"),
     [
         (None, "no answer in time"),
-        (b"", "no WebSocket server is there"),
+        (b"", "the server closed the connection, does the port use TLS (wss://)?"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", "no WebSocket server is there"),
         (b"\0" * 100_000, "no WebSocket server is there"),
         (

@@ -32,6 +32,11 @@ def certificate_error(message: str, code: int) -> ssl.SSLCertVerificationError:
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "unknown host", False),
         (UnicodeError("label empty or too long"), "unknown host", True),
         (certificate_error("self-signed", 18), "its certificate is not trusted: self-signed", True),
+        (
+            ssl.SSLEOFError(8, "unexpected eof while reading"),
+            "TLS failed: the server closed the connection, does it use TLS?",
+            True,
+        ),
         (tls_error("WRONG_VERSION_NUMBER"), "TLS failed: wrong version number", True),
         (TimeoutError(), "no answer in time", False),
         (ConnectionRefusedError(), "connection refused, is it running?", False),
