@@ -313,11 +313,15 @@ def stored(tab: Tab) -> str:
     return str(tab.js(f"document.documentElement.outerHTML + {kept} + {fields}"))
 
 
-def asked(tab: Tab, why: str) -> None:
-    """Wait until the page asks for a token with the message *why*, and the field has the focus."""
+def asked(tab: Tab, why: str, *, wrong: bool) -> None:
+    """Wait until the page asks for a token with the message *why*, and the field has the focus.
+
+    Only a *wrong* token is marked as an error.
+    """
     tab.until(f"document.querySelector('#why').textContent.startsWith('{why}')")
     assert tab.js("document.activeElement.id") == "token"
-    assert tab.js("document.activeElement.ariaInvalid") == "true"
+    assert (tab.js("document.activeElement.ariaInvalid") == "true") is wrong
+    assert tab.js("document.querySelector('#why').className") == ("errorlist" if wrong else "soft")
     assert tab.js("document.activeElement.value") == ""
 
 
@@ -329,16 +333,16 @@ def test_a_token_is_asked_for(
     alice = tab(f"{url}?room={room(request)}")
     assert not alice.page.is_visible("#token")
     alice.type("alice")
-    asked(alice, "this server requires a token")
+    asked(alice, "this server requires a token", wrong=False)
     audit(alice)
     alice.type("guess")
-    asked(alice, "token is wrong")
+    asked(alice, "token is wrong", wrong=True)
     alice.type(" s3cret ")
     alice.live(1)
     assert "s3cret" not in stored(alice)
     alice.page.keyboard.insert_text("half ty")
     alice.page.reload()
-    asked(alice, "this server requires a token")
+    asked(alice, "this server requires a token", wrong=False)
     alice.page.keyboard.insert_text("s3cret")
     alice.page.keyboard.press("Tab")
     alice.page.keyboard.press("Space")
@@ -359,7 +363,7 @@ def test_an_outdated_token(url: str, tab: Open) -> None:
     alice.js("sessionStorage.setItem('/ token', 'grüße')")
     alice.page.reload()
     if "daphne" in url:
-        asked(alice, "token is not valid")
+        asked(alice, "token is not valid", wrong=True)
         alice.type("")
     alice.live(1)
 
