@@ -280,20 +280,22 @@ class Fanout:
         self._delivered += _count_messages(entries)
         if entries:
             state.seq = entries[-1].seq
-        lines = self._interleave(state.waiting, entries, participant.join.format)
-        payloads = list(_pack(lines))
+        payloads = list(_pack(self._interleave(participant, state.waiting, entries)))
         if state.seq >= self._sent:
             del self._catching_up[participant]
-            self._members_answered.discard(participant)
         return payloads
 
     def _interleave(
-        self, waiting: deque[tuple[int, Event]], entries: Sequence[LogEntry], format: Format
+        self,
+        participant: Participant,
+        waiting: deque[tuple[int, Event]],
+        entries: Sequence[LogEntry],
     ) -> Iterator[str | None]:
         """Encode *entries*, with the *waiting* events in their places between them."""
+        format = participant.join.format
         for entry in entries:
             while waiting and waiting[0][0] < entry.seq:
-                yield self._encode_waiting(waiting.popleft()[1], format)
+                yield self._encode_waiting(participant, waiting.popleft()[1])
             # Encode each entry once for all: after a restart, a thousand clients reconnect with
             # the same few cursors.
             key = entry.seq, format
@@ -302,10 +304,13 @@ class Fanout:
             yield self._encoded_entries[key]
         seq = entries[-1].seq if entries else self._sent
         while waiting and waiting[0][0] <= seq:
-            yield self._encode_waiting(waiting.popleft()[1], format)
+            yield self._encode_waiting(participant, waiting.popleft()[1])
 
-    def _encode_waiting(self, event: Event, format: Format) -> str | None:
+    def _encode_waiting(self, participant: Participant, event: Event) -> str | None:
         """Encode an event that waited, once for all: many clients wait for the same joins."""
+        if type(event) is Members:
+            self._members_answered.discard(participant)
+        format = participant.join.format
         key = id(event), format
         if key not in self._encoded_waiting:
             self._encoded_waiting[key] = event, self._encoders[format](event)

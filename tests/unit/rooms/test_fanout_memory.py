@@ -59,6 +59,29 @@ def test_a_participant_that_has_caught_up_gets_its_next_list_of_members() -> Non
         assert fanout.end_batch().private[bob] == [b"* 1 here: bob"]
 
 
+def test_a_participant_that_is_behind_gets_an_answer_after_the_one_that_it_was_sent() -> None:
+    """A /who is answered even if the answer to the one before was sent during the same replay."""
+    fanout = Fanout(head=2)
+    bob = participant()
+    fanout.subscribe(bob, 0, WELCOME)
+    fanout.end_batch()
+    fanout.catch_up(bob, [message(1)])
+    fanout.pause(bob)
+    fanout.send_to(bob, MEMBERS)
+    fanout.send_to(bob, MEMBERS)
+    fanout.broadcast(message(3))
+    fanout.broadcast(message(4))
+    fanout.end_batch()
+    fanout.resume(bob)
+    first = b"\n".join(fanout.catch_up(bob, [message(2), message(3)]))
+    assert first.count(b"* 1 here: bob") == 1
+    fanout.send_to(bob, MEMBERS)
+    fanout.end_batch()
+    rest = b"\n".join(fanout.catch_up(bob, [message(4)]))
+    assert rest.count(b"* 1 here: bob") == 1
+    assert fanout.behind_count == 0
+
+
 def test_a_member_that_was_behind_gets_an_answer_to_each_who() -> None:
     """A member whose connection was full gets an answer to each /who that it sends later."""
 
