@@ -15,13 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidMessage,
-    InvalidStatus,
-    InvalidURI,
-)
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from broadcast_server import __version__
@@ -36,13 +30,7 @@ from broadcast_server.protocol.messages import (
 )
 
 from .address import DEFAULT_PORTS, with_port
-from .connect_errors import (
-    CLOSED_IN_TLS_HANDSHAKE,
-    CLOSED_WITHOUT_RESPONSE,
-    CLOSED_WITHOUT_TLS,
-    ConnectFailure,
-    describe_connect_error,
-)
+from .handshake_errors import describe_handshake_error
 from .session import ClientSession, GapError
 
 MAX_FRAME_BYTES = 4 * 2**20
@@ -226,7 +214,7 @@ class ReconnectingClient:
             ValueError,
             asyncio.TimeoutError,
         ) as error:
-            failure = _describe_failure(error, plain=self._is_plain)
+            failure = describe_handshake_error(error, plain=self._is_plain)
             if not isinstance(error, ConnectionRefusedError):
                 self._unseen_attempts += 1
             if self.has_been_live:
@@ -386,33 +374,3 @@ async def _look_up(host: str, port: int) -> list[str]:
 
 def _is_about_connection(event: Event) -> bool:
     return isinstance(event, Error) and event.id is None
-
-
-def _describe_failure(error: Exception, *, plain: bool) -> ConnectFailure:
-    """Describe why a WebSocket connection could not be made. Whether it is `final` is not known.
-
-    *plain* tells whether it is a TCP connection without TLS.
-    """
-    match error:
-        case InvalidStatus(response=response):
-            body = bytes(response.body or b"").decode(errors="replace").strip()
-            if response.status_code in (401, 403) and body:
-                return ConnectFailure(body.splitlines()[0])
-            return ConnectFailure(
-                f"no broadcast server is there: HTTP status {response.status_code}"
-            )
-        case InvalidMessage(__cause__=EOFError()):
-            return CLOSED_WITHOUT_TLS if plain else CLOSED_WITHOUT_RESPONSE
-        case InvalidHandshake():
-            return ConnectFailure("no WebSocket server is there")
-        case UnicodeError() | ssl.SSLCertVerificationError():  # these are a ValueError, too
-            return describe_connect_error(error)
-        case InvalidURI() | ValueError():  # the latter for a redirect to another host
-            return ConnectFailure("not the address of a WebSocket")
-        case ConnectionResetError(errno=None):
-            # asyncio raises it without an error number if the server closes the connection during
-            # the TLS handshake, as a server without TLS does.
-            return CLOSED_IN_TLS_HANDSHAKE
-        case asyncio.TimeoutError():  # until Python 3.11 this is not the built-in TimeoutError
-            return describe_connect_error(TimeoutError())
-    return describe_connect_error(error)

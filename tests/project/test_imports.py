@@ -85,9 +85,10 @@ MODULES = {
         "client": {
             "address": "",
             "connect_errors": "",
+            "handshake_errors": "connect_errors",
             "publish_result": "",
             "session": "",
-            "client": "address connect_errors session",
+            "client": "address handshake_errors session",
             "target": "address",
             "publisher": "connect_errors publish_result target",
         },
@@ -155,23 +156,23 @@ MODULES = {
         },
         "cli": {
             "browser": "",
-            "usage": "",
-            "env_parser": "usage",
-            "client_options": "env_parser",
             "local_addresses": "",
-            "options": "client_options env_parser usage",
-            "parser_schema": "usage",
-            "completion": "parser_schema usage",
-            "man_page": "parser_schema usage",
             "qr": "",
             "invitation": "qr",
             "run": "",
             "send": "",
+            "usage": "",
+            "connect": "usage",
+            "env_parser": "usage",
+            "client_options": "env_parser",
+            "options": "client_options env_parser usage",
+            "parser_schema": "usage",
+            "completion": "parser_schema usage",
+            "man_page": "parser_schema usage",
             "startup": "browser env_parser invitation local_addresses",
             "token_option": "env_parser",
-            "target_option": "env_parser token_option",
-            "connect": "usage",
             "start": "startup token_option usage",
+            "target_option": "env_parser token_option",
             "main": (
                 "completion connect man_page options parser_schema run send start target_option"
                 " usage"
@@ -268,7 +269,7 @@ PURE = {
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
 LIBRARIES = {
-    "websockets": {"server.websocket", "client.client"},
+    "websockets": {"server.websocket", "client.client", "client.handshake_errors"},
     "h11": {"server.http_connection"},
     "prompt_toolkit": {"terminal.completer", "terminal.prompt"},
 }
