@@ -158,7 +158,7 @@ def _decode_request(line: str, limit: int) -> Request | Error:
                 return Error("bad_name", "name is not a string", id)
             return RenameRequest(name, id)
         case _:
-            return Error("bad_type", "type is not one of say, members, name and ping", id)
+            return Error("bad_type", "type is unknown, known are say, members, name and ping", id)
 
 
 def decode_event(line: str) -> Event | None:

@@ -253,7 +253,7 @@ def validate_message(text: str, id: str | None, limit: int) -> SayRequest | Erro
     """
     size = _utf8_size(text)
     if size is None:
-        return Error("bad_text", "text contains half a surrogate pair", id)
+        return Error("bad_text", "text holds half a surrogate pair", id)
     if size > limit:
         return Error("too_long", f"message is {size} bytes, limit is {limit}", id)
     if not size:

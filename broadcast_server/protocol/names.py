@@ -31,19 +31,15 @@ def validate_name(name: str) -> str:
     if len(name) <= 4 * MAX_NAME_CHARS:
         name = unicodedata.normalize("NFC", name)
     if not 1 <= len(name) <= MAX_NAME_CHARS:
-        raise ValueError(f"name is {len(name)} characters, must be 1 to {MAX_NAME_CHARS}")
+        raise ValueError(f"name is {len(name)} characters, allowed are 1 to {MAX_NAME_CHARS}")
     for before, char, after in zip(" " + name, name, name[1:] + " ", strict=False):
         if char in _JOINERS:
             if not (_is_joinable(before) and _is_joinable(after)):
-                raise ValueError(
-                    f"name contains U+{ord(char):04X}, which must be between letters or emoji"
-                )
+                raise ValueError(f"name contains U+{ord(char):04X} in a wrong place")
         elif unicodedata.category(char) in _HIDDEN or _BLANK.match(char):
-            raise ValueError(f"name contains U+{ord(char):04X}, which is invisible")
+            raise ValueError(f"name contains U+{ord(char):04X}, which cannot be seen")
     if unicodedata.category(name[0])[0] == "M":  # it would change the text before the name
-        raise ValueError(
-            f"name begins with U+{ord(name[0]):04X}, which combines with the character before it"
-        )
+        raise ValueError(f"name begins with U+{ord(name[0]):04X}, which belongs to a letter")
     visible = _UNSEEN.sub("", name)
     if visible != visible.strip():
         raise ValueError("name begins or ends with white space")

@@ -28,7 +28,7 @@ class Rejection(NamedTuple):
 STOPPING = Rejection(CloseCode.STOPPING, Error("stopping", "the server is stopping"))
 REPLACED = Rejection(
     CloseCode.REPLACED,
-    Error("replaced", "a newer connection of your session replaced this one"),
+    Error("replaced", "a newer connection of your session took your place"),
 )
 TOO_SLOW = Rejection(CloseCode.TOO_SLOW, Error("too_slow", "you read too slowly"))
-BINARY = Rejection(CloseCode.FAULTS, Error("binary", "binary frames are not supported"))
+BINARY = Rejection(CloseCode.FAULTS, Error("binary", "binary frames are not understood"))

@@ -278,7 +278,7 @@ class Room:
         """
         if seq > member.after_seq:
             return []
-        text = f"message was published before, as number {seq}"
+        text = f"message was said before, as number {seq}"
         return [Send(member, Error("duplicate", text, id))]
 
     def rename(self, member: Participant, request: RenameRequest) -> list[Action]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("broadcast_server")
 
-NOT_RECORDING = Error("not_recording", "messages are not recorded, ask who runs the server")
-RECORDING = Error("recording", "messages are recorded again")
+NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
+RECORDING = Error("recording", "what is said is recorded again")
 
 MAX_IDLE_ROOMS = 256
 MAX_IDLE_BYTES = 2**26

@@ -315,7 +315,7 @@ def test_health_and_metrics(any_server: Player) -> None:
         await bob.close()
         assert await alice.line() == "bob left the chat"
         await alice.send(b"x", text=False)
-        assert await alice.line() == "* binary frames are not supported"
+        assert await alice.line() == "* binary frames are not understood"
         with pytest.raises(EOFError, match="4502"):
             await alice.line()
         after = await figures()

@@ -65,11 +65,11 @@ def test_a_binary_frame() -> None:
     async def part() -> None:
         async with connected("/?name=alice&room=binary") as alice:
             await alice.send_to(bytes_data=b"hi")
-            assert await alice.receive_from() == "* binary frames are not supported"
+            assert await alice.receive_from() == "* binary frames are not understood"
             assert await alice.receive_output() == {
                 "type": "websocket.close",
                 "code": 4502,
-                "reason": "binary frames are not supported",
+                "reason": "binary frames are not understood",
             }
 
     run_async(part)

@@ -46,10 +46,10 @@ def test_a_valid_name_is_returned_unchanged(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("", "name is 0 characters, must be 1 to 32"),
-        ("x" * 33, "name is 33 characters, must be 1 to 32"),
-        ("e\u0301" * 33, "name is 33 characters, must be 1 to 32"),
-        ("x" * 100_000, "name is 100000 characters, must be 1 to 32"),
+        ("", "name is 0 characters, allowed are 1 to 32"),
+        ("x" * 33, "name is 33 characters, allowed are 1 to 32"),
+        ("e\u0301" * 33, "name is 33 characters, allowed are 1 to 32"),
+        ("x" * 100_000, "name is 100000 characters, allowed are 1 to 32"),
         (" bob", "name begins or ends with white space"),
         ("bob\u3000", "name begins or ends with white space"),
         ("bob \ufe0f", "name begins or ends with white space"),
@@ -62,9 +62,9 @@ def test_a_valid_name_is_returned_unchanged(name: str) -> None:
         ("\uff0aserver", "name begins with *"),
         ("/who", "name begins with /"),
         ("\uff0fwho", "name begins with /"),
-        ("\ufe0f* server", "name begins with U+FE0F, which combines with the character before it"),
-        ("\u0301bob", "name begins with U+0301, which combines with the character before it"),
-        ("\ufe0f", "name begins with U+FE0F, which combines with the character before it"),
+        ("\ufe0f* server", "name begins with U+FE0F, which belongs to a letter"),
+        ("\u0301bob", "name begins with U+0301, which belongs to a letter"),
+        ("\ufe0f", "name begins with U+FE0F, which belongs to a letter"),
     ],
 )
 def test_an_invalid_name_raises_the_rule(name: str, rule: str) -> None:
@@ -86,7 +86,7 @@ def test_an_invalid_name_raises_the_rule(name: str, rule: str) -> None:
 def test_a_name_contains_no_invisible_character(char: str) -> None:
     """A character that is invisible, or reorders others, is rejected wherever it stands."""
     for name in (char, f"a{char}b", f"a{char}", f"{char}b"):
-        with pytest.raises(ValueError, match=rf"U\+{ord(char):04X}, which is invisible"):
+        with pytest.raises(ValueError, match=rf"U\+{ord(char):04X}, which cannot be seen"):
             validate_name(name)
 
 
@@ -94,7 +94,7 @@ def test_a_name_contains_no_invisible_character(char: str) -> None:
 @pytest.mark.parametrize("name", ["{}", "{}a", "a{}", "a{}{}b", "a {}b", "1{}2", "a-{}b"])
 def test_a_joiner_is_valid_only_between_letters_or_emoji(name: str, joiner: str) -> None:
     """A joiner anywhere else joins nothing, and is rejected."""
-    with pytest.raises(ValueError, match="which must be between letters or emoji"):
+    with pytest.raises(ValueError, match="in a wrong place"):
         validate_name(name.format(joiner, joiner))
 
 

@@ -70,7 +70,7 @@ def test_a_session_takeover_is_silent() -> None:
     actions = room.connect(current)
     assert [type(action) for action in actions] == [Send, Close, Subscribe]
     assert actions[1] == Close(
-        previous, CloseCode.REPLACED, "a newer connection of your session replaced this one"
+        previous, CloseCode.REPLACED, "a newer connection of your session took your place"
     )
     assert current.name == "bob"
     assert previous not in room and current in room and len(room) == 1
@@ -158,7 +158,7 @@ def test_a_duplicate_is_answered_only_if_its_echo_is_not_sent() -> None:
     room.connect(bob)
     assert room.acknowledge_duplicate(bob, "3", 4) == []
     (answer,) = room.acknowledge_duplicate(bob, "2", 3)
-    assert answer == Send(bob, Error("duplicate", "message was published before, as number 3", "2"))
+    assert answer == Send(bob, Error("duplicate", "message was said before, as number 3", "2"))
 
 
 def test_lists_of_members_are_bounded() -> None:

@@ -172,7 +172,7 @@ REQUESTS = st.one_of(
 ERRORS = {
     "too_long": f"message is {MAX_MESSAGE_BYTES + 1} bytes, limit is {MAX_MESSAGE_BYTES}",
     "empty": "message is empty",
-    "bad_type": "type is not one of say, members, name and ping",
+    "bad_type": "type is unknown, known are say, members, name and ping",
     "bad_name": "name begins with *",
     "too_often": (
         f"name was changed {MAX_RENAMES_PER_HEARTBEAT} times just now, try again in half a minute"
@@ -434,7 +434,7 @@ class RoomMachine(RuleBasedStateMachine):
             other for other in self.members if join.session and other.join.session == join.session
         ]
         for previous in replaced:
-            text = "a newer connection of your session replaced this one"
+            text = "a newer connection of your session took your place"
             previous.expected_events.append({"type": "error", "code": "replaced", "text": text})
             assert member.name == previous.name
             self.members[self.members.index(previous)] = member
@@ -561,7 +561,7 @@ class RoomMachine(RuleBasedStateMachine):
         for scope, event in self.messages[self._first() - 1 :]:
             if request.id is not None and (scope, event.get("id")) == (id_scope, request.id):
                 if event["seq"] <= member.after:
-                    text = f"message was published before, as number {event['seq']}"
+                    text = f"message was said before, as number {event['seq']}"
                     error = {"type": "error", "code": "duplicate", "text": text, "id": request.id}
                     member.expected_events.append(error)
                 return

@@ -644,16 +644,16 @@ def test_a_full_disk_does_not_stop_the_room(tmp_path: Path) -> None:
         texts = [str(number) * 4000 for number in range(9)]
         await bob.send("\n".join(texts))
         lines = [await bob.line() for _ in range(10)]
-        assert "* messages are not recorded, ask who runs the server" in lines
+        assert "* what is said is not recorded, ask who runs the server" in lines
         messages = [line for line in lines if line.startswith("bob: ")]
         assert messages == [f"bob: {text}" for text in texts]
         eve = await deployment.open("/?name=eve", as_json=False)
-        assert await eve.line() == "* messages are not recorded, ask who runs the server"
+        assert await eve.line() == "* what is said is not recorded, ask who runs the server"
         file._database.execute("PRAGMA max_page_count=1000000")
         file._retry_at = 0.0
         await eve.send("hi")
         assert {await eve.line(), await eve.line()} == {
-            "* messages are recorded again",
+            "* what is said is recorded again",
             "eve: hi",
         }
         log = MessageLog()
