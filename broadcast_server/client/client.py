@@ -256,9 +256,7 @@ class ReconnectingClient:
         failure: Exception = OSError("the host has no address")
         # asyncio's own look-up cannot be cancelled: without a network, the program would take half
         # a minute to end.
-        for host in await asyncio.wait_for(
-            _look_up(parts.hostname or "", port), self._timeouts.handshake
-        ):
+        for host in await _look_up(parts.hostname or "", port, self._timeouts.handshake):
             try:
                 return await self._open(url, host=host, port=port)
             except (OSError, asyncio.TimeoutError) as error:
@@ -364,10 +362,13 @@ class ReconnectingClient:
                 return
 
 
-async def _look_up(host: str, port: int) -> list[str]:
-    """Return the addresses of *host*, without duplicates, the best first. Raises OSError."""
+async def _look_up(host: str, port: int, timeout: float) -> list[str]:
+    """Return the addresses of *host*, without duplicates, the best first.
+
+    Raises OSError, also if there is no answer within *timeout* seconds.
+    """
     addresses = await run_abandonable(
-        lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout
     )
     return list(dict.fromkeys(str(address[0]) for *_, address in addresses))
 

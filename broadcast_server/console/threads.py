@@ -16,8 +16,11 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-async def run_abandonable(call: Callable[[], Result]) -> Result:
-    """Run *call* in a daemon thread, and return its result or raise its exception."""
+async def run_abandonable(call: Callable[[], Result], timeout: float | None = None) -> Result:
+    """Run *call* in a daemon thread, and return its result or raise its exception.
+
+    Raises TimeoutError after *timeout* seconds.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
 
@@ -40,4 +43,12 @@ async def run_abandonable(call: Callable[[], Result]) -> Result:
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, daemon=True).start()
-    return await done
+    try:
+        # Until Python 3.11, `asyncio.wait_for` ignores a cancellation that comes with the result.
+        await asyncio.wait({done}, timeout=timeout)
+    finally:
+        if not done.cancel():
+            done.exception()  # otherwise asyncio would log it after a cancellation
+    if done.cancelled():
+        raise TimeoutError
+    return done.result()

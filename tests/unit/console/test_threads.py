@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -39,6 +40,45 @@ def test_a_cancelled_call_may_return_later() -> None:
 
     asyncio.run(scenario())
     events[1].set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cancellation_that_comes_with_the_result_is_not_lost(fails: bool) -> None:
+    """A task is cancelled although its call returns, or raises, in the same turn of the loop."""
+    reports: list[dict[str, object]] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, report: reports.append(report))
+        before = {*threading.enumerate()}
+        may_return = threading.Event()
+        call = asyncio.ensure_future(
+            run_abandonable(lambda: may_return.wait() and 1 // (not fails), timeout=10)
+        )
+        await asyncio.sleep(0)
+        (thread,) = {*threading.enumerate()} - before
+        may_return.set()
+        thread.join()  # the result is in the loop's queue now, and the cancellation behind it
+        loop.call_soon(call.cancel)
+        await asyncio.wait({call})
+        assert call.cancelled()
+
+    asyncio.run(scenario())
+    gc.collect()
+    assert reports == []
+
+
+def test_a_call_has_a_time_limit() -> None:
+    """A call that has not returned in time raises TimeoutError, and may return later."""
+    may_return = threading.Event()
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await run_abandonable(may_return.wait, timeout=0.01)
+        may_return.set()
+        assert await run_abandonable(lambda: "in the loop") == "in the loop"
+
+    asyncio.run(scenario())
 
 
 def test_a_program_exits_while_a_call_blocks() -> None:
