@@ -1,1 +1,1 @@
-"""The hosted deployment: the same room on Django Channels."""
+"""The Django deployment: the same room on Django Channels."""
