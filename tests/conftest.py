@@ -38,6 +38,11 @@ UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0", "django_site.asgi:app
 DEPLOYMENTS = ("bare", "server", "logged", "installed", "zipapp", "daphne", "uvicorn", "cluster")
 OWN_SERVERS = ("server", "installed", "zipapp")
 DJANGO_KINDS = ("daphne", "uvicorn", "cluster")
+
+# A shell without job control starts background commands with Ctrl+C ignored, and each program that
+# a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SLOWEST_GROUPS = (
     "test_outages",
     "test_chaos",
