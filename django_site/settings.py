@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from broadcast_server.admission.admission import AdmissionLimits
+from broadcast_server.admission.int_range import CLIENTS, JOINS, MESSAGE_BYTES, RATE, ROOMS
 from broadcast_server.admission.token import token_from
+from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.server.log_format import FORMATS
 from django_site.client_address import parse_trusted_proxy
+from django_site.environment import Environment
 
-env = environ.Env()
+env = Environment()
 LIMITS = AdmissionLimits()
 
 DEBUG = env.bool("DEBUG", default=True)
@@ -23,30 +26,28 @@ INSECURE = {"default": "for development only"} if DEBUG else {}
 SECRET_KEY = env.str("SECRET_KEY", **INSECURE)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"] if DEBUG else [])
 
-BROADCAST_MAX_MESSAGE_BYTES = env.int("BROADCAST_MAX_MESSAGE_BYTES", default=4096)
+BROADCAST_MAX_MESSAGE_BYTES = env.number(
+    "BROADCAST_MAX_MESSAGE_BYTES", MESSAGE_BYTES, MAX_MESSAGE_BYTES
+)
 BROADCAST_ALLOW_ORIGIN = frozenset(
     each.lower() for each in env.list("BROADCAST_ALLOW_ORIGIN", default=[])
 )
 
 # Messages a second of one client, with a burst of ten times as many; 0 is no limit.
-BROADCAST_RATE = env.int("BROADCAST_RATE", default=100)
+BROADCAST_RATE = env.number("BROADCAST_RATE", RATE, 100)
 
 # The limits of one process; docs/limits.md gives the reasons.
-BROADCAST_MAX_CLIENTS = env.int("BROADCAST_MAX_CLIENTS", default=LIMITS.clients)
-BROADCAST_MAX_CLIENTS_PER_ADDRESS = env.int(
-    "BROADCAST_MAX_CLIENTS_PER_ADDRESS", default=LIMITS.clients_per_address
+BROADCAST_MAX_CLIENTS = env.number("BROADCAST_MAX_CLIENTS", CLIENTS, LIMITS.clients)
+BROADCAST_MAX_CLIENTS_PER_ADDRESS = env.number(
+    "BROADCAST_MAX_CLIENTS_PER_ADDRESS", CLIENTS, LIMITS.clients_per_address
 )
-BROADCAST_MAX_ROOMS = env.int("BROADCAST_MAX_ROOMS", default=LIMITS.rooms)
-BROADCAST_MAX_JOINS = env.int("BROADCAST_MAX_JOINS", default=LIMITS.joins)
+BROADCAST_MAX_ROOMS = env.number("BROADCAST_MAX_ROOMS", ROOMS, LIMITS.rooms)
+BROADCAST_MAX_JOINS = env.number("BROADCAST_MAX_JOINS", JOINS, LIMITS.joins)
 
 # Seconds without a sign of life after which a process counts as dead.
-BROADCAST_DEAD = env.float("BROADCAST_DEAD", default=40.0)
+BROADCAST_DEAD = env.seconds("BROADCAST_DEAD", 1, 3600, 40.0)
 
-BROADCAST_LOGIN = env.str("BROADCAST_LOGIN", default="optional")
-if BROADCAST_LOGIN not in ("optional", "required"):
-    raise ImproperlyConfigured(
-        f"BROADCAST_LOGIN is {BROADCAST_LOGIN!r}, allowed are optional and required"
-    )
+BROADCAST_LOGIN = env.choice("BROADCAST_LOGIN", ("optional", "required"))
 
 # The token of guests. An account signs in with its password or a token of its own.
 try:
@@ -174,7 +175,7 @@ if "REDIS_URL" in env.ENVIRON:
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
-LOG_FORMAT = env.str("BROADCAST_LOG_FORMAT", default="text")
+LOG_FORMAT = env.choice("BROADCAST_LOG_FORMAT", FORMATS)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

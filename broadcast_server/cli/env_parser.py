@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from broadcast_server.admission.int_range import IntRange, parse_choice
 from broadcast_server.protocol.names import validate_name, validate_room
 
 from .usage import usage_error
@@ -128,15 +129,13 @@ def _name_variable_on_error(convert: Callable[[str], object]) -> Callable[[str],
 
 def int_range(minimum: int, maximum: int) -> Callable[[str], int]:
     """Return a type for integers from *minimum* to *maximum*."""
+    allowed = IntRange(minimum, maximum)
 
     def number(value: str) -> int:
         try:
-            parsed = int(value)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{value!r} is not a number") from None
-        if not minimum <= parsed <= maximum:
-            raise argparse.ArgumentTypeError(f"{parsed} is not between {minimum} and {maximum}")
-        return parsed
+            return allowed.parse(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return number
 
@@ -149,9 +148,10 @@ class Choice:
 
     def __call__(self, value: str) -> str:
         """Validate *value*."""
-        if value not in self.known:
-            raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(self.known)}")
-        return value
+        try:
+            return parse_choice(value, self.known)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def name_type(value: str) -> str:

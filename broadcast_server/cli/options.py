@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from broadcast_server import __version__
+from broadcast_server.admission.int_range import CLIENTS, JOINS, MESSAGE_BYTES, RATE, ROOMS
 from broadcast_server.http.program import running_archive
 from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
@@ -205,7 +206,7 @@ def _add_start(start: EnvParser) -> None:
         10_000,
         "maximum number of clients at the same time",
         metavar="N",
-        type=int_range(1, 10**6),
+        type=int_range(*CLIENTS),
     )
     start.option(
         "--max-clients-per-address",
@@ -213,35 +214,35 @@ def _add_start(start: EnvParser) -> None:
         "maximum number of clients from one address (an IPv6 /64 network is one address; this"
         " machine is exempt)",
         metavar="N",
-        type=int_range(1, 10**6),
+        type=int_range(*CLIENTS),
     )
     start.option(
         "--max-rooms",
         1000,
         "maximum number of rooms with someone in them",
         metavar="N",
-        type=int_range(1, 10**6),
+        type=int_range(*ROOMS),
     )
     start.option(
         "--max-joins",
         50,
         "maximum new clients per second from one address; ten times as many in a burst",
         metavar="N",
-        type=int_range(1, 10**6),
+        type=int_range(*JOINS),
     )
     start.option(
         "--rate",
         0,
         "maximum messages per second from one client, further ones wait; 0 for no limit",
         metavar="N",
-        type=int_range(0, 10**6),
+        type=int_range(*RATE),
     )
     start.option(
         "--max-message-bytes",
         MAX_MESSAGE_BYTES,
         "maximum size of a message in bytes",
         metavar="N",
-        type=int_range(1, 2**17),
+        type=int_range(*MESSAGE_BYTES),
     )
     start.option(
         "--log-messages",

@@ -1,0 +1,39 @@
+"""The range of a whole number that an operator sets, and the ranges of the server's limits.
+
+Both servers read their limits with these: the standalone server from options, the Django
+deployment from its settings.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class IntRange(NamedTuple):
+    """The whole numbers from *minimum* to *maximum*."""
+
+    minimum: int
+    maximum: int
+
+    def parse(self, value: str) -> int:
+        """Return *value* as a number. Raises ValueError if it is none, or not in the range."""
+        try:
+            parsed = int(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a number") from None
+        if not self.minimum <= parsed <= self.maximum:
+            raise ValueError(f"{parsed} is not between {self.minimum} and {self.maximum}")
+        return parsed
+
+
+CLIENTS = ROOMS = JOINS = IntRange(1, 10**6)
+RATE = IntRange(0, 10**6)
+MESSAGE_BYTES = IntRange(1, 2**17)
+"""The longest message. JSON can need six bytes for one of its bytes, and a frame has 1 MiB."""
+
+
+def parse_choice(value: str, known: tuple[str, ...]) -> str:
+    """Return *value*. Raises ValueError if it is not one of *known*."""
+    if value not in known:
+        raise ValueError(f"{value!r} is not one of {', '.join(known)}")
+    return value
