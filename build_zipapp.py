@@ -148,6 +148,25 @@ def entries(root: Path, wheels: Sequence[bytes]) -> dict[str, bytes]:
     return contents
 
 
+def untracked(root: Path) -> list[str] | None:
+    """Return the files of the package at *root* that would go into the file unknown to git.
+
+    None means that git cannot tell: it is not installed, or *root* is not the top of a checkout,
+    as in an unpacked archive or a container's build.
+    """
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = _run("git", "-C", str(root), "ls-files", "-z", "--", "broadcast_server")
+    except OSError:
+        return None
+    if done.returncode:
+        return None
+    tracked = {*done.stdout.split("\0")}
+    files = (path.relative_to(root).as_posix() for path in _own_files(root / "broadcast_server"))
+    return sorted(file for file in files if file not in tracked)
+
+
 def _own_files(package: Path) -> Iterator[Path]:
     yield from package.rglob("[!.]*.py")
     for path in (package / "page").rglob("[!.]*"):
@@ -207,7 +226,7 @@ def _download(wheels: Sequence[Wheel], to: Path) -> None:
     """Download the *wheels* with pip, which checks their hashes."""
     requirements = to / "requirements.txt"
     requirements.write_text("".join(f"{wheel.requirement}\n" for wheel in wheels), encoding="utf-8")
-    done = _run(
+    done = _run_python(
         *(_python_with_pip(to / "venv"), "-m", "pip", "download"),
         *("--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"),
         *("--require-hashes", "--only-binary", ":all:", "--platform", "any"),
@@ -233,7 +252,7 @@ def _python_with_pip(venv: Path) -> str:
     """Return a Python with pip: this one, else that of a new virtual environment at *venv*."""
     if importlib.util.find_spec("pip") is not None:
         return sys.executable
-    if _run(sys.executable, "-m", "venv", str(venv)).returncode:
+    if _run_python(sys.executable, "-m", "venv", str(venv)).returncode:
         raise Failure(
             "this Python has neither pip nor all of venv: install pip"
             " (on Debian and Ubuntu: apt install python3-pip)"
@@ -241,9 +260,12 @@ def _python_with_pip(venv: Path) -> str:
     return str(venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
 
-def _run(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run_python(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     # Warnings in pip's code must not become errors, even if ours do.
-    command = [python, "-W", "ignore", *arguments]
+    return _run(python, "-W", "ignore", *arguments)
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         check=False,
@@ -293,6 +315,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(output: Path) -> int:
+    unknown = untracked(ROOT)
+    if unknown:
+        raise Failure(
+            f"git does not track {', '.join(unknown)}: remove it, or `git add` it if it belongs"
+            " into the file"
+        )
+    if unknown is None and (ROOT / ".git").exists():
+        print("git could not list the project's files: all of broadcast_server/ is packed")
     try:
         data = pack(entries(ROOT, fetch(WHEELS, STORE)))
     except OSError as error:

@@ -6,7 +6,10 @@ deployment from its settings.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+_NUMBER = re.compile("[+-]?[0-9]{1,20}")
 
 
 class IntRange(NamedTuple):
@@ -17,10 +20,10 @@ class IntRange(NamedTuple):
 
     def parse(self, value: str) -> int:
         """Return *value* as a number. Raises ValueError if it is none, or not in the range."""
-        try:
-            parsed = int(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a number") from None
+        # `int` also accepts 1_000 and the digits of all scripts.
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ValueError(f"{value!r} is not a number")
+        parsed = int(value)
         if not self.minimum <= parsed <= self.maximum:
             raise ValueError(f"{parsed} is not between {self.minimum} and {self.maximum}")
         return parsed

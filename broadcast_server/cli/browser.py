@@ -7,10 +7,11 @@ and a browser that stays in the foreground (the variable BROWSER can name one) d
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from threading import Thread
+
+from broadcast_server.console.child_environment import child_environment
 
 logger = logging.getLogger("broadcast_server")
 
@@ -30,7 +31,8 @@ def open_page(url: str) -> None:
 
 def _open_in_child(url: str) -> bool:
     # Without TERM, webbrowser tries no text browser: the terminal is in use.
-    environment = {name: value for name, value in os.environ.items() if name != "TERM"}
+    environment = child_environment()
+    environment.pop("TERM", None)
     try:
         finished = subprocess.run(
             [sys.executable, "-I", "-S", "-c", OPEN, url],

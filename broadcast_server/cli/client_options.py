@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .env_parser import TOKEN_VARIABLE, VARIABLE_PREFIX, EnvParser, int_range, name_type, room_type
+from broadcast_server.console.child_environment import TOKEN_VARIABLE
+
+from .env_parser import VARIABLE_PREFIX, EnvParser, int_range, name_type, room_type
 
 CONNECT_EPILOG = """\
 examples:

@@ -19,7 +19,6 @@ from broadcast_server.protocol.names import validate_name, validate_room
 from .usage import usage_error
 
 VARIABLE_PREFIX = "BROADCAST_"
-TOKEN_VARIABLE = f"{VARIABLE_PREFIX}TOKEN"
 
 
 class _EnvValue(str):
@@ -64,6 +63,12 @@ class EnvParser(argparse.ArgumentParser):
         """Print the usage and the error, with the same program name as our own errors."""
         self.print_usage(sys.stderr)
         self.exit(usage_error(self.get_default("command"), message))
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help. Raises OSError where argparse itself would print nothing and succeed."""
+        target = sys.stdout if file is None else file
+        if target is not None:
+            target.write(self.format_help())
 
     def option(
         self,

@@ -64,8 +64,15 @@ def _print_generated(options: argparse.Namespace) -> int:
 
     program, *commands = parser_schema(make_parser())
     write = man_page if options.command == "manual" else SHELLS[options.shell]
-    if sys.stdout is not None:
+    if sys.stdout is None:
+        return 0
+    try:
         sys.stdout.write(write(program, commands))
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        note(stdout_error(error))
+        return 1
     return 0
 
 
@@ -98,6 +105,6 @@ def _send(options: argparse.Namespace, target: Target) -> int:
 def _run_command(options: argparse.Namespace, target: Target) -> int:
     from .run import run
 
-    if not options.exec:
+    if not options.exec or not options.exec[0]:
         return usage_error("run", "no command given (put it after --: run -- make test)")
     return run(options, target)

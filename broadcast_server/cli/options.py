@@ -14,11 +14,12 @@ from typing import NoReturn
 
 from broadcast_server import __version__
 from broadcast_server.admission.int_range import CLIENTS, JOINS, MESSAGE_BYTES, RATE, ROOMS
+from broadcast_server.console.child_environment import TOKEN_VARIABLE
 from broadcast_server.http.program import running_archive
 from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
 
-from .env_parser import TOKEN_VARIABLE, Choice, EnvParser, command_help, int_range
+from .env_parser import Choice, EnvParser, command_help, int_range
 from .usage import usage_error
 
 COMMAND_MARKERS = {"connect": "--exec", "run": "--"}
@@ -301,7 +302,12 @@ def _add_start(start: EnvParser) -> None:
 
 
 def _origins(value: str) -> frozenset[str]:
-    return frozenset(origin.strip().lower() for origin in value.split(",") if origin.strip())
+    from broadcast_server.http.cors import parse_origins
+
+    try:
+        return parse_origins(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _address(value: str) -> str:

@@ -3,6 +3,9 @@
 The command has priority. It starts at once, inherits our streams and other open files,
 receives our signals, and its exit code becomes ours. A thread reports to the room meanwhile;
 if that fails, one line on standard error says so.
+
+What a report needs is imported before the command starts, although a command that succeeds may need
+no report: the command may replace the single file, and then nothing can be imported from it.
 """
 
 from __future__ import annotations
@@ -18,15 +21,13 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING
 
+from broadcast_server.client.publisher import HTTPPublisher, PublishFailed
 from broadcast_server.client.target import Target
+from broadcast_server.console.child_environment import child_environment
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.streams import note
 from broadcast_server.pipe.process_text import command_text, duration_text, exit_text
-
-if TYPE_CHECKING:
-    from broadcast_server.client.publisher import HTTPPublisher
 
 NOT_FOUND, NOT_RUN, KILLED = 127, 126, 128
 """Exit codes as in a shell; the signal's number is added to KILLED."""
@@ -41,7 +42,7 @@ FORWARDED_SIGNALS = (*KEYBOARD_SIGNALS, "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2
 def run(options: argparse.Namespace, target: Target) -> int:
     """Run the command of the *options* of `run`, and return its exit code."""
     command = ChildProcess(options.exec)
-    reporter = Reporter(lambda: _publisher(options, target))
+    reporter = Reporter(lambda: HTTPPublisher(target, options.name, options.room))
     label = " ".join((options.label or "").split()) or command_text(options.exec)
     with command.forward_signals(reporter.give_up):
         started = monotonic()
@@ -62,12 +63,6 @@ def run(options: argparse.Namespace, target: Target) -> int:
         if problem := reporter.finish(options.timeout):
             note(f"* could not report to the room: {problem}")
     return KILLED - code if code < 0 else code
-
-
-def _publisher(options: argparse.Namespace, target: Target) -> HTTPPublisher:
-    from broadcast_server.client.publisher import HTTPPublisher
-
-    return HTTPPublisher(target, options.name, options.room)
 
 
 class ChildProcess:
@@ -114,7 +109,7 @@ class ChildProcess:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the command, and send it the signals that arrived before. Raises OSError."""
         # Inherited files stay open for the command, such as the jobserver pipe of make.
-        self._process = subprocess.Popen(self._words, close_fds=False)
+        self._process = subprocess.Popen(self._words, close_fds=False, env=child_environment())
         for number in self._early:
             self._process.send_signal(number)
         return self._process
@@ -180,8 +175,6 @@ class Reporter:
         self._done.set()
 
     def _run(self, publisher: HTTPPublisher) -> None:
-        from broadcast_server.client.publisher import PublishFailed
-
         while (text := self._texts.get()) is not None:
             try:
                 publisher.publish(text)

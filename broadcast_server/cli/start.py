@@ -99,6 +99,15 @@ def _bind_error(error: OSError | UnicodeError, options: argparse.Namespace) -> s
         return f"Could not listen on {place}: unknown host (name an address of this machine)"
     if error.errno == errno.EADDRINUSE:
         return f"Address already in use: {place} (choose another with {option})"
-    if error.errno == errno.EACCES and options.unix is None:
-        return f"Could not listen on {place}: not permitted (choose a --port above 1023)"
-    return f"Could not listen on {place}: {describe_os_error(error)}"
+    if options.unix is not None:
+        reason, remedy = describe_os_error(error), "choose another path with --unix"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason = "it is no address of this machine"
+        remedy = "--host 0.0.0.0 or --host :: listens on all of them"
+    elif error.errno == errno.EINVAL and host.lower().startswith("fe80:"):
+        reason, remedy = "it lacks its interface", f"for example --host {host}%eth0"
+    elif error.errno == errno.EACCES:
+        reason, remedy = "not permitted", "choose a --port above 1023"
+    else:
+        reason, remedy = describe_os_error(error), "choose another with --host and --port"
+    return f"Could not listen on {place}: {reason} ({remedy})"

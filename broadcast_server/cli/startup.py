@@ -12,10 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from broadcast_server.console.child_environment import TOKEN_VARIABLE
 from broadcast_server.console.streams import note, write_stderr
 from broadcast_server.http.program import running_archive
-
-from .env_parser import TOKEN_VARIABLE
 
 
 def print_startup(options: argparse.Namespace, urls: Sequence[str]) -> None:

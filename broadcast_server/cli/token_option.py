@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from .env_parser import TOKEN_VARIABLE
+from broadcast_server.console.child_environment import TOKEN_VARIABLE
 
 
 def token_from_options(options: argparse.Namespace) -> str | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from .responses import PLAIN_TEXT, Response, forbidden_origin, text_response
+
+_HOST = re.compile("[a-z0-9._:-]+")
 
 
 def is_origin_allowed(headers: Mapping[str, str], allowed: frozenset[str]) -> bool:
@@ -23,6 +26,36 @@ def is_origin_allowed(headers: Mapping[str, str], allowed: frozenset[str]) -> bo
     default_port = 443 if origin.lower().startswith("https:") else 80
     own_host = _host_and_port("//" + headers.get("host", ""), default_port)
     return _host_and_port(origin, default_port) == own_host != ""
+
+
+def parse_origins(value: str) -> frozenset[str]:
+    """Read a comma-separated list of web origins, as browsers send them in the Origin header.
+
+    Raises ValueError with the first item that is none: it would never match a browser's.
+    """
+    items = [item.strip().lower() for item in value.split(",") if item.strip()]
+    return frozenset(map(_parse_origin, items))
+
+
+def _parse_origin(item: str) -> str:
+    try:
+        parts = urlsplit(item)
+        port = parts.port
+    except ValueError:
+        raise _no_origin(item) from None
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    origin = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}"
+    if origin != item or not (parts.scheme and _HOST.fullmatch(parts.hostname or "")):
+        raise _no_origin(item)
+    # Browsers leave out the default port of the scheme (RFC 6454, section 6.2).
+    default = {"http": ":80", "https": ":443"}.get(parts.scheme)
+    return origin.removesuffix(default) if default else origin
+
+
+def _no_origin(item: str) -> ValueError:
+    return ValueError(
+        f"{item} is not a web origin (write https://HOST or http://HOST:PORT, without a path)"
+    )
 
 
 def cors_headers(

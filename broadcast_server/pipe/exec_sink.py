@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from broadcast_server.client.session import ClientSession, missed_text
+from broadcast_server.console.child_environment import child_environment
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.streams import note
 from broadcast_server.console.threads import run_abandonable
@@ -112,7 +113,7 @@ class ExecSink(WorkQueue[tuple[Message, str, str]]):
 
         A negative exit code is the number of the signal that killed the command.
         """
-        environment = {**os.environ, **event_variables(message, room, epoch)}
+        environment = {**child_environment(), **event_variables(message, room, epoch)}
         try:
             self._process = process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, env=environment

@@ -32,7 +32,10 @@ def unix_socket(path: Path) -> ListenSocket:
             if error.errno != errno.EADDRINUSE:
                 raise
             if not stat.S_ISSOCK(path.stat().st_mode):
-                raise ListenError(f"Could not listen on {path}: a file is there already") from None
+                raise ListenError(
+                    f"Could not listen on {path}: a file is there already (remove it, or choose"
+                    " another path with --unix)"
+                ) from None
             if _is_listening(path, family):
                 raise
             path.unlink()

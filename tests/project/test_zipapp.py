@@ -8,6 +8,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -133,6 +134,52 @@ def test_build_with_output(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert path.stat().st_mode & 0o777 == 0o755
     assert done.stdout == f"here.pyz: {path.stat().st_size / 1024:.0f} KiB\n"
+
+
+def git(root: Path, *arguments: str) -> None:
+    """Run git in the checkout at *root*."""
+    subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(
+    "name", ["left_over.py", "rooms/left_over.py", "page/left_over.html", "ignored.py"]
+)
+def test_a_file_that_git_does_not_track(checkout: Path, name: str) -> None:
+    """A file that git does not track, also one that it ignores, stops the build until it is."""
+    (checkout / "build/wheels").mkdir(parents=True)
+    for wheel in (ROOT / STORE).iterdir():
+        shutil.copy(wheel, checkout / STORE)
+    (checkout / ".gitignore").write_text("ignored.py\n")
+    git(checkout, "init")
+    git(checkout, "add", "broadcast_server")
+    command = build_command("--output", str(checkout / "here.pyz"), root=checkout)
+    assert run_to_end(*command).returncode == 0
+    (checkout / "here.pyz").unlink()
+    (checkout / "broadcast_server" / name).write_text("")
+    done = run_to_end(*command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"git does not track broadcast_server/{name}: remove it, or `git add` it if it belongs"
+        " into the file\n"
+    )
+    assert not (checkout / "here.pyz").exists()
+    git(checkout, "add", "--force", f"broadcast_server/{name}")
+    assert run_to_end(*command).returncode == 0
+    with zipfile.ZipFile(checkout / "here.pyz") as archive:
+        assert f"broadcast_server/{name}" in archive.namelist()
+
+
+def test_git_cannot_tell(checkout: Path) -> None:
+    """A checkout that git cannot read is packed as it is, and the build says so."""
+    (checkout / "build/wheels").mkdir(parents=True)
+    for wheel in (ROOT / STORE).iterdir():
+        shutil.copy(wheel, checkout / STORE)
+    (checkout / ".git").write_text("gitdir: nowhere\n")
+    done = run_to_end(*build_command("--output", str(checkout / "here.pyz"), root=checkout))
+    assert (done.returncode, done.stderr) == (0, "")
+    note = "git could not list the project's files: all of broadcast_server/ is packed"
+    assert done.stdout.splitlines()[0] == note
 
 
 def test_documents_say_how_large_the_file_is(tmp_path: Path) -> None:
@@ -397,6 +444,27 @@ def test_file_is_replaced_while_it_serves(zipapp_path: Path, tmp_path: Path) -> 
         assert fetch_program(port) == (200, zipapp_path.read_bytes())
         path.write_bytes(b"")  # as by `curl -O` in its folder
         assert fetch_program(port) == (200, zipapp_path.read_bytes())
+
+
+@pytest.mark.parametrize("option", ["--only-failures", "--label=it"])
+def test_file_is_replaced_while_a_command_runs(
+    zipapp_path: Path, tmp_path: Path, option: str
+) -> None:
+    """`run` reports the command, and has its exit code, if the file is replaced meanwhile."""
+    path = Path(shutil.copy(zipapp_path, tmp_path / "broadcast-server.pyz"))
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (_, line, port):
+        url = line.split()[-1]
+        replaced = f"echo > {shlex.quote(str(path))}; exit 3"
+        command = ["run", url, "--room", "jobs", "--label", "job", option, "--"]
+        done = run_to_end(*ISOLATED_PYTHON, str(path), *command, "sh", "-c", replaced)
+        assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+        assert path.read_text() == "\n"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        connection.request("GET", "/stream?room=jobs&history=9&poll=1")
+        events = map(json.loads, connection.getresponse().read().splitlines())
+        texts = [event["text"] for event in events if event["type"] == "message"]
+        connection.close()
+    assert [text.rpartition(" after ")[0] for text in texts][-1].endswith("ended with 3")
 
 
 def test_start_imports_nothing_of_connect(zipapp_path: Path, tmp_path: Path) -> None:

@@ -99,6 +99,11 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
             ["start", "--public-url", "ftp://h/"],
             "--public-url: ftp://h/ is not a valid address: scheme is",
         ),
+        (["start", "--port", "\u0661"], "--port: '\u0661' is not a number"),
+        (["start", "--port", "1_0"], "--port: '1_0' is not a number"),
+        (["start", "--port", "9" * 5000], "is not a number"),
+        (["start", "--allow-origin", "*"], "--allow-origin: * is not a web origin (write https://"),
+        (["start", "--allow-origin", "https://a,b"], "--allow-origin: b is not a web origin"),
         (["connect", "--port", "0"], "--port: 0 is not between 1 and 65535"),
         (["connect", "--name", "*"], "--name: name begins with *"),
         (["connect", "--name", "\udcff"], "--name: name contains U+DCFF"),
@@ -122,6 +127,7 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
             "broadcast-server send: error: ftp://h/ is not a valid address",
         ),
         (["send", "x", "--timeout", "0"], "--timeout: 0 is not between 1 and"),
+        (["run", "--", ""], "no command given (put it after --: run -- make test)"),
         (["run"], "no command given (put it after --: run -- make test)"),
         (["run", "--"], "no command given (put it after --: run -- make test)"),
         (["run", "make", "test"], "no command given (put it after --: run -- make test)"),
@@ -397,6 +403,18 @@ def test_a_full_disk(program: list[str], unbuffered: str) -> None:
 # -- start --
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "start --help", "connect --help", "manual", "completion zsh"],
+)
+def test_a_full_disk_is_one_line(program: list[str], arguments: str) -> None:
+    """What only prints exits with 1, and says why in one line, when the output is full."""
+    done = shell(f'"$@" {arguments} >/dev/full', program)
+    error = "Could not write to standard output: no space left on device\n"
+    assert (done.code, done.errors) == (1, error)
+
+
 def test_two_servers_on_a_port(program: list[str], server: Running) -> None:
     """The second server on a port exits with 1, and names the port and the remedy."""
     done = shell(f'"$@" start --port {server.port}', program)
@@ -408,7 +426,11 @@ def test_two_servers_on_a_port(program: list[str], server: Running) -> None:
     ("host", "reason"),
     [
         ("a..b", "a..b:8765: unknown host (name an address of this machine)"),
-        ("192.0.2.1", "192.0.2.1:8765: "),
+        (
+            "192.0.2.1",
+            "192.0.2.1:8765: it is no address of this machine (--host 0.0.0.0 or --host ::",
+        ),
+        ("fe80::1", "[fe80::1]:8765: it lacks its interface (for example --host fe80::1%eth0)"),
     ],
 )
 def test_an_address_of_another_machine(

@@ -102,6 +102,14 @@ def test_the_command_inherits_streams(program: list[str], url: str) -> None:
     assert (done.code, done.output, done.errors) == (0, "in\n3\n", "e\n")
 
 
+def test_the_command_does_not_get_the_token(program: list[str], url: str) -> None:
+    """The command inherits the environment, but not the token in it, which it might print."""
+    script = f"""KEPT=1 "$@" run {url} --room secret --only-failures -- \\
+        sh -c 'echo $KEPT $BROADCAST_TOKEN_FILE; env | grep -c s3cret'"""
+    done = shell(script, program, BROADCAST_TOKEN="s3cret", BROADCAST_TOKEN_FILE="/a/file")
+    assert done.output == "1 /a/file\n0\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_is_forwarded(program: list[str], url: str, number: signal.Signals) -> None:
     """A signal to us alone ends the command, and the report and the exit code say so."""

@@ -175,12 +175,16 @@ def browser(folder: Path, script: str) -> str:
 
 
 def test_open(program: list[str], tmp_path: Path) -> None:
-    """--open opens the page in the browser, whose output does not mix with the server's."""
+    """--open opens the page in the browser, which does not get the token.
+
+    Its output does not mix with the server's.
+    """
     seen = tmp_path / "seen"
-    script = f'echo noise; echo noise >&2; echo "$1" > {seen}.new; mv {seen}.new {seen}'
+    script = f'echo noise; echo noise >&2; echo "$1" $(env | grep -c s3cret) > {seen}.new'
+    script += f"; mv {seen}.new {seen}"
     with serving(program, browser(tmp_path, script)) as server:
         until(seen.exists, "a browser")
-        assert seen.read_text() == f"http://127.0.0.1:{server.port}/\n"
+        assert seen.read_text() == f"http://127.0.0.1:{server.port}/ 0\n"
         assert server.errors == f"listening on {server.url}\n"
 
 
@@ -195,4 +199,6 @@ def test_open_without_a_browser(program: list[str], tmp_path: Path) -> None:
 
 def serving(program: list[str], browser: str) -> AbstractContextManager[Running]:
     """Start a server that opens its page in *browser*."""
-    return running(*program, "start", "--port", "0", "--open", BROWSER=browser)
+    return running(
+        *program, "start", "--port", "0", "--open", BROWSER=browser, BROADCAST_TOKEN="s3cret"
+    )

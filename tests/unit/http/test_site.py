@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from broadcast_server.http.chat_page import chat_page, content_security_policy
-from broadcast_server.http.cors import is_origin_allowed
+from broadcast_server.http.cors import is_origin_allowed, parse_origins
 from broadcast_server.http.responses import Response, reject_response
 from broadcast_server.http.site import is_socket_path, respond
 from broadcast_server.protocol.messages import CloseCode, Error
@@ -53,6 +53,34 @@ def test_allowed_origins(origin: str | None, host: str, allowed: bool) -> None:
     """A page may use the host that it was loaded from, and servers that list its origin."""
     headers = {"host": host} if origin is None else {"host": host, "origin": origin}
     assert is_origin_allowed(headers, frozenset({"https://friend.example"})) is allowed
+
+
+def test_origins_are_read_as_browsers_send_them() -> None:
+    """A list of origins is read in lower case, without the default port that browsers omit."""
+    value = "https://A.example:443, http://b.example:8080,,http://[::1]:80, app://id"
+    assert parse_origins(value) == {
+        "https://a.example",
+        "http://b.example:8080",
+        "http://[::1]",
+        "app://id",
+    }
+    assert parse_origins("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "*", "null", "a.example", "https://", "https://*.a.example", "https://a.example/", "//a",
+        "https://a.example?x", "https://a.example#x", "https://u@a.example", "https://a.example:",
+        "https://a.example:99999", "https://a.example:x", "https://b\u00fccher.example",
+        "https://a b", "https://[::1", "https://a.example\\",
+    ],
+)  # fmt: skip
+def test_what_no_browser_sends_is_no_origin(item: str) -> None:
+    """An item that could never match the Origin of a browser is an error, which names it."""
+    with pytest.raises(ValueError, match="is not a web origin") as caught:
+        parse_origins(f"https://a.example,{item}")
+    assert str(caught.value).startswith(item)
 
 
 def test_the_program_is_sent_in_chunks() -> None:

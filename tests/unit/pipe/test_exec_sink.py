@@ -87,6 +87,15 @@ def test_it_runs_for_each_message_of_others(program: list[str], url: str, tmp_pa
     assert cursor_file.read_text().endswith(".4\n")
 
 
+def test_it_does_not_get_the_token(program: list[str], url: str) -> None:
+    """The command inherits the environment, but not the token in it, which it might print."""
+    say(url, "secret", "ann", "one")
+    script = f"""KEPT=1 "$@" connect {url} --room secret --history 1 --exec -- \\
+        sh -c 'echo $KEPT; env | grep -c s3cret' </dev/null"""
+    done = shell(script, program, BROADCAST_TOKEN="s3cret")
+    assert done.output == "1\n0\n"
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [([], "no command given after it"),

@@ -195,7 +195,8 @@ def test_a_stale_unix_socket(tmp_path: Path) -> None:
         assert server.signal(signal.SIGTERM) == 0
     assert path.read_text() == "not a socket"
     done = shell(f'"$@" start --unix {path}', INSTALLED)
-    assert (done.code, done.errors) == (1, f"Could not listen on {path}: a file is there already\n")
+    error = f"Could not listen on {path}: a file is there already (remove it, or choose another"
+    assert (done.code, done.errors) == (1, f"{error} path with --unix)\n")
 
 
 # -- systemd sockets --
