@@ -13,6 +13,7 @@ from broadcast_server.protocol.messages import CloseCode, Error
 from broadcast_server.protocol.rejection import Rejection
 
 from .connection_counter import ConnectionCounter
+from .place import Place
 from .rate_limit import KeyedRateLimiter
 from .trusted_proxies import client_key
 
@@ -39,6 +40,9 @@ class Decision(NamedTuple):
     wait: float = 0.0
     rejection: Rejection | None = None
 
+
+ClientPlace = Place[str | None]
+"""The place of a client that was counted by its address, see `client_key`."""
 
 ACCEPTED = Decision()
 NO_TOKEN = Rejection(
@@ -101,8 +105,8 @@ class AdmissionControl:
 
     def admit(
         self, address: str | None, rooms: int, *, new_room: bool, takes_over: bool = False
-    ) -> Rejection | None:
-        """Count a client at *address* in, or return why there is no place for it.
+    ) -> ClientPlace | Rejection:
+        """Count a client at *address* in, and return its place, or why there is none for it.
 
         *rooms* is the number of open rooms, and *new_room* says whether the client would open
         another one. A client that *takes_over* its own stale connection is always admitted,
@@ -118,7 +122,7 @@ class AdmissionControl:
             if new_room and rooms >= limits.rooms:
                 return _full("server", limits.rooms, "rooms, join an existing room")
         self._connected.add(key)
-        return None
+        return Place(self._connected, key)
 
     def check_publish_rate(self, address: str | None, now: float) -> Rejection | None:
         """Count a message published without joining, or return why *address* may not publish."""
@@ -126,10 +130,6 @@ class AdmissionControl:
         if not rate or self._publish_rate.allow(client_key(address), now):
             return None
         return _over_rate(rate, "messages")
-
-    def release(self, address: str | None) -> None:
-        """Count out a client that was admitted."""
-        self._connected.remove(client_key(address))
 
 
 def _full(subject: str, limit: int, unit_and_remedy: str) -> Rejection:

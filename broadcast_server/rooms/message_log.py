@@ -8,8 +8,10 @@ This module knows nothing of rooms or of the wire format.
 from __future__ import annotations
 
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from broadcast_server.protocol.messages import (
@@ -27,9 +29,22 @@ class LogFileError(Exception):
     """The log file cannot be used. The text says why, and what to do about it."""
 
 
+class DamagedRoomError(LogFileError):
+    """One room cannot be read from the log file. The others are not affected."""
+
+
 def new_epoch() -> str:
     """Return a random epoch: 12 characters that are valid in a cursor."""
     return secrets.token_urlsafe(9)
+
+
+def derive_epoch(key: bytes, room: str, drops: int = 0) -> str:
+    """Return the epoch of *room*: the same as long as *key* is, and the room was not dropped.
+
+    *drops* says how often its log was dropped, after which its numbers began again.
+    """
+    text = f"{room} {drops}" if drops else room  # a room's name has no spaces
+    return urlsafe_b64encode(blake2b(text.encode(), key=key, digest_size=9).digest()).decode()
 
 
 @dataclass(slots=True)  # not frozen, for the reason given in protocol/messages
@@ -78,10 +93,13 @@ class MessageLog:
         """Continue a stored log, with its *epoch* and *head*. This log must be new.
 
         *messages* are the newest of the stored log in order, each with its id scope. If numbers are
-        missing among them, only those after the last gap are kept.
+        missing among them, only those after the last gap are kept. Raises ValueError if their
+        numbers do not rise, or are higher than *head*: the next message would get one of them.
         """
         self.epoch = epoch
         for message, id_scope in messages:
+            if not self.head < message.seq <= head:
+                raise ValueError(f"message {message.seq} is not between {self.head} and {head}")
             if message.seq != self.head + 1:
                 self._restart_at(message.seq)
             self._store(message, id_scope)

@@ -10,12 +10,16 @@ sure of that when it is opened, it gives all rooms new epochs, and clients learn
 they may have missed messages. There are two such cases:
 
 - The file is not complete. Messages that were sent while it could not be written (a full disk) are
-  not in it. So an empty *marker* file stands beside it, which exists only while the log file is
-  complete. It is deleted when a write fails, because a deletion needs no space on the disk. A copy
-  of the log file alone has no marker either, and may be older than what was sent.
+  not in it. So a *marker* file stands beside it, which exists only while the log file is complete
+  (see `log_marker`). A copy of the log file alone has no marker, or one that does not match it,
+  and may be older than what was sent.
 - The machine lost power while the file was open. This can take the last transactions, unless each
   `commit` waits for the disk (*sync*). So the file notes during which boot of the machine it was
   open.
+
+The epoch of a room is derived from a secret of the file, so a new secret gives new epochs to all
+rooms, also to those that cannot be read. A room that cannot be read (`DamagedRoomError`) is not
+begun anew: that would give numbers a second time. The others are not affected.
 
 This module knows nothing of connections or of the wire format. Its calls block.
 """
@@ -31,9 +35,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from broadcast_server.console.os_error import describe_file_error
+from broadcast_server.console.private_file import (
+    NotAFileError,
+    create_private,
+    make_private,
+    resolve,
+)
 from broadcast_server.protocol.messages import Message
 
-from .message_log import LogFileError, MessageLog, new_epoch
+from .log_marker import LogMarker
+from .log_rows import read_head, read_message
+from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
 
 SCHEMA_VERSION = 1
 """The version of the tables. A file with a later version is not opened."""
@@ -54,8 +67,19 @@ CREATE TABLE message (
     PRIMARY KEY (room, seq)
 ) WITHOUT ROWID;
 """
-"""The tables. In `message`, `source` is the id scope. In `state`, `boot` is the boot of the machine
-in which the file was last open, and `safe` is 1 if a power cut cannot take any of its messages."""
+"""The tables. In `message`, `source` is the id scope. In `room`, `epoch` is not read. In `state`,
+`boot` is the boot of the machine in which the file was last open, a space, and the mark of the
+marker; `safe` is 1 if a power cut cannot take any of its messages."""
+
+TABLE_QUERIES = (
+    "SELECT secret, boot, safe FROM state LIMIT 0",
+    "SELECT name, epoch, head FROM room LIMIT 0",
+    "SELECT room, seq, name, text, at, id, source FROM message LIMIT 0",
+)
+"""They fail if a table or a column is missing."""
+
+DAMAGE = ("malformed", "not a database", "no such", "disk image", "corrupt")
+"""Words in errors of SQLite that mean that the content of the file is damaged."""
 
 
 class SQLiteLog:
@@ -69,19 +93,47 @@ class SQLiteLog:
         self.path = path
         self.recording = True
         """Whether the file has every message that was sent. False while it cannot be written."""
+        self.notice = ""
+        """What the operator should know about the file, "" if nothing."""
         self.secret: bytes
-        """A random key for the epochs of empty rooms. It changes when the rooms get new epochs."""
-        self._marker = path.with_name(path.name + ".whole")
+        """A random key, from which epochs are derived. A new one gives new epochs to all rooms."""
         self._uncommitted: list[tuple[str, Message, str]] = []
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
         self._retry_at = 0.0  # time of the next attempt, by time.monotonic()
+        self._boot_id = _boot_id()
         with _translate_errors(path):
-            self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+            real_path = self._prepare_file()
+            self._marker = LogMarker(real_path.with_name(f"{real_path.name}.whole"))
+            self._database = sqlite3.connect(real_path, timeout=0, isolation_level=None)
             try:
                 self._open(sync=sync)
             except BaseException:
                 self._database.close()
                 raise
+
+    def _prepare_file(self) -> Path:
+        """Make sure that there is a file that only its owner can read, and return its path.
+
+        SQLite gives the files that it creates beside it the same mode. Raises OSError.
+        """
+        if str(self.path) == ":memory:":  # SQLite's word for no file at all
+            raise LogFileError(
+                "log file :memory: is no file: leave --log out to keep messages in memory only"
+            )
+        path = resolve(self.path)
+        if path.is_dir():  # a root has not even a name
+            raise NotAFileError("a folder")
+        if not os.path.lexists(path):
+            os.close(create_private(path))
+        files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+        try:
+            if sum(make_private(each) for each in files if os.path.lexists(each)):
+                self.notice = f"log file {self.path} was open to other users, its mode is 0600 now"
+        except OSError as error:
+            if error.errno != errno.EPERM:  # it belongs to another user, who shares it with us
+                raise
+            self.notice = f"log file {self.path} is open to other users (let its owner chmod it)"
+        return path
 
     def _open(self, *, sync: bool) -> None:
         base = self._database
@@ -90,6 +142,7 @@ class SQLiteLog:
         base.execute("PRAGMA journal_mode=WAL")
         base.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
         base.execute(f"PRAGMA fullfsync={int(sync)}")
+        base.execute("PRAGMA cell_size_check=ON")  # finds more of what is damaged
         base.execute("BEGIN EXCLUSIVE")
         (application,) = base.execute("PRAGMA application_id").fetchone()
         (version,) = base.execute("PRAGMA user_version").fetchone()
@@ -103,40 +156,81 @@ class SQLiteLog:
                 f"log file {self.path} has version {version}, this program knows versions up to"
                 f" {SCHEMA_VERSION}: update this program, or name another file"
             )
-        boot_id = _boot_id()
         if not tables:
             base.execute(f"PRAGMA application_id={APPLICATION_ID}")
             base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             for statement in filter(str.strip, SCHEMA.split(";")):
                 base.execute(statement)
-            base.execute("INSERT INTO state VALUES (?, ?, 1)", (secrets.token_bytes(16), boot_id))
-        last_boot_id, safe = base.execute("SELECT boot, safe FROM state").fetchone()
-        # A file that was open without sync and was not closed is not safe: if the machine has
-        # started again since, the last transactions may be lost.
-        same_boot = boot_id and boot_id == last_boot_id
-        if tables and not (self._marker.exists() and (safe or same_boot)):
-            base.execute("UPDATE state SET secret = ?", (secrets.token_bytes(16),))
-            for (room,) in base.execute("SELECT name FROM room").fetchall():
-                epoch = new_epoch()
-                base.execute("UPDATE room SET epoch = ? WHERE name = ?", (epoch, room))
-        base.execute("UPDATE state SET boot = ?, safe = ?", (boot_id, int(sync)))
-        base.execute("COMMIT")
-        self._marker.touch()
-        (self.secret,) = base.execute("SELECT secret FROM state").fetchone()
+        for query in TABLE_QUERIES:
+            base.execute(query)
+        self._begin_run(sync=sync)
+
+    def _begin_run(self, *, sync: bool) -> None:
+        """Decide whether the epochs continue, and commit the transaction that `_open` began."""
+        match self._database.execute("SELECT secret, boot, safe FROM state").fetchall():
+            case [(bytes() as secret, str() as boot, int() as safe)] if 16 <= len(secret) <= 64:
+                last_boot_id, _, mark = boot.partition(" ")
+                # A file that was open without sync and was not closed is not safe: if the machine
+                # has started again since, the last transactions may be lost.
+                same_boot = self._boot_id and self._boot_id == last_boot_id
+                is_whole = bool(safe or same_boot) and self._marker.matches(mark)
+            case _:  # a new file, or damage
+                secret, mark, is_whole = b"", "", False
+        self.secret = secret if is_whole else secrets.token_bytes(16)
+        new_mark = self._write_state(safe=sync)
+        if is_whole:  # whether the process ends before the commit or after it
+            self._mark_whole(mark, new_mark)
+        self._database.execute("COMMIT")
+        self._mark = new_mark
+        self._mark_whole(new_mark)
+
+    def _write_state(self, *, safe: bool) -> str:
+        """Write the only row of `state`, with a new mark. Return the mark."""
+        mark = secrets.token_hex(8)
+        self._database.execute("DELETE FROM state")
+        state = self.secret, f"{self._boot_id} {mark}", int(safe)
+        self._database.execute("INSERT INTO state VALUES (?, ?, ?)", state)
+        return mark
+
+    def _mark_whole(self, *marks: str) -> None:
+        try:
+            self._marker.write(*marks)
+        except OSError as error:
+            reason = describe_file_error(error)
+            if isinstance(error, NotAFileError):
+                reason = f"it is {error.kind} (remove it)"
+            raise LogFileError(
+                f"file {self._marker.path} beside log file {self.path} cannot be written: {reason}"
+            ) from None
 
     def restore(self, room: str, log: MessageLog) -> None:
-        """Fill *log*, which must be new, with the messages of *room* in the file, if any."""
-        row = self._database.execute(
-            "SELECT epoch, head FROM room WHERE name = ?", (room,)
-        ).fetchone()
-        if row is None:
-            return
-        rows = self._database.execute(
-            "SELECT seq, name, text, at, id, source FROM message WHERE room = ? ORDER BY seq",
-            (room,),
-        )
-        epoch, head = row
-        log.restore(epoch, head, ((Message(*message), id_scope) for *message, id_scope in rows))
+        """Fill *log*, which must be new, with the messages of *room* in the file, if any.
+
+        Raises `DamagedRoomError` if they cannot be read. Then *log* must not be used.
+        """
+        try:
+            head = self._read_head(room)
+            rows = self._database.execute(
+                "SELECT seq, name, text, at, id, source FROM message WHERE room = ? ORDER BY seq",
+                (room,),
+            )
+            log.restore(derive_epoch(self.secret, room), head, map(read_message, rows))
+        except (sqlite3.Error, OSError, ValueError) as error:
+            reason = str(error) if type(error) is ValueError else _sqlite_reason(str(error))
+            raise DamagedRoomError(
+                f"room {room} cannot be opened, as log file {self.path} is damaged: {reason}"
+                " (restore a copy of the file, or name another one)"
+            ) from None
+
+    def _read_head(self, room: str) -> int:
+        """Return the number of the newest message of *room*. Raises ValueError, sqlite3.Error."""
+        rows = self._database.execute("SELECT head FROM room WHERE name = ?", (room,)).fetchall()
+        if rows:
+            return read_head(rows[0][0])
+        of_room = "SELECT seq FROM message WHERE room = ? LIMIT 1"
+        if self._database.execute(of_room, (room,)).fetchall():
+            raise ValueError("the number of its last message is missing")
+        return 0
 
     def append(self, room: str, log: MessageLog, message: Message, id_scope: str) -> None:
         """Add *message*, which was just appended to the *log* of *room*, to the next `commit`."""
@@ -156,7 +250,7 @@ class SQLiteLog:
                 self._write()
                 if self.recording:
                     return None
-                self._marker.touch()
+                self._mark_whole(self._mark)
         except LogFileError as error:
             self._retry_at = time.monotonic() + RETRY_INTERVAL_S
             self._uncommitted = [
@@ -167,7 +261,7 @@ class SQLiteLog:
             if not self.recording:
                 return None
             self.recording = False
-            self._marker.unlink(missing_ok=True)
+            self._marker.remove()
             return f"messages are not recorded: {error}"
         self.recording = True
         return "messages are recorded again"
@@ -177,7 +271,8 @@ class SQLiteLog:
         base.execute("BEGIN")
         try:
             base.executemany(
-                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
+                # A row that is there already is damage: the log in memory gives each number once.
+                "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     (room, m.seq, m.name, m.text, m.at, m.id, id_scope)
                     for room, m, id_scope in self._uncommitted
@@ -199,6 +294,17 @@ class SQLiteLog:
         self._uncommitted.clear()
         self._logs.clear()
 
+    def _end_run(self) -> None:
+        """Write a new mark, so that a copy that was made until now does not match the marker."""
+        base = self._database
+        base.execute("BEGIN")
+        mark = self._write_state(safe=True)
+        if self.recording:
+            self._mark_whole(self._mark, mark)
+        base.execute("COMMIT")
+        if self.recording:
+            self._mark_whole(mark)
+
     def close(self) -> None:
         """Commit, wait for the disk, mark the file as safe from a power cut, and close it.
 
@@ -209,7 +315,7 @@ class SQLiteLog:
                 self._retry_at = 0.0
                 self.commit()
                 self._database.execute("PRAGMA synchronous=FULL")
-                self._database.execute("UPDATE state SET safe = 1")
+                self._end_run()
             finally:
                 self._database.close()
 
@@ -219,30 +325,41 @@ def _translate_errors(path: Path) -> Iterator[None]:
     """Turn an error of SQLite or the system about *path* into a `LogFileError`."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         text = str(error)
         if "locked" in text:
             text = "is in use by another program: stop that program, or name another file"
-        elif "not a database" in text or "malformed" in text:
+        elif any(word in text for word in DAMAGE):
             text = "is not a log file, or is damaged: name another file"
         elif "unable to open" in text:
-            text = f"cannot be opened: {_open_failure(path)}"
+            text = f"cannot be opened: {os.strerror(errno.EACCES).lower()}"
         elif "full" in text:
             text = "cannot be written: the disk is full"
+        elif "readonly" in text:
+            text = "cannot be written: the file or its disk is read-only"
         else:
-            text = f"cannot be written: {text}"
+            text = f"cannot be read or written: {_sqlite_reason(text)}"
         raise LogFileError(f"log file {path} {text}") from None
+    except NotAFileError as error:
+        raise LogFileError(f"log file {path} is {error.kind}: name a file") from None
     except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise LogFileError(f"log file {path} cannot be used: {reason}") from None
+        raise LogFileError(f"log file {path} cannot be used: {_describe(error, path)}") from None
 
 
-def _open_failure(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    if path.is_dir():
-        return "it is a folder"
-    return os.strerror(errno.EACCES).lower()
+def _sqlite_reason(text: str) -> str:
+    """Return an error of SQLite or sqlite3 as one line without the content of the file."""
+    return "text is not UTF-8" if "decode" in text else " ".join(text.split())
+
+
+def _describe(error: OSError, path: Path) -> str:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        try:
+            folder = Path(resolve(path)).parent
+        except OSError:
+            return "the current folder was deleted: change to another one"
+        if not folder.is_dir():
+            return f"there is no folder {folder}: create it, or name another file"
+    return describe_file_error(error)
 
 
 def _boot_id() -> str:

@@ -10,6 +10,7 @@ from broadcast_server.http.site import ServerStatus
 from broadcast_server.rooms.live_room import Receiver, StreamReceiver
 
 if TYPE_CHECKING:
+    from broadcast_server.admission.admission import ClientPlace
     from broadcast_server.admission.trusted_proxies import TrustedProxies
     from broadcast_server.http.stream import StreamRequest
     from broadcast_server.protocol.join import JoinRequest
@@ -98,21 +99,25 @@ class ServerAPI(ServerStatus, Protocol):
         applicant: Applicant,
         join: JoinRequest,
         token: str | None,
-        on_admitted: Callable[[], None],
+        on_admitted: Callable[[ClientPlace], None],
     ) -> None:
-        """Call *on_admitted* or reject *applicant*, now or after a delay."""
+        """Call *on_admitted* or reject *applicant*, now or after a delay.
+
+        The place is given back when *on_admitted* returns, unless `join` or `subscribe` got it.
+        """
 
     def cancel_wait(self, applicant: Applicant) -> None:
         """Note that *applicant* no longer waits to be admitted, if it did."""
 
-    def give_back_place(self, applicant: Applicant) -> None:
-        """Give back the place of *applicant*, which was admitted and does not stay."""
+    def join(
+        self, connection: ParticipantConnection, join: JoinRequest, place: ClientPlace
+    ) -> None:
+        """Make *connection*, which has *place*, a member of the room that it asked for."""
 
-    def join(self, connection: ParticipantConnection, join: JoinRequest) -> None:
-        """Make *connection* a member of the room that it asked for."""
-
-    def subscribe(self, connection: SubscriberConnection, request: StreamRequest) -> None:
-        """Make *connection* a subscriber of the room that it asked for."""
+    def subscribe(
+        self, connection: SubscriberConnection, request: StreamRequest, place: ClientPlace
+    ) -> None:
+        """Make *connection*, which has *place*, a subscriber of the room that it asked for."""
 
     def publish(
         self,

@@ -15,6 +15,7 @@ from typing import cast
 
 import h11
 
+from broadcast_server.admission.admission import ClientPlace
 from broadcast_server.admission.token import find_token
 from broadcast_server.http.cors import cors_headers, is_origin_allowed, preflight_response
 from broadcast_server.http.post import (
@@ -205,11 +206,10 @@ class HTTPConnection(asyncio.Protocol):
             self._start_response(request)
             return
 
-        def publish() -> None:
+        def publish(_: ClientPlace) -> None:  # which is given back at once
             self._server.publish(
                 self, request, lambda result: self._respond(publish_response(request, result))
             )
-            self._server.give_back_place(self)
 
         self._admit(request.join, publish)
 
@@ -219,20 +219,19 @@ class HTTPConnection(asyncio.Protocol):
             self._start_response(request)
             return
 
-        def start_stream() -> None:
+        def start_stream(place: ClientPlace) -> None:
             head = self._encode_head(200, content_type(request.join.format), STREAM_HEADERS)
             if self._head_only:
                 self._awaiting_server = False
                 self._transport.write(head)
                 self._write(h11.EndOfMessage())
-                self._server.give_back_place(self)
                 self._transport.close()
             else:
-                self._start_stream(request, head)
+                self._start_stream(request, head, place)
 
         self._admit(request.join, start_stream)
 
-    def _start_stream(self, request: StreamRequest, head: bytes) -> None:
+    def _start_stream(self, request: StreamRequest, head: bytes, place: ClientPlace) -> None:
         """Hand the connection over to a `StreamConnection`."""
         if self._timer is not None:
             self._timer.cancel()
@@ -250,9 +249,9 @@ class HTTPConnection(asyncio.Protocol):
         server.connection_opened(connection)
         server.connection_closed(self)
         transport.set_protocol(connection)
-        server.subscribe(connection, request)
+        server.subscribe(connection, request, place)
 
-    def _admit(self, join: JoinRequest, on_admitted: Callable[[], None]) -> None:
+    def _admit(self, join: JoinRequest, on_admitted: Callable[[ClientPlace], None]) -> None:
         """Call *on_admitted* if the server admits the client."""
         self._awaiting_server = True
         if self._timer is not None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
-from base64 import urlsafe_b64encode
+import time
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from broadcast_server.protocol.messages import CloseCode, Error
+from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
-from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.message_log import DamagedRoomError, MessageLog, derive_epoch
 from broadcast_server.rooms.metrics import Metrics
 
 from .settings import Settings
@@ -25,11 +25,25 @@ logger = logging.getLogger("broadcast_server")
 
 NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
 RECORDING = Error("recording", "what is said is recorded again")
+UNREADABLE = Rejection(
+    CloseCode.STOPPING,
+    Error("no_log", "the messages of this room cannot be read, ask who runs the server"),
+)
+
+DAMAGED_RETRY_S = 60.0
+"""Seconds between two attempts to read a damaged room, each of which is logged."""
+
+MAX_DAMAGED_ROOMS = 256
+"""How many damaged rooms are remembered."""
 
 MAX_IDLE_ROOMS = 256
 MAX_IDLE_BYTES = 2**26
 """How many idle rooms, and how many bytes of text in them, are kept. Beyond that the room that
 has been idle longest is dropped: its history is gone, or is read from the log file again."""
+
+MAX_DROPPED_ROOMS = 2**16
+"""How many rooms that were dropped are remembered. Then all rooms without messages get new epochs.
+Each costs 0.2 KB."""
 
 
 class RoomRegistry:
@@ -53,6 +67,8 @@ class RoomRegistry:
         self._epoch_key = secrets.token_bytes(16) if log_file is None else log_file.secret
         self._open: dict[str, LocalRoom] = {}
         self._idle: dict[str, LocalRoom] = {}  # the one that has been idle longest comes first
+        self._drops: dict[str, int] = {}  # how often each room was dropped, without a log file
+        self._damaged: dict[str, float] = {}  # when each was tried, by time.monotonic()
 
     def __len__(self) -> int:
         """Count the open rooms."""
@@ -67,22 +83,30 @@ class RoomRegistry:
         return self._open.get(name)
 
     def open(self, name: str) -> LocalRoom:
-        """Return a room, creating it if needed. Call `close_if_empty` if nobody joins it."""
+        """Return a room, creating it if needed. Call `close_if_empty` if nobody joins it.
+
+        Raises DamagedRoomError if it cannot be read from the log file. The first of a minute is
+        logged, and the file is not read again before the next one.
+        """
         room = self._open.get(name) or self._idle.pop(name, None) or self._create(name)
         self._open[name] = room
         return room
 
     def close_if_empty(self, room: LocalRoom) -> None:
         """Close *room* if nobody is connected to it. It becomes idle if it has messages."""
-        if room.client_count:
+        if room.client_count or self._open.get(room.room.name) is not room:
             return
-        self._open.pop(room.room.name, None)
+        del self._open[room.room.name]
         if room.log.head:
             self._idle[room.room.name] = room
         while len(self._idle) > MAX_IDLE_ROOMS or self._idle_bytes() > MAX_IDLE_BYTES:
-            del self._idle[next(iter(self._idle))]
+            name = next(iter(self._idle))
+            del self._idle[name]
             if self._log_file is None:  # the room's numbers will start again: its epoch must not
-                self._epoch_key = secrets.token_bytes(16)
+                if len(self._drops) >= MAX_DROPPED_ROOMS:
+                    self._drops.clear()
+                    self._epoch_key = secrets.token_bytes(16)
+                self._drops[name] = self._drops.get(name, 0) + 1
 
     @property
     def is_recording(self) -> bool:
@@ -102,7 +126,7 @@ class RoomRegistry:
         settings = self._settings
         message_log = MessageLog(settings.log_messages, settings.log_bytes, self._epoch(name))
         if self._log_file is not None:
-            self._log_file.restore(name, message_log)
+            self._restore(self._log_file, name, message_log)
         return LocalRoom(
             name,
             message_log,
@@ -113,14 +137,27 @@ class RoomRegistry:
             persist=self.persist,
         )
 
+    def _restore(self, log_file: SQLiteLog, name: str, log: MessageLog) -> None:
+        now = time.monotonic()
+        if now - self._damaged.get(name, -DAMAGED_RETRY_S) < DAMAGED_RETRY_S:
+            raise DamagedRoomError(f"room {name} is damaged")
+        self._damaged.pop(name, None)
+        try:
+            log_file.restore(name, log)
+        except DamagedRoomError as error:
+            while len(self._damaged) >= MAX_DAMAGED_ROOMS:
+                del self._damaged[next(iter(self._damaged))]
+            self._damaged[name] = now
+            logger.error("%s", error)
+            raise
+
     def _epoch(self, room: str) -> str:
         """Return the epoch of a room that has no messages yet.
 
         It is the same each time, so that a room that was empty when its last member left need
         not be kept: a client that reconnects is told, truthfully, that it missed nothing.
         """
-        digest = blake2b(room.encode(), key=self._epoch_key, digest_size=9).digest()
-        return urlsafe_b64encode(digest).decode()
+        return derive_epoch(self._epoch_key, room, self._drops.get(room, 0))
 
     def _idle_bytes(self) -> int:
         return sum(room.log.bytes for room in self._idle.values())

@@ -52,7 +52,8 @@ async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -
             certificate=certificate,
             max_files=max_files,
         )
-        await _run_until_signal(server, announce, certificate, warning)
+        notice = "" if log_file is None else log_file.notice
+        await _run_until_signal(server, announce, certificate, (warning, notice))
     finally:
         if log_file is not None:
             log_file.close()
@@ -92,7 +93,7 @@ async def _run_until_signal(
     server: Server,
     announce: Callable[[Sequence[str]], None],
     certificate: ReloadableCertificate | None,
-    warning: str,
+    warnings: Sequence[str],
 ) -> None:
     stopping = asyncio.Event()
 
@@ -105,7 +106,7 @@ async def _run_until_signal(
     reload = None if certificate is None else partial(_reload_certificate, certificate)
     with handle_signals(stop, reload):
         announce(server.listener.urls)
-        for text in filter(None, (warning, _exposure_warning(server))):
+        for text in filter(None, (*warnings, _exposure_warning(server))):
             logger.warning("%s", text)
         # Load what requests need only now, as it takes a fifth of the time to start. Do not load
         # it on demand: by then the single file may have been replaced.

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from broadcast_server.admission.admission import AdmissionControl
+from broadcast_server.admission.admission import AdmissionControl, ClientPlace
 from broadcast_server.admission.pending import PendingConnections
 from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.protocol.join import JoinRequest
@@ -16,6 +16,7 @@ from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.rejection import STOPPING, Rejection
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
+from broadcast_server.rooms.message_log import DamagedRoomError
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
 
@@ -24,7 +25,7 @@ from .first_request import FirstRequest
 from .listen_socket import ConnectionTracker
 from .listener import Listener
 from .log_format import quote_word
-from .room_registry import NOT_RECORDING, RoomRegistry
+from .room_registry import NOT_RECORDING, UNREADABLE, RoomRegistry
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from .tls import ReloadableCertificate
 
 logger = logging.getLogger("broadcast_server")
+
+_Participation = tuple[LocalRoom, Participant, ClientPlace]
+"""What belongs to a participant's connection. The place is given back at the end of it."""
 
 SUBSCRIBER_LABEL = "a subscriber"
 """What the log calls a participant that has no name."""
@@ -67,7 +71,7 @@ class Server:
         self._rooms = RoomRegistry(settings, self._metrics, self._closed_by_room, log_file)
         self._admission = AdmissionControl(settings.token, settings.limits)
         self._waiting_for_admission: set[Applicant] = set()
-        self._participants: dict[ParticipantConnection, tuple[LocalRoom, Participant]] = {}
+        self._participants: dict[ParticipantConnection, _Participation] = {}
         self._connections: set[Connection] = set()
         limits = settings.limits
         pending = PendingConnections(limits.clients, limits.clients_per_address, max_files)
@@ -176,21 +180,20 @@ class Server:
         applicant: Applicant,
         join: JoinRequest,
         token: str | None,
-        on_admitted: Callable[[], None],
+        on_admitted: Callable[[ClientPlace], None],
     ) -> None:
         """Call *on_admitted* or reject *applicant*, now or after a delay.
 
-        The delay is what the admission control asks for.
+        The delay is what the admission control asks for. The place is given back when *on_admitted*
+        returns, unless the client was made a participant.
         """
         now = asyncio.get_running_loop().time()
         decision = self._admission.authenticate(applicant.client, token, now)
 
         def decide() -> None:
             self.cancel_wait(applicant)
-            rejection = self._try_admit(applicant, join, decision.rejection)
-            if rejection is None:
-                on_admitted()
-            else:
+            rejection = self._try_admit(applicant, join, decision.rejection, on_admitted)
+            if rejection is not None:
                 applicant.reject(rejection)
 
         if decision.wait:
@@ -200,18 +203,34 @@ class Server:
             decide()
 
     def _try_admit(
-        self, applicant: Applicant, join: JoinRequest, rejection: Rejection | None
+        self,
+        applicant: Applicant,
+        join: JoinRequest,
+        rejection: Rejection | None,
+        on_admitted: Callable[[ClientPlace], None],
     ) -> Rejection | None:
-        """Reserve a place for *applicant* and return None, or return the rejection."""
+        """Call *on_admitted* with a place for *applicant*, or return the rejection."""
         if not self.accepting:
             return STOPPING
         if rejection is not None:
             return rejection
         room = self._rooms.get(join.room)
         takes_over = room is not None and room.room.has_session(join.session)
-        return self._admission.admit(
+        place = self._admission.admit(
             applicant.client, len(self._rooms), new_room=room is None, takes_over=takes_over
         )
+        if isinstance(place, Rejection):
+            return place
+        with place:
+            try:
+                room = self._rooms.open(join.room)
+            except DamagedRoomError:  # which the registry has logged
+                return UNREADABLE
+            try:
+                on_admitted(place)
+            finally:
+                self._rooms.close_if_empty(room)
+        return None
 
     def cancel_wait(self, applicant: Applicant) -> None:
         """Note that *applicant* no longer waits to be admitted, if it did."""
@@ -219,21 +238,21 @@ class Server:
             self._waiting_for_admission.discard(applicant)
             self._admission.end_wait(applicant.client)
 
-    def give_back_place(self, applicant: Applicant) -> None:
-        """Give back the place of *applicant*, which was admitted and does not stay."""
-        self._admission.release(applicant.client)
-
     # -- rooms --
 
-    def join(self, connection: ParticipantConnection, join: JoinRequest) -> None:
-        """Make *connection* a member of the room that it asked for."""
-        room, participant = self._new_participant(connection, join)
+    def join(
+        self, connection: ParticipantConnection, join: JoinRequest, place: ClientPlace
+    ) -> None:
+        """Make *connection*, which has *place*, a member of the room that it asked for."""
+        room, participant = self._new_participant(connection, join, place)
         room.join(participant, connection)
         self._joined(connection, participant, room)
 
-    def subscribe(self, connection: SubscriberConnection, request: StreamRequest) -> None:
-        """Make *connection* a subscriber of the room that it asked for."""
-        room, participant = self._new_participant(connection, request.join)
+    def subscribe(
+        self, connection: SubscriberConnection, request: StreamRequest, place: ClientPlace
+    ) -> None:
+        """Make *connection*, which has *place*, a subscriber of the room that it asked for."""
+        room, participant = self._new_participant(connection, request.join, place)
         room.subscribe(participant, connection, poll=request.poll)
         self._joined(connection, participant, room)
 
@@ -253,12 +272,11 @@ class Server:
         self._metrics.received += len(request.text.encode())
         result = room.publish(request, request.join.session or _random_id_scope())
         room.call_after_batch(lambda: done(result))  # by then it is in the log file, too
-        self._rooms.close_if_empty(room)
 
     def receive(self, connection: ParticipantConnection, frame: str) -> None:
         """Take a text frame that *connection* received."""
         if connection in self._participants and self.accepting:
-            room, member = self._participants[connection]
+            room, member, _ = self._participants[connection]
             self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
             name_before = member.name
             room.receive(member, frame)
@@ -277,20 +295,19 @@ class Server:
     def flow_changed(self, connection: ParticipantConnection) -> None:
         """Note that *connection* was paused or resumed."""
         if connection in self._participants:
-            room, participant = self._participants[connection]
+            room, participant, _ = self._participants[connection]
             room.flow_changed(participant)
 
     def kick(self, connection: ParticipantConnection, rejection: Rejection) -> None:
         """Close *connection* for a fault of its client."""
         if connection in self._participants:
-            room, participant = self._participants[connection]
+            room, participant, _ = self._participants[connection]
             room.kick(participant, rejection)
 
     def leave(self, connection: ParticipantConnection) -> None:
         """Take *connection*, which is lost, out of its room, if it is in one."""
         if connection in self._participants:
-            room, participant = self._participants[connection]
-            self._forget(connection)
+            room, participant = self._forget(connection)
             room.leave(participant)
             self._log_event(participant, "left", room)
             self._rooms.close_if_empty(room)
@@ -298,17 +315,17 @@ class Server:
     def _closed_by_room(self, receiver: Receiver, code: CloseCode) -> None:
         """Note that a room closed the connection of a participant."""
         connection = cast(ParticipantConnection, receiver)
-        room, participant = self._participants[connection]
-        self._forget(connection)
+        room, participant = self._forget(connection)
         self._log_event(participant, "left", room, f"closed with {code.value} {code.name.lower()}")
         self._rooms.close_if_empty(room)
 
     def _new_participant(
-        self, connection: ParticipantConnection, join: JoinRequest
+        self, connection: ParticipantConnection, join: JoinRequest, place: ClientPlace
     ) -> tuple[LocalRoom, Participant]:
         room = self._rooms.open(join.room)
         participant = Participant(join, join.session or _random_id_scope())
-        self._participants[connection] = room, participant
+        self._participants[connection] = room, participant, place
+        place.keep()
         self._tracker.joined(connection.file_number)
         self._metrics.joins += 1
         return room, participant
@@ -320,9 +337,10 @@ class Server:
             room.send(participant, NOT_RECORDING)
         self._log_event(participant, "joined", room, f"from {connection.address}")
 
-    def _forget(self, connection: ParticipantConnection) -> None:
-        del self._participants[connection]
-        self._admission.release(connection.client)
+    def _forget(self, connection: ParticipantConnection) -> tuple[LocalRoom, Participant]:
+        room, participant, place = self._participants.pop(connection)
+        place.release()
+        return room, participant
 
     def _log_event(
         self, participant: Participant, action: str, room: LocalRoom, detail: str = ""

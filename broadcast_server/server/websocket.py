@@ -295,7 +295,8 @@ class WebSocketConnection(asyncio.Protocol):
         join = parse_join(query, Format.JSON if protocol.subprotocol else Format.TEXT)
         if isinstance(join, JoinRequest):
             token = find_token(headers, _offered_subprotocols(request))
-            self._server.admit(self, join, token, lambda: self._server.join(self, join))
+            server = self._server
+            server.admit(self, join, token, lambda place: server.join(self, join, place))
         else:
             self.reject(Rejection(CloseCode.REJECTED, join))
         # The library's parser refers to the request as long as the connection lasts. Its headers

@@ -13,8 +13,14 @@ from typing import NamedTuple, TypeVar
 
 from django.conf import settings
 
-from broadcast_server.admission.admission import TOO_MANY_GUESSES, AdmissionControl, AdmissionLimits
+from broadcast_server.admission.admission import (
+    TOO_MANY_GUESSES,
+    AdmissionControl,
+    AdmissionLimits,
+    ClientPlace,
+)
 from broadcast_server.admission.auth_throttle import AuthThrottle
+from broadcast_server.admission.place import Place
 from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.server.file_limit import max_clients_for
@@ -24,11 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class Admitted(NamedTuple):
-    """A client that was admitted: what it counts as until it is released."""
+    """A client that was admitted: what it counts as."""
 
-    address: str | None
+    place: ClientPlace
     room: str
     session: str | None
+
+
+ProcessPlace = Place[Admitted]
+"""The place of a client in this process."""
 
 
 class ProcessAdmission:
@@ -68,19 +78,19 @@ class ProcessAdmission:
         """Record that a token of the right form was not valid after all."""
         self._throttle.record_failure(client_key(address) or "", now)
 
-    def admit(self, admitted: Admitted) -> None:
-        """Count a client in, until `release`. Raises `Rejected` if a limit is reached."""
-        address, room, session = admitted
+    def admit(self, address: str | None, room: str, session: str | None) -> ProcessPlace:
+        """Count a client in, and return its place. Raises `Rejected` if a limit is reached."""
         takes_over = session is not None and (room, session) in self._sessions
         new_room = room not in self._rooms
-        _raise_if_rejected(
-            self._admission.admit(
-                address, len(self._rooms), new_room=new_room, takes_over=takes_over
-            )
+        place = self._admission.admit(
+            address, len(self._rooms), new_room=new_room, takes_over=takes_over
         )
+        if isinstance(place, Rejection):
+            raise Rejected(place)
         self._rooms[room] += 1
         if session is not None:
             self._sessions[room, session] += 1
+        return Place(self, Admitted(place, room, session))
 
     def check_publish_rate(self, address: str | None, now: float) -> None:
         """Count a message that *address* publishes without joining.
@@ -89,10 +99,10 @@ class ProcessAdmission:
         """
         _raise_if_rejected(self._admission.check_publish_rate(address, now))
 
-    def release(self, admitted: Admitted) -> None:
-        """Count out a client that was admitted."""
-        address, room, session = admitted
-        self._admission.release(address)
+    def remove(self, admitted: Admitted) -> None:
+        """Count a client out. Its `ProcessPlace` calls this."""
+        place, room, session = admitted
+        place.release()
         _decrement(self._rooms, room)
         if session is not None:
             _decrement(self._sessions, (room, session))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -40,7 +39,7 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.publish import PublishRequest
 from django_site.accounts.models import Account
 from django_site.client_address import scope_address
-from django_site.replication.admission import Admitted
+from django_site.replication.admission import ProcessPlace
 from django_site.replication.replica import RoomReplica
 from django_site.replication.replica_registry import registry_of
 from django_site.store import outage, rejections
@@ -146,15 +145,9 @@ class _Request:
         admission.check_join_rate(self._address, asyncio.get_running_loop().time())
         return await authenticate(self._scope, admission, self._address, asyncio.sleep)
 
-    @contextmanager
-    def _admission(self, join: JoinRequest) -> Iterator[None]:
-        """Take a place as long as this lasts. Raises `Rejected` if there is none."""
-        admitted = Admitted(self._address, join.room, join.session)
-        self._replicas.admission.admit(admitted)
-        try:
-            yield
-        finally:
-            self._replicas.admission.release(admitted)
+    def _place(self, join: JoinRequest) -> ProcessPlace:
+        """Take a place for a `with` block. Raises `Rejected` if there is none."""
+        return self._replicas.admission.admit(self._address, join.room, join.session)
 
     # -- publishing --
 
@@ -189,7 +182,7 @@ class _Request:
         account = await self._authenticate()
         now = asyncio.get_running_loop().time()
         self._replicas.admission.check_publish_rate(self._address, now)
-        with self._admission(request.join):
+        with self._place(request.join):
             replica = await self._replicas.get(request.join.room)
             self._replicas.metrics.received += len(request.text.encode())
             try:
@@ -207,7 +200,7 @@ class _Request:
         if isinstance(request, Response):
             return request
         account = await self._authenticate()
-        with self._admission(request.join):
+        with self._place(request.join):
             replica = await self._replicas.get(request.join.room)
             if self._scope["method"] == "HEAD":
                 await self._send_stream_head(request)

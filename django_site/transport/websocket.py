@@ -25,7 +25,7 @@ from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL, Cl
 from broadcast_server.protocol.rejection import BINARY, Rejection
 from broadcast_server.rooms.participant import Participant
 from django_site.client_address import scope_address
-from django_site.replication.admission import Admitted
+from django_site.replication.admission import ProcessPlace
 from django_site.replication.replica import RoomReplica
 from django_site.replication.replica_registry import ReplicaRegistry, registry_of
 from django_site.store import outage, rejections
@@ -66,7 +66,7 @@ class RoomConsumer(AsyncConsumer):
         self._closed = False
         self._sending: asyncio.Task[None] | None = None
         self._flow_control: FlowControl | None = None
-        self._admitted: Admitted | None = None
+        self._place: ProcessPlace | None = None
         self._rate: TokenBucket | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -139,12 +139,15 @@ class RoomConsumer(AsyncConsumer):
             now = asyncio.get_running_loop().time()
             replicas.admission.check_join_rate(address, now)
             account = await authenticate(self.scope, replicas.admission, address, self._delay)
-            admitted = Admitted(address, join.room, join.session)
-            replicas.admission.admit(admitted)
-            self._admitted = admitted
+            if self._closed:  # the connection was lost while it waited
+                return
+            self._place = replicas.admission.admit(address, join.room, join.session)
             replica = await replicas.get(join.room)
-            self._participant = await replica.admit(join, account, self._connection_id, self)
-            self._replica = replica
+            participant = await replica.admit(join, account, self._connection_id, self)
+            if self._closed:
+                replica.leave_roster(participant, self._connection_id)
+                return
+            self._participant, self._replica = participant, replica
             rate = settings.BROADCAST_RATE
             if rate:
                 now = asyncio.get_running_loop().time()
@@ -213,12 +216,11 @@ class RoomConsumer(AsyncConsumer):
             self._leave()
 
     def _leave(self) -> None:
-        if self._replica is not None and self._participant is not None and not self._closed:
+        if self._place is not None:
+            self._place.release()
+        was_closed, self._closed = self._closed, True
+        if self._replica is not None and self._participant is not None and not was_closed:
             self._replica.leave_roster(self._participant, self._connection_id)
-        self._closed = True
-        if self._admitted is not None:
-            self._replicas.admission.release(self._admitted)
-            self._admitted = None
 
     async def _send_event(self, event: dict[str, Any]) -> None:
         await cast(Callable[[dict[str, Any]], Awaitable[None]], self.base_send)(event)

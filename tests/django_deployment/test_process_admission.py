@@ -19,8 +19,10 @@ from django_site.accounts.models import Token
 from django_site.asgi import application
 from django_site.client_address import parse_trusted_proxy
 from django_site.replication import admission
-from django_site.replication.admission import Admitted, ProcessAdmission
+from django_site.replication.admission import ProcessAdmission
+from django_site.replication.replica_registry import SCOPE_KEY
 from django_site.store.rejections import Rejected
+from django_site.transport.websocket import RoomConsumer
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -207,22 +209,57 @@ def test_accounts_need_no_token_of_guests(room: str) -> None:
         run_async(part)
 
 
+def test_a_client_that_is_lost_while_it_waits(room: str) -> None:
+    """A client that is lost while its token has to wait joins no room and takes no place."""
+
+    async def part() -> None:
+        replicas, events = application.replicas, asyncio.Queue[dict[str, Any]]()
+        now = asyncio.get_running_loop().time()
+        for _ in range(FREE_FAILURES + 1):
+            replicas.admission.record_failure(HERE, now)
+        accepted = asyncio.Event()
+
+        async def send(event: dict[str, Any]) -> None:
+            assert event["type"] == "websocket.accept"
+            accepted.set()
+
+        scope = {
+            "type": "websocket",
+            "path": "/",
+            "query_string": f"room={room}".encode(),
+            "headers": bearer("s3cret"),
+            "subprotocols": (),
+            "client": (HERE, 1),
+            SCOPE_KEY: replicas,
+        }
+        consumer = RoomConsumer()
+        serving = asyncio.ensure_future(consumer(scope, events.get, send))
+        events.put_nowait({"type": "websocket.connect"})
+        await asyncio.wait_for(accepted.wait(), 10)  # so that it is told to wait
+        consumer._disconnected()  # as when Daphne has lost the connection
+        events.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        await asyncio.wait_for(serving, 10)
+        assert room not in replicas._replicas
+        assert replicas.admission._admission._connected.total == 0
+
+    with override_settings(BROADCAST_TOKEN="s3cret"):
+        run_async(part)
+
+
 # -- admission control alone --
 
 
 def test_nothing_is_kept_of_those_who_left() -> None:
     """When everyone has left, admission control remembers no room and no session."""
     one = ProcessAdmission(AdmissionLimits(rooms=1))
-    admitted = [Admitted(HERE, "ops", session) for session in ("a", "a", None)]
-    for each in admitted:
-        one.admit(each)
+    places = [one.admit(HERE, "ops", session) for session in ("a", "a", None)]
     with pytest.raises(Rejected):
-        one.admit(Admitted(HERE, "dev", None))
-    for each in admitted:
-        one.release(each)
+        one.admit(HERE, "dev", None)
+    for place in places * 2:  # a second time does nothing
+        place.release()
     assert not one._rooms
     assert not one._sessions
-    one.admit(Admitted(HERE, "dev", None))
+    one.admit(HERE, "dev", None)
 
 
 def test_few_files() -> None:

@@ -21,7 +21,7 @@ AREAS = {
         "admission": "console protocol",
         "client": "console protocol",
         "pipe": "client console protocol",
-        "rooms": "protocol",
+        "rooms": "console protocol",
         "http": "protocol rooms",
         "server": "admission console http protocol rooms",
         "terminal": "client console pipe protocol",
@@ -69,6 +69,7 @@ MODULES = {
         "console": {
             "child_environment": "",
             "os_error": "",
+            "private_file": "",
             "signals": "",
             "streams": "os_error",
             "threads": "",
@@ -80,10 +81,11 @@ MODULES = {
             "connection_counter": "",
             "int_range": "",
             "pending": "",
+            "place": "",
             "rate_limit": "",
             "token": "",
             "trusted_proxies": "",
-            "admission": "auth_throttle connection_counter rate_limit trusted_proxies",
+            "admission": "auth_throttle connection_counter place rate_limit trusted_proxies",
         },
         "client": {
             "address": "",
@@ -105,6 +107,8 @@ MODULES = {
             "pipe": "cursor_file line_splitter progress",
         },
         "rooms": {
+            "log_marker": "",
+            "log_rows": "",
             "message_log": "",
             "metrics": "",
             "participant": "",
@@ -113,7 +117,7 @@ MODULES = {
             "name_table": "participant",
             "room": "actions message_log name_table participant",
             "live_room": "actions fanout metrics participant room",
-            "sqlite_log": "message_log",
+            "sqlite_log": "log_marker log_rows message_log",
             "local_room": "actions live_room message_log metrics participant room sqlite_log",
         },
         "http": {
@@ -250,7 +254,8 @@ settings read the second one before Django is set up."""
 
 PURE = {
     "broadcast_server.protocol", "broadcast_server.http",
-    "broadcast_server.rooms.fanout", "broadcast_server.rooms.message_log",
+    "broadcast_server.rooms.fanout", "broadcast_server.rooms.log_rows",
+    "broadcast_server.rooms.message_log",
     "broadcast_server.rooms.metrics", "broadcast_server.rooms.room",
     "broadcast_server.admission.admission", "broadcast_server.admission.auth_throttle",
     "broadcast_server.admission.connection_counter", "broadcast_server.admission.int_range",

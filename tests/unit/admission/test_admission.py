@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from broadcast_server.admission.admission import (
     ACCEPTED,
     AdmissionControl,
     AdmissionLimits,
+    ClientPlace,
     Decision,
 )
 from broadcast_server.admission.auth_throttle import MAX_WAITING_PER_ADDRESS
+from broadcast_server.admission.place import Place
 from broadcast_server.protocol.messages import CloseCode
+from broadcast_server.protocol.rejection import Rejection
 
 
 def codes(decision: Decision) -> tuple[int, str]:
@@ -67,25 +73,49 @@ def test_limits() -> None:
     """Each limit rejects with its number, and admits again once a client has left."""
     limits = AdmissionLimits(clients=3, clients_per_address=2, rooms=2)
     admission = AdmissionControl(None, limits)
-    for _ in range(2):
-        assert admission.admit("192.0.2.1", 1, new_room=False) is None
+    places = [admission.admit("192.0.2.1", 1, new_room=False) for _ in range(2)]
     over_address = admission.admit("192.0.2.1", 1, new_room=False)
-    assert over_address is not None and over_address.error.text == (
+    assert isinstance(over_address, Rejection) and over_address.error.text == (
         "your address is at its limit of 2 clients, try again later"
     )
     over_rooms = admission.admit("192.0.2.2", 2, new_room=True)
-    assert over_rooms is not None and over_rooms.error.text == (
+    assert isinstance(over_rooms, Rejection) and over_rooms.error.text == (
         "server is at its limit of 2 rooms, join an existing room"
     )
-    assert admission.admit("192.0.2.2", 2, new_room=False) is None
+    assert isinstance(admission.admit("192.0.2.2", 2, new_room=False), Place)
     over_server = admission.admit("192.0.2.3", 1, new_room=False)
-    assert over_server is not None and over_server.error.text == (
+    assert isinstance(over_server, Rejection) and over_server.error.text == (
         "server is at its limit of 3 clients, try again later"
     )
-    assert admission.admit("192.0.2.1", 1, new_room=False, takes_over=True) is None
-    for _ in range(2):  # the stale connection that was taken over, and another
-        admission.release("192.0.2.1")
-    assert admission.admit("192.0.2.1", 1, new_room=False) is None
+    assert isinstance(admission.admit("192.0.2.1", 1, new_room=False, takes_over=True), Place)
+    for place in places * 2:  # the stale connection that was taken over, and another
+        assert isinstance(place, Place)
+        place.release()  # once: further calls do nothing
+    assert isinstance(admission.admit("192.0.2.1", 1, new_room=False), Place)
+    assert isinstance(admission.admit("192.0.2.1", 1, new_room=False), Rejection)
+
+
+def test_a_place_is_given_back_at_the_end_of_its_block() -> None:
+    """A place that is not kept is given back, and so is a kept one if there is an exception."""
+    admission = AdmissionControl(None, AdmissionLimits(clients=1))
+
+    def place() -> ClientPlace:
+        admitted = admission.admit(None, 1, new_room=False)
+        assert isinstance(admitted, Place), "the place before was not given back"
+        return admitted
+
+    with place():
+        assert isinstance(admission.admit(None, 1, new_room=False), Rejection)
+    with suppress(RuntimeError), place() as kept:
+        kept.keep()
+        raise RuntimeError
+    with suppress(asyncio.CancelledError), place():
+        raise asyncio.CancelledError
+    with place() as kept:
+        kept.keep()
+    assert isinstance(admission.admit(None, 1, new_room=False), Rejection)
+    kept.release()
+    place()
 
 
 def test_joins_are_limited_by_address() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +48,7 @@ def test_a_log_continues_after_a_restart(path: Path) -> None:
     """After a restart, even by kill -9, a room has its epoch, numbers, texts and ids again."""
     file = SQLiteLog(path)
     log = restored(file)
-    assert (log.epoch, log.head) == ("of an empty room", 0)
+    assert log.head == 0
     publish(file, log, "one", "two\0")
     kill(file)
     file = SQLiteLog(path)
@@ -165,7 +168,7 @@ def test_messages_that_wait_for_a_full_disk_are_bounded(path: Path) -> None:
 def reboot(path: Path) -> None:
     """Make the file look as if the machine had started again since it was open."""
     base = sqlite3.connect(path)
-    base.execute("UPDATE state SET boot = 'another'")
+    base.execute("UPDATE state SET boot = 'another' || substr(boot, instr(boot, ' '))")
     base.commit()
     base.close()
 
@@ -243,9 +246,169 @@ def test_a_file_that_is_no_database_is_not_opened(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("nowhere/rooms.log", "there is no folder"), ("", "it is a folder")],
+    [
+        ("nowhere/rooms.log", "cannot be used: there is no folder .*/nowhere: create it"),
+        ("plain/rooms.log", "cannot be used: there is no folder .*/plain: create it"),
+        ("", "is a folder: name a file"),
+        ("pipe", "is a pipe: name a file"),
+        ("socket", "is a socket: name a file"),
+        ("loop", r"cannot be used: too many .*symbolic links \(name the file itself\)"),
+        ("dangling", "cannot be used: there is no folder .*/missing: create it"),
+        ("x" * 300, r"cannot be used: file name too long \(use a shorter name\)"),
+    ],
 )
 def test_a_path_where_no_file_can_be(tmp_path: Path, name: str, text: str) -> None:
-    """If no file can be created at the path, the error says why."""
-    with pytest.raises(LogFileError, match=rf"cannot be opened: {text}"):
+    """If there can be no log file at the path, the error says why, and nothing is left there."""
+    (tmp_path / "plain").touch()
+    os.mkfifo(tmp_path / "pipe")
+    os.mknod(tmp_path / "socket", stat.S_IFSOCK)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("missing/rooms.log")
+    before = {each.name for each in tmp_path.iterdir()}
+    with pytest.raises(LogFileError, match=rf"^log file .* {text}"):
         SQLiteLog(tmp_path / name)
+    assert {each.name for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full", "/dev/stdin"])
+def test_a_device_is_no_log_file(device: str) -> None:
+    """A device is rejected for what it is, and is not opened."""
+    with pytest.raises(LogFileError, match=r"is a (device|pipe): name a file$"):
+        SQLiteLog(Path(device))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("", "log file . is a folder: name a file"),
+        (".", "log file . is a folder: name a file"),
+        ("/", "log file / is a folder: name a file"),
+        (
+            ":memory:",
+            "log file :memory: is no file: leave --log out to keep messages in memory only",
+        ),
+    ],
+)
+def test_names_that_mean_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    """A name that means no file gets one line that says so, and leaves nothing behind."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LogFileError) as caught:
+        SQLiteLog(Path(name))
+    assert str(caught.value) == text
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that was deleted, a relative path is an error that says so."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(LogFileError, match=r"the current folder was deleted: change to another"):
+        SQLiteLog(Path("rooms.log"))
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    """A symbolic link, also to a file that does not exist yet, means the file with its marker."""
+    (tmp_path / "data").mkdir()
+    link = tmp_path / "rooms.log"
+    link.symlink_to("data/real.log")
+    SQLiteLog(link).close()
+    assert {each.name for each in (tmp_path / "data").iterdir()} == {"real.log", "real.log.whole"}
+    assert {each.name for each in tmp_path.iterdir()} == {"data", "rooms.log"}
+
+
+# -- who may read it --
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_files_are_private(path: Path, umask: int) -> None:
+    """Whatever the umask is, only the owner can read the log file and the files beside it."""
+    before = os.umask(umask)
+    try:
+        file = SQLiteLog(path)
+        publish(file, restored(file), "one")
+        FullDisk(file)
+        publish(file, restored(file), "x" * 10**5)
+        file._retry_at = 0.0
+        file._database.execute("PRAGMA max_page_count=1000000")
+        assert file.commit() == "messages are recorded again"
+    finally:
+        os.umask(before)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    assert modes == {"rooms.log": 0o600, "rooms.log-wal": 0o600, "rooms.log.whole": 0o600}
+    assert not file.notice
+    file.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+def test_a_file_that_others_can_read_is_made_private(path: Path) -> None:
+    """An existing file, and what is beside it, is made private, and the operator is told."""
+    file = SQLiteLog(path)
+    publish(file, restored(file), "one")
+    kill(file)
+    for each in path.parent.iterdir():
+        each.chmod(0o644)
+    file = SQLiteLog(path)
+    assert file.notice == f"log file {path} was open to other users, its mode is 0600 now"
+    assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
+    assert texts(restored(file)) == ["one"]
+    file.close()
+
+
+# -- copies --
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_older_copy_in_the_place_of_the_file_has_new_epochs(path: Path, closed: bool) -> None:
+    """A copy that replaces the file has new epochs, although there is a marker beside it."""
+    file = SQLiteLog(path)
+    publish(file, restored(file), "one")
+    file.close()
+    copy = path.read_bytes()
+    file = SQLiteLog(path)
+    log = restored(file)
+    publish(file, log, "two")
+    if closed:
+        file.close()
+    else:
+        kill(file)
+        path.with_name("rooms.log-wal").unlink(missing_ok=True)
+    path.write_bytes(copy)
+    file = SQLiteLog(path)
+    assert restored(file).epoch != log.epoch
+    assert texts(restored(file)) == ["one"]
+    file.close()
+
+
+def test_a_file_of_the_first_version_keeps_its_epochs(path: Path) -> None:
+    """A file without a mark, beside an empty marker, is whole."""
+    file = SQLiteLog(path)
+    log = restored(file)
+    publish(file, log, "one")
+    file._database.execute("UPDATE state SET boot = substr(boot, 1, instr(boot, ' ') - 1)")
+    kill(file)
+    path.with_name("rooms.log.whole").write_bytes(b"")
+    file = SQLiteLog(path)
+    assert restored(file).epoch == log.epoch
+    file.close()
+
+
+def test_something_else_in_the_place_of_the_marker(path: Path) -> None:
+    """A folder or a link in the place of the marker is no marker, and is not written to."""
+    SQLiteLog(path).close()
+    marker = path.with_name("rooms.log.whole")
+    content = marker.read_bytes()
+    marker.unlink()
+    victim = path.with_name("victim")
+    victim.write_bytes(content)
+    marker.symlink_to(victim)
+    with pytest.raises(LogFileError, match=r"cannot be written: it is a symbolic link \(remove"):
+        SQLiteLog(path)
+    assert victim.read_bytes() == content
+    marker.unlink()
+    marker.mkdir()
+    with pytest.raises(LogFileError, match=r"cannot be written: it is a folder \(remove it\)"):
+        SQLiteLog(path)

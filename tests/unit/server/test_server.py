@@ -30,10 +30,12 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.server import room_registry
 from broadcast_server.server.api import ParticipantConnection, Timeouts
 from broadcast_server.server.first_request import FirstRequest
 from broadcast_server.server.http_connection import HTTPConnection
-from broadcast_server.server.room_registry import MAX_IDLE_ROOMS
+from broadcast_server.server.room_registry import MAX_IDLE_ROOMS, RoomRegistry
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 from broadcast_server.server.websocket import WebSocketConnection
@@ -45,7 +47,7 @@ def connection_of(server: Server, name: str) -> ParticipantConnection:
     """Return the connection of the member *name*."""
     (found,) = [
         connection
-        for connection, (_, participant) in server._participants.items()
+        for connection, (_, participant, _) in server._participants.items()
         if participant.name == name
     ]
     return found
@@ -703,6 +705,40 @@ def test_a_dropped_room_gets_a_new_epoch() -> None:
         assert epochs[0] != epochs[1]
 
     play(part)
+
+
+def test_a_room_without_messages_keeps_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rooms are dropped, a room without messages keeps its epoch.
+
+    A room that is dropped again and again never gets an epoch that it had. So it is, too, when the
+    server forgets which rooms it has dropped.
+    """
+    registry = RoomRegistry(Settings(), Metrics(), lambda receiver, code: None)
+    empty = registry.open("empty").log.epoch
+    seen: dict[str, set[str]] = {}
+
+    def drop(room: str) -> None:
+        opened = registry.open(room)
+        assert not opened.log.head
+        assert opened.log.epoch not in seen.setdefault(room, set())
+        seen[room].add(opened.log.epoch)
+        opened.log.append("bob", "hi", "now", None, "s")
+        registry.close_if_empty(opened)
+
+    def epoch_of_empty() -> str:
+        room = registry.open("empty")
+        registry.close_if_empty(room)
+        return room.log.epoch
+
+    registry.close_if_empty(registry.open("empty"))
+    for number in range(4 * (MAX_IDLE_ROOMS + 50)):
+        drop(f"r{number % (MAX_IDLE_ROOMS + 50)}")
+        assert epoch_of_empty() == empty
+    monkeypatch.setattr(room_registry, "MAX_DROPPED_ROOMS", len(registry._drops))
+    for number in range(2 * MAX_IDLE_ROOMS):
+        drop(f"more{number % (MAX_IDLE_ROOMS + 50)}")
+    assert len(registry._drops) <= MAX_IDLE_ROOMS + 50
+    assert epoch_of_empty() != empty
 
 
 def test_idle_rooms_are_bounded() -> None:

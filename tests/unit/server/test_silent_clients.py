@@ -72,7 +72,7 @@ def test_a_silent_client_is_disconnected() -> None:
         assert await loud.line() == "silent joined the chat"
         (connection,) = [
             connection
-            for connection, (_, participant) in server._participants.items()
+            for connection, (_, participant, _) in server._participants.items()
             if participant.name == "silent"
         ]
         lines = [""]

@@ -1,0 +1,78 @@
+"""Private files: those that the program writes, which only their owner may read.
+
+Messages and positions in rooms are nobody else's business on a shared machine, whatever the umask
+says. On Windows a file has no such mode, and inherits the access rights of its folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+PRIVATE_MODE = 0o600
+OTHERS = 0o077
+"""The bits of a mode that give anyone besides the owner access."""
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotAFileError(OSError):
+    """There is something at a path that is no regular file. The text says what, and the remedy."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(errno.EINVAL, kind)
+        self.kind = kind
+
+
+def resolve(path: Path) -> Path:
+    """Return the absolute path of the file that *path* means, through symbolic links.
+
+    Raises OSError if *path* is relative to a folder that was deleted.
+    """
+    return Path(os.path.realpath(path))
+
+
+def create_private(path: Path) -> int:
+    """Create the file *path*, which must not exist, and return its descriptor, for writing.
+
+    A symbolic link at *path* is not followed. Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), PRIVATE_MODE)
+    set_private(descriptor)  # a umask such as 0777 would leave the owner without access, too
+    return descriptor
+
+
+def check_regular(status: os.stat_result) -> int:
+    """Return the mode of a regular file. Raises `NotAFileError` if it is anything else."""
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFileError(KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file"))
+    return status.st_mode
+
+
+def make_private(path: Path) -> bool:
+    """Take access to the file *path* from everyone but its owner, if others have any.
+
+    Returns whether that was needed. Raises `NotAFileError` if it is not a regular file, OSError if
+    it does not exist or its mode cannot be changed.
+    """
+    mode = check_regular(path.stat())
+    if os.name == "nt" or not mode & OTHERS:
+        return False
+    path.chmod(stat.S_IMODE(mode) & ~OTHERS)
+    return True
+
+
+def set_private(descriptor: int) -> None:
+    """Give an open file the mode `PRIVATE_MODE`. Raises OSError if it belongs to another user."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, PRIVATE_MODE)

@@ -1,0 +1,58 @@
+"""Log rows: what may stand in the tables of a log file, and what is damage. Pure.
+
+The bytes of a disk can change. A row that this server cannot have written is an error here, so
+that it can neither be sent to anyone nor make a number be given twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broadcast_server.protocol.messages import MAX_FRAME_BYTES, Message, is_valid_id
+from broadcast_server.protocol.sanitize import strip_control
+
+MAX_SEQ = 10**18 - 1
+"""The highest number of a message: a cursor has at most 18 digits."""
+
+MAX_NAME_CHARS = 64
+MAX_TIME_CHARS = 64
+MAX_ID_SCOPE_CHARS = 256
+"""Generous limits, so that what a later version writes is not taken for damage."""
+
+
+def read_head(value: object) -> int:
+    """Return the number of a room's newest message. Raises ValueError if it cannot be one."""
+    if not isinstance(value, int) or not 0 <= value <= MAX_SEQ:
+        raise ValueError("the number of its last message is invalid")
+    return value
+
+
+def read_message(row: Sequence[object]) -> tuple[Message, str]:
+    """Return the message in *row* and its id scope. Raises ValueError if it cannot be one."""
+    match row:
+        case [
+            int() as seq,
+            str() as name,
+            str() as text,
+            str() as at,
+            (None | str()) as id,
+            str() as id_scope,
+        ]:
+            pass
+        case _:
+            raise ValueError("a message has a value of the wrong type")
+    if not 1 <= seq <= MAX_SEQ:
+        raise ValueError("the number of a message is invalid")
+    if not _is_line(name, MAX_NAME_CHARS) or ":" in name:
+        raise ValueError(f"the name of message {seq} is invalid")
+    if not 1 <= len(text) <= MAX_FRAME_BYTES:
+        raise ValueError(f"the text of message {seq} is {len(text)} characters")
+    if not _is_line(at, MAX_TIME_CHARS) or not (id is None or is_valid_id(id)):
+        raise ValueError(f"the time or the id of message {seq} is invalid")
+    if len(id_scope) > MAX_ID_SCOPE_CHARS:
+        raise ValueError(f"the id scope of message {seq} is invalid")
+    return Message(seq, name, text, at, id), id_scope
+
+
+def _is_line(text: str, max_chars: int) -> bool:
+    return 1 <= len(text) <= max_chars and strip_control(text) == text and "\t" not in text
