@@ -18,12 +18,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "django_site.settings")
 django.setup(set_prefix=False)
 
 # All of these need Django to be set up.
+from django.conf import settings  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
 from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
+from .transport.page_threads import PageThreads  # noqa: E402
 from .transport.websocket import RoomConsumer  # noqa: E402
 
 
@@ -31,7 +33,7 @@ class Application:
     """The ASGI application. It owns the replicas of all rooms, and hands them to connections."""
 
     def __init__(self) -> None:
-        self._django = ASGIHandler()
+        self._django = PageThreads(ASGIHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
         self._websocket = RoomConsumer.as_asgi()
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
             WeakKeyDictionary()

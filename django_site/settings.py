@@ -8,7 +8,14 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from broadcast_server.admission.admission import AdmissionLimits
-from broadcast_server.admission.int_range import CLIENTS, JOINS, MESSAGE_BYTES, RATE, ROOMS
+from broadcast_server.admission.int_range import (
+    CLIENTS,
+    JOINS,
+    MESSAGE_BYTES,
+    RATE,
+    ROOMS,
+    IntRange,
+)
 from broadcast_server.admission.token import token_from
 from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
@@ -43,6 +50,9 @@ BROADCAST_MAX_CLIENTS_PER_ADDRESS = env.number(
 )
 BROADCAST_MAX_ROOMS = env.number("BROADCAST_MAX_ROOMS", ROOMS, LIMITS.rooms)
 BROADCAST_MAX_JOINS = env.number("BROADCAST_MAX_JOINS", JOINS, LIMITS.joins)
+
+# Database connections of this process: one for the rooms, and one for each thread of pages.
+BROADCAST_DB_CONNECTIONS = env.number("BROADCAST_DB_CONNECTIONS", IntRange(2, 1000), 8)
 
 # Seconds without a sign of life after which a process counts as dead.
 BROADCAST_DEAD = env.seconds("BROADCAST_DEAD", 1, 3600, 40.0)

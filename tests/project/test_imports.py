@@ -240,6 +240,7 @@ MODULES = {
             "fd_exhaustion": "",
             "flow_control": "",
             "page": "",
+            "page_threads": "",
             "stream_response": "flow_control",
             "http": "authentication page stream_response",
             "websocket": "authentication flow_control",
