@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,11 @@ def services() -> Iterator[Mapping[str, str]]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         database = stack.enter_context(postgresql(Path(folder) / "postgresql"))
         redis = stack.enter_context(redis_server())
-        environment = {"REDIS_URL": redis.url, "DATABASE_URL": database}
+        environment = {
+            "REDIS_URL": redis.url,
+            "DATABASE_URL": database,
+            "SECRET_KEY": secrets.token_urlsafe(48),
+        }
         migrate = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
         subprocess.run(migrate, check=True, env={**os.environ, **environment})
         yield environment

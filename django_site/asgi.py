@@ -7,6 +7,7 @@ Daphne, which has none, by a trigger of its reactor.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import Any, cast
@@ -80,6 +81,25 @@ class Application:
         cast(Any, reactor).addSystemEventTrigger("before", "shutdown", stop)
 
 
+def report_access() -> None:
+    """Log who may join, and what an error shows to whom."""
+    logger = logging.getLogger(__name__)
+    if settings.BROADCAST_LOGIN == "required":
+        logger.info("accounts only: nobody joins without signing in")
+    elif settings.BROADCAST_TOKEN is None:
+        logger.info("open: no token, anyone who can reach this port can join")
+    else:
+        logger.info("a token is required of everyone without an account")
+    if settings.OWN_KEY and not settings.EMBEDDED:
+        logger.warning(
+            "SECRET_KEY is not set: each process needs the same one, this one has its key in %s",
+            settings.DATA,
+        )
+    if settings.DEBUG:
+        logger.warning("DEBUG=yes: errors show the site's source to anyone, so keep others away")
+
+
 prepare_database()
 application = Application()
 application.stop_with_daphne()
+report_access()

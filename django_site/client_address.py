@@ -11,22 +11,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from broadcast_server.admission.trusted_proxies import (
     TrustedProxies,
     parse_ip,
     parse_trusted_proxies,
 )
-
-YES = ("yes", "y", "true", "on", "ok", "1")
-NO = ("no", "n", "false", "off", "0", "")
+from django_site.configuration.environment import NO, YES
 
 
 def parse_trusted_proxy(value: str) -> TrustedProxies | bool:
     """Parse `BROADCAST_TRUSTED_PROXY`: yes for every peer, no for none, or the trusted proxies.
 
-    Raises `ImproperlyConfigured`.
+    Raises ValueError.
     """
     if value.lower() in YES:
         return True
@@ -35,8 +32,7 @@ def parse_trusted_proxy(value: str) -> TrustedProxies | bool:
     try:
         return parse_trusted_proxies(value)
     except ValueError as error:
-        text = f"BROADCAST_TRUSTED_PROXY: {error}, nor yes or no"
-        raise ImproperlyConfigured(text) from None
+        raise ValueError(f"{error}, nor yes or no") from None
 
 
 def client_address(peer: str | None, forwarded: Sequence[str]) -> str | None:

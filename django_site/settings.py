@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from django.core.exceptions import ImproperlyConfigured
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.admission.int_range import (
@@ -17,27 +18,70 @@ from broadcast_server.admission.int_range import (
     IntRange,
 )
 from broadcast_server.admission.token import token_from
+from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.http.cors import parse_origins
 from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
 from django_site.client_address import parse_trusted_proxy
-from django_site.environment import Environment
+from django_site.configuration.environment import Environment, InvalidSetting
+from django_site.configuration.own_hosts import OwnHosts
+from django_site.configuration.secret_key import own_secret_key
+from django_site.configuration.service_url import database_of, mail_of, redis_of
 
-env = Environment()
+Given = TypeVar("Given")
+Value = TypeVar("Value")
+
+env = Environment(os.environ)
 LIMITS = AdmissionLimits()
 
-DEBUG = env.bool("DEBUG", default=True)
-DATA = Path(env.str("BROADCAST_DATA", default=".")).resolve()
 
-# Without DEBUG there is no default, because everyone knows the default.
-INSECURE = {"default": "for development only"} if DEBUG else {}
-SECRET_KEY = env.str("SECRET_KEY", **INSECURE)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"] if DEBUG else [])
+def parse(name: str, parser: Callable[[Given], Value], value: Given) -> Value:
+    """Return what *parser* makes of the setting *name*, or end the process with its ValueError."""
+    try:
+        return parser(value)
+    except ValueError as error:
+        raise InvalidSetting(f"{name}: {error}") from None
+
+
+def time_zone(name: str) -> str:
+    """Return the *name* of a time zone. Raises ValueError if there is none of that name."""
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not a time zone (Europe/Berlin is one)") from None
+
+
+DATABASE_URL = env.text("DATABASE_URL")
+EMBEDDED = not DATABASE_URL
+"""Whether the database is the site's own SQLite file, which it creates and migrates itself."""
+
+DATA = Path(env.text("BROADCAST_DATA", ".")).resolve()
+GIVEN_KEY = env.secret("SECRET_KEY")
+if EMBEDDED or GIVEN_KEY is None:
+    try:
+        next(DATA.iterdir(), None)
+    except OSError as error:
+        reason = describe_os_error(error)
+        raise InvalidSetting(f"BROADCAST_DATA is {DATA}: {reason} (name a folder)") from None
+
+OWN_KEY = GIVEN_KEY is None
+"""Whether the secret key is the site's own, in a file that its first process creates."""
+
+SECRET_KEY = GIVEN_KEY or parse("SECRET_KEY", own_secret_key, DATA / "broadcast.key")
+
+# Errors with the source around them, for development only.
+DEBUG = env.flag("DEBUG", False)
+DEFAULT_EXCEPTION_REPORTER_FILTER = "django_site.configuration.error_report.ErrorReportFilter"
+
+# A site without them has no public name. It serves this machine and the network around it.
+NAMED_HOSTS = env.items("ALLOWED_HOSTS")
+ALLOWED_HOSTS: list[str] = NAMED_HOSTS or OwnHosts()
 
 BROADCAST_MAX_MESSAGE_BYTES = env.number(
     "BROADCAST_MAX_MESSAGE_BYTES", MESSAGE_BYTES, MAX_MESSAGE_BYTES
 )
-BROADCAST_ALLOW_ORIGIN = frozenset(
-    each.lower() for each in env.list("BROADCAST_ALLOW_ORIGIN", default=[])
+BROADCAST_ALLOW_ORIGIN = parse(
+    "BROADCAST_ALLOW_ORIGIN", parse_origins, env.text("BROADCAST_ALLOW_ORIGIN")
 )
 
 # Messages a second of one client, with a burst of ten times as many; 0 is no limit.
@@ -62,12 +106,12 @@ BROADCAST_LOGIN = env.choice("BROADCAST_LOGIN", ("optional", "required"))
 # The token of guests. An account signs in with its password or a token of its own.
 try:
     BROADCAST_TOKEN = token_from(
-        env.str("BROADCAST_TOKEN", ""), env.str("BROADCAST_TOKEN_FILE", "")
+        env.secret("BROADCAST_TOKEN") or "", env.secret("BROADCAST_TOKEN_FILE") or ""
     )
 except ValueError as error:
-    raise ImproperlyConfigured(str(error)) from None
+    raise InvalidSetting(str(error)) from None
 if BROADCAST_TOKEN is not None and BROADCAST_LOGIN == "required":
-    raise ImproperlyConfigured(
+    raise InvalidSetting(
         "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required admits none: unset one of them"
     )
 
@@ -123,23 +167,26 @@ LOGIN_REDIRECT_URL = "page"
 LOGOUT_REDIRECT_URL = "login"
 CSRF_FAILURE_VIEW = "django_site.accounts.views.csrf_failure"
 
-MAIL = "EMAIL_URL" in env.ENVIRON
+EMAIL_URL = env.text("EMAIL_URL")
+MAIL = bool(EMAIL_URL)
 """Whether the site can send mail. Without it there are no pages to reset a password."""
 
 if MAIL:
-    vars().update(env.email_url("EMAIL_URL"))
+    vars().update(parse("EMAIL_URL", mail_of, EMAIL_URL))
     EMAIL_TIMEOUT = 10
-    DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webmaster@localhost")
+    DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 
-# Without DEBUG the site is assumed to be on the internet, and so behind TLS.
-TLS = env.bool("BROADCAST_TLS", default=not DEBUG)
+# A site with a public name is assumed to be on the internet, and so behind TLS.
+TLS = env.flag("BROADCAST_TLS", bool(NAMED_HOSTS) and not DEBUG)
 SECURE_SSL_REDIRECT = TLS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # requested by monitoring on the same machine
 SECURE_HSTS_SECONDS = 3600 if TLS else 0
 SESSION_COOKIE_SECURE = TLS
 CSRF_COOKIE_SECURE = TLS
 X_FRAME_OPTIONS = "DENY"
-BROADCAST_TRUSTED_PROXY = parse_trusted_proxy(env.str("BROADCAST_TRUSTED_PROXY", default="no"))
+BROADCAST_TRUSTED_PROXY = parse(
+    "BROADCAST_TRUSTED_PROXY", parse_trusted_proxy, env.text("BROADCAST_TRUSTED_PROXY", "no")
+)
 if BROADCAST_TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # HSTS for subdomains, and the browsers' preload list: the owner of the domain decides on both.
@@ -148,11 +195,8 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 ROOT_URLCONF = "django_site.urls"
 ASGI_APPLICATION = "django_site.asgi.application"
 USE_TZ = True
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = parse("TIME_ZONE", time_zone, env.text("TIME_ZONE", "UTC"))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-
-EMBEDDED = "DATABASE_URL" not in env.ENVIRON
-"""Whether the database is the site's own SQLite file, which it creates and migrates itself."""
 
 if EMBEDDED:
     DATABASES = {
@@ -173,13 +217,14 @@ else:
     # Connections are kept, because opening one takes longer than the transaction of a batch. They
     # are checked before use, because the database may have been restarted.
     KEPT: dict[str, Any] = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-    DATABASES = {"default": {**KEPT, **env.db("DATABASE_URL")}}
+    DATABASES = {"default": {**KEPT, **parse("DATABASE_URL", database_of, DATABASE_URL)}}
 
-if "REDIS_URL" in env.ENVIRON:
+REDIS_URL = env.text("REDIS_URL")
+if REDIS_URL:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [env.str("REDIS_URL")]},
+            "CONFIG": {"hosts": [parse("REDIS_URL", redis_of, REDIS_URL)]},
         }
     }
 else:
@@ -192,9 +237,20 @@ LOGGING = {
     "formatters": {
         "line": {"()": "broadcast_server.server.log_format.formatter", "format": LOG_FORMAT}
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"rejections": {"()": "django_site.configuration.request_log.RejectionFilter"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "requests": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["rejections"],
+        },
+    },
     "loggers": {
         "django_site": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        "django": {"handlers": ["requests"], "level": "WARNING", "propagate": False},
+        # Its warnings are about each status of 400 and more, which the server's log has as well.
+        "django.request": {"level": "ERROR"},
         # It logs a traceback for each attempt to reach a Redis that is away. `store.outage`
         # logs one line instead.
         "channels_redis": {"level": "CRITICAL"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -160,7 +161,11 @@ class Processes:
             redis = self._stack.enter_context(redis_server())
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
             url = self._stack.enter_context(postgresql(folder / "postgresql"))
-            self.services = {"REDIS_URL": redis.url, "DATABASE_URL": url}
+            self.services = {
+                "REDIS_URL": redis.url,
+                "DATABASE_URL": url,
+                "SECRET_KEY": secrets.token_urlsafe(48),
+            }
             migrate(**self.services)
         urls = []
         for place in ("one", "two"):

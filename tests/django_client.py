@@ -22,6 +22,7 @@ atexit.register(_DATA.cleanup)
 os.environ["BROADCAST_DATA"] = _DATA.name
 os.environ["DJANGO_SETTINGS_MODULE"] = "django_site.settings"
 django.setup()
+settings.ALLOWED_HOSTS.append("testserver")  # the name that Django's own test client uses
 
 from asgiref.testing import ApplicationCommunicator  # noqa: E402  # after django.setup()
 from channels.testing import WebsocketCommunicator  # noqa: E402  # the same

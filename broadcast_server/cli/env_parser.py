@@ -20,6 +20,9 @@ from .usage import usage_error
 
 VARIABLE_PREFIX = "BROADCAST_"
 
+ON = ("1", "true", "yes", "on")
+OFF = ("0", "false", "no", "off")
+
 
 class _EnvValue(str):
     """An option's value from an environment variable."""
@@ -47,6 +50,19 @@ class _StoreTyped(argparse.Action):
     ) -> None:
         setattr(namespace, self.dest, values)
         namespace.typed |= {self.dest}
+
+
+class _Switch(argparse.Action):
+    """Stores True. Unlike argparse's own action, it converts a default from the environment."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, True)
 
 
 class EnvParser(argparse.ArgumentParser):
@@ -100,8 +116,18 @@ class EnvParser(argparse.ArgumentParser):
     def switch(self, flag: str, help: str) -> None:
         """Add an option without a value. The variable sets it with 1, true, yes or on."""
         variable = _variable(flag)
-        on = os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
-        self.add_argument(flag, action="store_true", default=on, help=f"{help} [{variable}=1]")
+        default: object = False
+        if os.environ.get(variable):
+            default = _EnvValue(os.environ[variable])
+            default.variable = variable
+        self.add_argument(
+            flag,
+            action=_Switch,
+            nargs=0,
+            default=default,
+            help=f"{help} [{variable}=1]",
+            type=_name_variable_on_error(_on),
+        )
 
 
 def command_help(summary: str, examples: str) -> dict[str, Any]:
@@ -116,6 +142,12 @@ def command_help(summary: str, examples: str) -> dict[str, Any]:
 
 def _variable(flag: str) -> str:
     return VARIABLE_PREFIX + flag.strip("-").replace("-", "_").upper()
+
+
+def _on(value: str) -> bool:
+    if value.lower() not in ON + OFF:
+        raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(ON + OFF)}")
+    return value.lower() in ON
 
 
 def _name_variable_on_error(convert: Callable[[str], object]) -> Callable[[str], object]:

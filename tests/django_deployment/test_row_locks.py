@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import django_client  # noqa: F401  # it sets Django up
-import environ
 import psycopg
 import pytest
 from conftest import migrate
@@ -33,6 +32,7 @@ from broadcast_server.protocol.publish import Published, PublishRequest
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
+from django_site.configuration.service_url import database_of
 from django_site.moderation import actions
 from django_site.store import message_log, presence, publish, rejections
 from django_site.store.message_log import PendingMessage
@@ -54,7 +54,7 @@ class Connection:
         self.pid = self._thread.submit(self._connect, url).result(TIMEOUT_S)
 
     def _connect(self, url: str) -> int:
-        database = ConnectionHandler({"default": environ.Env.db_url_config(url)})["default"]
+        database = ConnectionHandler({"default": database_of(url)})["default"]
         connections["default"] = database  # of this thread only
         database.ensure_connection()
         return int(database.connection.info.backend_pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -196,7 +197,11 @@ def cluster_deployment() -> Iterator[Deployment]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         redis = stack.enter_context(redis_server())
         database = stack.enter_context(postgresql_server(Path(folder, "postgresql")))
-        variables = {"REDIS_URL": redis.url, "DATABASE_URL": database.url}
+        variables = {
+            "REDIS_URL": redis.url,
+            "DATABASE_URL": database.url,
+            "SECRET_KEY": secrets.token_urlsafe(48),
+        }
         migrate(**variables)
         both = [Process(DAPHNE, listening, **FAST_TIMEOUTS, **variables) for _ in range(2)]
         terms = Terms(durable=True)

@@ -29,6 +29,7 @@ AREAS = {
     },
     "django_site": {
         "accounts": "",
+        "configuration": "",
         "store": "accounts",
         "moderation": "accounts store",
         "admin": "accounts moderation store",
@@ -43,11 +44,10 @@ TOP = {
         "__main__": "cli",
     },
     "django_site": {
-        "client_address": "",
+        "client_address": "configuration",
         "models": "accounts",
-        "environment": "",
         "apps": "moderation transport",
-        "settings": "client_address environment",
+        "settings": "client_address configuration",
         "urls": "accounts transport",
         "asgi": "replication store transport",
     },
@@ -197,6 +197,14 @@ MODULES = {
             "login_throttle": "models name_key",
             "views": "account_page forms login_throttle models",
             "urls": "views",
+        },
+        "configuration": {
+            "environment": "",
+            "error_report": "",
+            "own_hosts": "",
+            "request_log": "",
+            "secret_key": "",
+            "service_url": "",
         },
         "store": {
             "message_log": "",

@@ -358,6 +358,44 @@ def test_an_invalid_token_variable(
 
 
 @pytest.mark.parametrize(
+    ("options", "variables", "problem"),
+    [
+        ([], {"BROADCAST_TOKEN": ""}, "BROADCAST_TOKEN is set and empty"),
+        ([], {"BROADCAST_TOKEN": " \n"}, "BROADCAST_TOKEN is set and empty"),
+        ([], {"BROADCAST_TOKEN_FILE": ""}, "BROADCAST_TOKEN_FILE is set and empty"),
+        (["--token-file", ""], {}, "--token-file is empty"),
+        (["--token-file="], {"BROADCAST_TOKEN": "s3cret"}, "--token-file is empty"),
+    ],
+)
+def test_a_server_whose_token_is_empty_does_not_start(
+    options: list[str],
+    variables: dict[str, str],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A token from a file or variable that is missing must not start an open server."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["start", "--port", "0", *options]) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_switch_is_yes_or_no(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable of a switch has few values; a typed switch takes precedence over it."""
+    for value, on in (("yes", True), ("1", True), ("", False), ("no", False), ("OFF", False)):
+        monkeypatch.setenv("BROADCAST_LOG_SYNC", value)
+        assert parse_options(["start"]).log_sync is on
+        assert parse_options(["start", "--log-sync"]).log_sync is True
+    monkeypatch.setenv("BROADCAST_LOG_SYNC", "maybe")
+    with pytest.raises(SystemExit):
+        parse_options(["start"])
+    assert "argument --log-sync: 'maybe' is not one of 1, true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("url", "noted"),
     [
         ("ws://127.0.0.1:1/", False),

@@ -1,0 +1,98 @@
+"""The environment: settings from its variables, each value exactly as it was set.
+
+Nothing in a value is special: no reference to another variable, no quotes, no escapes. A value that
+cannot be used ends the process with one line that has the variable's name and the remedy. The line
+of a secret does not contain the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broadcast_server.admission.int_range import IntRange, parse_choice
+
+YES = ("yes", "y", "true", "on", "ok", "1")
+NO = ("no", "n", "false", "off", "0")
+
+
+class InvalidSetting(SystemExit):
+    """Ends the process with one line about a setting: whoever started it has to change it."""
+
+
+class Environment:
+    """Reads settings from *variables*. An empty variable is an unset one, but for secrets."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a setting without the white space around it."""
+        value = self._variables.get(name, "").strip()
+        if not value:
+            return default
+        _check_characters(name, value)
+        return value
+
+    def items(self, name: str) -> list[str]:
+        """Return the items of a list that is separated by commas."""
+        return [item for each in self.text(name).split(",") if (item := each.strip())]
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        """Return one of *known*, the first of them by default."""
+        try:
+            return parse_choice(self.text(name, known[0]), known)
+        except ValueError as error:
+            raise InvalidSetting(f"{name}: {error}") from None
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return whether a setting is yes or no."""
+        value = self.text(name).lower()
+        if value and value not in YES + NO:
+            raise InvalidSetting(f"{name}: {value!r} is not one of yes, no")
+        return value in YES if value else default
+
+    def number(self, name: str, allowed: IntRange, default: int) -> int:
+        """Return a whole number that is *allowed*."""
+        value = self.text(name)
+        try:
+            return allowed.parse(value) if value else default
+        except ValueError as error:
+            raise InvalidSetting(f"{name}: {error}") from None
+
+    def seconds(self, name: str, minimum: int, maximum: int, default: float) -> float:
+        """Return a duration in seconds, from *minimum* to *maximum*."""
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            seconds = float(value)
+        except ValueError:
+            raise InvalidSetting(f"{name}: {value!r} is not a number") from None
+        if not minimum <= seconds <= maximum:  # nor is "nan"
+            raise InvalidSetting(f"{name}: {seconds:g} is not between {minimum} and {maximum}")
+        return seconds
+
+    def secret(self, name: str) -> str | None:
+        """Return a secret, None if it is not set. It may end with a line break, as of a file.
+
+        A secret that is set and empty is an error: it may come from a file or a variable that is
+        missing, and without it the site would be open.
+        """
+        value = self._variables.get(name)
+        if value is None:
+            return None
+        value = value.rstrip("\r\n")
+        if not value.strip():
+            raise InvalidSetting(f"{name} is set and empty (give it a value, or unset it)")
+        _check_characters(name, value)
+        return value
+
+
+def _check_characters(name: str, value: str) -> None:
+    """End the process if *value* has a control character, or was not text."""
+    if any(char < " " or char == "\x7f" for char in value):
+        raise InvalidSetting(f"{name} has a line break or another control character in it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # the system passes on bytes that are not UTF-8 as surrogates
+        raise InvalidSetting(f"{name} is not UTF-8") from None

@@ -1,0 +1,479 @@
+"""The settings: each value is used as it was set, and a bad one ends the start with one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import django_client  # noqa: F401  # it sets Django up
+import pytest
+import redis.asyncio
+from conftest import DAPHNE, ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from programs import assert_quiet, listening, running, until
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from broadcast_server.admission.token import token_from, validate_token
+from broadcast_server.cli.options import parse_options
+from broadcast_server.cli.start import settings_of
+from django_site.configuration import own_hosts
+from django_site.configuration.environment import Environment, InvalidSetting
+from django_site.configuration.own_hosts import OwnHosts
+from django_site.configuration.secret_key import own_secret_key
+from django_site.configuration.service_url import ServiceURL, database_of, mail_of, redis_of
+
+AWKWARD = (
+    "$BROADCAST_LOGIN",
+    "$",
+    "$$x",
+    "\\$x",
+    "${HOME}",
+    "#x",
+    "a#b",
+    "'quoted'",
+    '"quoted"',
+    "`id`",
+    "100%",
+    "%41",
+    "%(x)s",
+    "back\\slash",
+    "a,b;c=d",
+    "a:b@c/d?e&f",
+    "[x]",
+    "x" * 1024,
+)
+"""Values of secrets in which some software sees more than characters."""
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Django's command line."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **variables},
+        timeout=60,
+    )
+
+
+def setting(name: str, folder: Path, **variables: str) -> str:
+    """Return the repr of a setting of a site that starts with *variables*."""
+    command = f"from django.conf import settings; print(repr(settings.{name}))"
+    done = manage("shell", "--no-imports", "-c", command, BROADCAST_DATA=str(folder), **variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+# -- secrets --
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_a_secret_is_used_as_it_is(value: str) -> None:
+    """No character of a secret has a meaning, whichever variable it names."""
+    variables = {"SECRET": value, "BROADCAST_LOGIN": "required", "x": "wrong", "HOME": "wrong"}
+    assert Environment(variables).secret("SECRET") == value
+    assert validate_token(value, "it") == value
+
+
+def test_a_secret_may_come_from_a_file() -> None:
+    """The line break at the end of a file is no part of a secret; other spaces are."""
+    for value in ("a b\n", "a b\r\n", "a b"):
+        assert Environment({"SECRET": value}).secret("SECRET") == "a b"
+    assert Environment({"SECRET": " ä "}).secret("SECRET") == " ä "
+    assert Environment({}).secret("SECRET") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", "is set and empty (give it a value, or unset it)"),
+        (" \t ", "is set and empty (give it a value, or unset it)"),
+        ("\n", "is set and empty (give it a value, or unset it)"),
+        ("hush\nhush", "has a line break or another control character in it"),
+        ("hush\x1b[2J", "has a line break or another control character in it"),
+        ("hush\udcff", "is not UTF-8"),
+    ],
+)
+def test_a_secret_that_cannot_be_used(value: str, problem: str) -> None:
+    """The error has the variable's name and not its value."""
+    with pytest.raises(InvalidSetting) as caught:
+        Environment({"SECRET": value}).secret("SECRET")
+    assert str(caught.value) == f"SECRET {problem}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"SECRET_KEY": ""}, "SECRET_KEY is set and empty (give it a value, or unset it)"),
+        (
+            {"BROADCAST_TOKEN": ""},
+            "BROADCAST_TOKEN is set and empty (give it a value, or unset it)",
+        ),
+        (
+            {"BROADCAST_TOKEN_FILE": " "},
+            "BROADCAST_TOKEN_FILE is set and empty (give it a value, or unset it)",
+        ),
+        (
+            {"BROADCAST_TOKEN": "hush hush"},
+            "BROADCAST_TOKEN: a token is one line of visible ASCII characters",
+        ),
+        (
+            {"BROADCAST_TOKEN_FILE": "/nonexistent"},
+            "token file /nonexistent: no such file or directory",
+        ),
+        ({"DEBUG": "maybe"}, "DEBUG: 'maybe' is not one of yes, no"),
+        ({"BROADCAST_TLS": "2"}, "BROADCAST_TLS: '2' is not one of yes, no"),
+        (
+            {"BROADCAST_DATA": "/nonexistent"},
+            "BROADCAST_DATA is /nonexistent: no such file or directory (name a folder)",
+        ),
+        (
+            {"BROADCAST_DATA": str(ROOT / "LICENSE")},
+            f"BROADCAST_DATA is {ROOT / 'LICENSE'}: not a directory (name a folder)",
+        ),
+        (
+            {"BROADCAST_LOGIN": "no"},
+            "BROADCAST_LOGIN: 'no' is not one of optional, required",
+        ),
+        (
+            {"BROADCAST_LOG_FORMAT": "xml"},
+            "BROADCAST_LOG_FORMAT: 'xml' is not one of text, json",
+        ),
+        ({"BROADCAST_MAX_ROOMS": "many"}, None),
+        ({"BROADCAST_DEAD": "nan"}, None),
+        (
+            {"TIME_ZONE": "Mars/Olympus"},
+            "TIME_ZONE: 'Mars/Olympus' is not a time zone (Europe/Berlin is one)",
+        ),
+        (
+            {"BROADCAST_TRUSTED_PROXY": "127.0.0.1, nginx"},
+            "BROADCAST_TRUSTED_PROXY: 'nginx' is not an address, a network or unix, nor yes or no",
+        ),
+        (
+            {"BROADCAST_TOKEN": "s3cret", "BROADCAST_LOGIN": "required"},
+            "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required admits none: unset one of them",  # noqa: E501
+        ),
+        (
+            {"DATABASE_URL": "$hush"},
+            "DATABASE_URL: an address begins with postgres:// or postgresql:// or sqlite://",
+        ),
+        ({"DATABASE_URL": "postgres://u:hush#x@h/d"}, None),
+        ({"DATABASE_URL": "postgres://u:@h/d"}, None),
+        ({"REDIS_URL": "redis://:hush/x@h/0"}, None),
+        ({"REDIS_URL": "localhost:6379"}, None),
+        ({"EMAIL_URL": "smtp://u:hush?x@h:25"}, None),
+    ],
+)
+def test_a_bad_setting_ends_the_start(
+    variables: dict[str, str], line: str | None, tmp_path: Path
+) -> None:
+    """There is one line, with the name of the variable and without a secret or a traceback."""
+    done = manage("check", **{"BROADCAST_DATA": str(tmp_path), **variables})
+    assert done.returncode == 1
+    (found,) = done.stderr.splitlines()
+    assert found.startswith((*variables, "token file"))
+    assert "hush" not in found
+    if line is not None:
+        assert found == line
+
+
+def test_a_server_prints_no_traceback_either(tmp_path: Path) -> None:
+    """The servers print the same line as `manage.py`; a damaged database has one as well."""
+    (tmp_path / "broadcast.sqlite3").write_text("not a database " * 100)
+    for folder, words in (
+        ("/nonexistent", "no such file or directory (name a folder)"),
+        (str(tmp_path), "file is not a database (BROADCAST_DATA moves it)"),
+    ):
+        with running(*DAPHNE, BROADCAST_DATA=folder) as site:
+            assert site.process.wait(60) == 1
+            assert_quiet(site.errors)
+            assert site.errors.splitlines()[-1].endswith(words)
+
+
+def test_an_empty_variable_is_an_unset_one(tmp_path: Path) -> None:
+    """Compose sets a variable without a value to the empty string."""
+    names = ("DATABASE_URL", "REDIS_URL", "EMAIL_URL", "ALLOWED_HOSTS", "DEBUG", "BROADCAST_RATE")
+    empty = dict.fromkeys(names, "")
+    for name in ("EMBEDDED", "MAIL", "DEBUG"):
+        assert setting(name, tmp_path, **empty) == str(name == "EMBEDDED")
+
+
+# -- addresses --
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_an_encoded_password_is_read_back(password: str) -> None:
+    """Every password can be written percent-encoded, and reaches each library as it was."""
+    url = f"//bob:{quote(password, safe='')}@h:5/0"
+    assert database_of(f"postgres:{url}")["PASSWORD"] == password
+    assert mail_of(f"smtp:{url}")["EMAIL_HOST_PASSWORD"] == password
+    pool = redis.asyncio.ConnectionPool.from_url(redis_of(f"redis:{url}"))
+    assert (pool.connection_kwargs["username"], pool.connection_kwargs["password"]) == (
+        "bob",
+        password,
+    )
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["$x", "'q'", '"', "a b", "50%", "%zz", "back\\slash", "a:b", "a@b", "+", "ä", "℀", "]"],
+)
+def test_a_password_that_needs_no_encoding(password: str) -> None:
+    """Only the characters that end a part of an address have to be encoded in it."""
+    assert database_of(f"postgres://u:{password}@h/d")["PASSWORD"] == password
+    pool = redis.asyncio.ConnectionPool.from_url(redis_of(f"redis://:{password}@h/0"))
+    assert pool.connection_kwargs["password"] == password
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "$URL",
+        "h/d",
+        "mysql://u:hush@h/d",
+        "postgres://u:hu#sh@h/d",
+        "postgres://u:hu/sh@h/d",
+        "postgres://u:hu?sh@h/d",
+        "postgres://u:1?hush@h/d",
+        "postgres://u:1/hush@h/d",
+        "postgres://u:hush@h:x/d",
+        "postgres://u:hush@h:70000/d",
+        "postgres://u:hush@h:0/d",
+        "postgres://u:hush@[::1/d",
+        "postgres://u:hush%ff@h/d",
+        "postgres://u:@h/d",
+        "postgres://u:hush@h",
+        "sqlite://",
+        "sqlite://:memory:",
+    ],
+)
+def test_an_address_that_cannot_be_used(url: str) -> None:
+    """The error does not contain the address, which has a password in it."""
+    with pytest.raises(ValueError) as caught:
+        database_of(url)
+    assert "hush" not in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_addresses_of_databases() -> None:
+    """Ports, Unix sockets, IPv6 and what the query sets."""
+    assert database_of("postgresql://u:p@[::1]:6/d?sslmode=require&connect_timeout=3") == {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "d",
+        "USER": "u",
+        "PASSWORD": "p",
+        "HOST": "::1",
+        "PORT": 6,
+        "OPTIONS": {"sslmode": "require", "connect_timeout": 3},
+    }
+    for url in ("postgres://u:@/d?host=/run/x", "postgres:////run/x/d", "postgres://%2Frun%2Fx/d"):
+        found = database_of(url)
+        assert "/run/x" in (found["HOST"], found["OPTIONS"].get("host")) and found["NAME"] == "d"
+    found = database_of("postgres://h/d?conn_max_age=none&disable_server_side_cursors=true")
+    assert (found["CONN_MAX_AGE"], found["DISABLE_SERVER_SIDE_CURSORS"]) == (None, True)
+    assert database_of("sqlite:////a%20b/c@d")["NAME"] == "/a b/c@d"
+
+
+def test_addresses_of_other_services() -> None:
+    """What a Redis and a mail server may be called, and what not."""
+    assert redis_of("redis://h:1/2?socket_timeout=3") == "redis://h:1/2?socket_timeout=3"
+    assert redis_of("unix:///run/redis?db=1") == "unix:///run/redis?db=1"
+    for url in ("redis://", "redis://h/x", "redis://h/0?what=1", "redis://h?db=x", "unix://h/x"):
+        with pytest.raises(ValueError):
+            redis_of(url)
+    assert mail_of("smtp+tls://h:587")["EMAIL_USE_TLS"] is True
+    assert mail_of("smtp+ssl://h")["EMAIL_PORT"] == 465
+    with pytest.raises(ValueError, match="it names no host"):
+        mail_of("smtp://")
+    assert "hush" not in repr(ServiceURL.parse("redis://:hush@h", ("redis",)))
+
+
+# -- tokens --
+
+
+async def _close_code(url: str, token: str | None) -> int | None:
+    """Return the code with which a client is closed, None if it may join."""
+    headers = None if token is None else {"Authorization": f"Bearer {token}"}
+    async with connect(url, additional_headers=headers, proxy=None) as socket:
+        try:
+            await socket.send("hi")
+            await asyncio.wait_for(socket.recv(), 10)
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+    return None
+
+
+def test_a_token_is_the_same_in_both_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both servers take the same bytes from the variable and from a file, or refuse both."""
+    file = tmp_path / "token"
+    for value in (*AWKWARD, "a b", "ä", "a\nb", "", " ", "x" * 1025, "$"):
+        file.write_bytes(value.encode() + b"\n")
+        found = []
+        for variables in ({"BROADCAST_TOKEN": value}, {"BROADCAST_TOKEN_FILE": str(file)}):
+            for name in ("BROADCAST_TOKEN", "BROADCAST_TOKEN_FILE"):
+                monkeypatch.delenv(name, raising=False)
+            for name, text in variables.items():
+                monkeypatch.setenv(name, text)
+            env = Environment(variables)
+            try:
+                found.append(settings_of(parse_options(["start"])).token)
+            except ValueError:
+                found.append("refused")
+            try:
+                token, path = (env.secret(f"BROADCAST_TOKEN{end}") or "" for end in ("", "_FILE"))
+                found.append(token_from(token, path))
+            except (ValueError, InvalidSetting):
+                found.append("refused")
+        expected = value if value in AWKWARD else "refused"
+        assert found == [expected] * 4, value
+
+
+def test_a_token_that_looks_like_a_reference(tmp_path: Path) -> None:
+    """A token that begins with $ is required of guests, and admits them."""
+    token = "$ecret#'\"%41\\"
+
+    async def part(url: str) -> None:
+        assert await _close_code(url, None) == 4501
+        assert await _close_code(url, token) is None
+
+    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path), BROADCAST_TOKEN=token) as site:
+        asyncio.run(part(listening(site)))
+        assert "a token is required of everyone without an account" in site.errors
+        assert token not in site.errors
+
+
+def test_a_typed_token_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--token-file "$FILE"` without that variable does not start an open server."""
+    with pytest.raises(ValueError, match="--token-file is empty"):
+        settings_of(parse_options(["start", "--token-file", ""]))
+
+
+# -- the secret key --
+
+
+def test_the_site_makes_its_own_key(tmp_path: Path) -> None:
+    """The file is private, and each start finds the same key in it."""
+    path = tmp_path / "key"
+    key = own_secret_key(path)
+    assert len(key) == 64 and own_secret_key(path) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["key"]
+    assert setting("SECRET_KEY", tmp_path) == setting("SECRET_KEY", tmp_path) != repr(key)
+    assert setting("SECRET_KEY", tmp_path, SECRET_KEY="$x") == "'$x'"
+
+
+def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
+    """All processes get the key that the file has, whoever writes it."""
+    script = (
+        "import sys; from pathlib import Path; sys.stdin.read();"
+        "from django_site.configuration.secret_key import own_secret_key;"
+        "print(own_secret_key(Path(sys.argv[1])))"
+    )
+    for number in range(5):
+        path = tmp_path / str(number)
+        command = [sys.executable, "-c", script, str(path)]
+        processes = [
+            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(4)
+        ]
+        with ThreadPoolExecutor(len(processes)) as pool:
+            keys = {done[0] for done in pool.map(subprocess.Popen.communicate, processes)}
+        assert keys == {path.read_bytes()}
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "problem"),
+    [
+        (b"", 0o600, "it is empty"),
+        (b"short\n", 0o600, "it is damaged"),
+        (b"\xff" * 64, 0o600, "it is damaged"),
+        (b"x" * 65, 0o600, "it is damaged"),
+        (b"x" * 64, 0o604, "other users can read or change it"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used(
+    content: bytes, mode: int, problem: str, tmp_path: Path
+) -> None:
+    """The error has the file's name and the remedy, and the file is left alone."""
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(ValueError) as caught:
+        own_secret_key(path)
+    assert str(caught.value).startswith(f"{path}: {problem} (delete it for a new key")
+    assert path.read_bytes() == content
+
+
+def test_a_key_that_is_no_file(tmp_path: Path) -> None:
+    """Folders, pipes and dangling links are errors in words; none of them blocks the start."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("folder", "pipe", "link", "folder/none/key"):
+        with pytest.raises(ValueError, match="set SECRET_KEY"):
+            own_secret_key(tmp_path / name)
+
+
+# -- hosts --
+
+
+def test_the_site_serves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a setting, the hosts are loopback and the names and addresses of this machine."""
+    addresses = ["192.0.2.7", "2001:db8::7"]
+    monkeypatch.setattr(own_hosts, "local_addresses", lambda: addresses)
+    monkeypatch.setattr("socket.gethostname", lambda: "Laptop.lan")
+    monkeypatch.setattr("socket.getfqdn", lambda: "laptop.example.org")
+    hosts = OwnHosts()
+    until(lambda: "laptop.example.org" in hosts, "the full name")
+    expected = {"localhost", ".localhost", "127.0.0.1", "[::1]", "laptop.lan", "laptop.local"}
+    assert {*hosts} == expected | {"laptop.example.org", "192.0.2.7", "[2001:db8::7]"}
+    addresses[:] = ["192.0.2.8"]
+    hosts._read_at -= own_hosts.REFRESH_S
+    assert "192.0.2.8" in list(hosts) and "192.0.2.7" not in list(hosts)
+
+
+def test_debug_is_off_and_an_error_is_plain(tmp_path: Path) -> None:
+    """An invalid host gets a page without a word about the site, and one line in the log."""
+    from http.client import HTTPConnection
+
+    redis_url = "redis://:hush@127.0.0.1:1/0"
+    for debug in ("", "yes"):
+        with running(
+            *DAPHNE, BROADCAST_DATA=str(tmp_path), REDIS_URL=redis_url, DEBUG=debug
+        ) as site:
+            address = listening(site).removeprefix("ws://").rstrip("/")
+            for host in ("a,b", "evil.example", "10.9.9.9", ""):
+                connection = HTTPConnection(address, timeout=20)
+                connection.request("GET", "/", headers={"Host": host})
+                response = connection.getresponse()
+                text = response.read().decode()
+                assert response.status == 400
+                assert "hush" not in text and "CHANNEL_LAYERS" not in text
+                assert debug or len(text) < 300
+                connection.close()
+            assert_quiet(site.errors)
+            assert "Invalid HTTP_HOST header: 'a,b'" in site.errors
+            assert ("DEBUG=yes: " in site.errors) is (debug == "yes")
+            assert "open: no token, anyone who can reach this port can join" in site.errors
+
+
+def test_production_settings_are_clean(tmp_path: Path) -> None:
+    """With hosts and nothing else, Django's deployment checks pass."""
+    done = manage(
+        *("check", "--deploy", "--fail-level", "WARNING"),
+        ALLOWED_HOSTS="example.org",
+        BROADCAST_DATA=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
