@@ -59,13 +59,19 @@ class ConnectionTracker:
         accepted = AcceptedSocket(fileno=connection.detach())
         accepted.tracker, accepted.file_number = self, accepted.fileno()
         self._by_file_number[accepted.file_number] = accepted
-        peer = address[0] if isinstance(address, tuple) else None
-        # The client behind a proxy is not known before its request.
-        key = None if self._trusted_proxies.trusts(peer) else client_key(peer)
-        evicted = self._pending.add(accepted.file_number, key)
+        evicted = self._pending.add(accepted.file_number, self.key_of(address))
         if evicted is not None:
             self._evict(self._by_file_number[evicted])
         return accepted
+
+    def key_of(self, address: object) -> str | None:
+        """Return the key under which connections from *address* are counted, see `client_key`.
+
+        *address* is what the socket reports. The client behind a proxy is not known before its
+        request, so a trusted proxy has the key None.
+        """
+        peer = address[0] if isinstance(address, tuple) else None
+        return None if self._trusted_proxies.trusts(peer) else client_key(peer)
 
     def _evict(self, connection: AcceptedSocket) -> None:
         now = time.monotonic()

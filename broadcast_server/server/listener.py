@@ -19,7 +19,10 @@ from broadcast_server.admission.trusted_proxies import parse_ip
 from .listen_socket import ConnectionTracker, ListenSocket
 
 if TYPE_CHECKING:
+    # They load ssl, which only a server with --tls-cert needs.
+    from .handshakes import Handshakes
     from .tls import ReloadableCertificate
+    from .tls_transport import TLSTransport
 
 BACKLOG = 4096
 """How many connections may wait to be accepted. After a restart all clients reconnect at once.
@@ -47,7 +50,7 @@ class Listener:
         *,
         certificate: ReloadableCertificate | None,
         tls_handshake_timeout: float,
-        tracker: ConnectionTracker | None = None,
+        tracker: ConnectionTracker,
     ) -> None:
         self._host = host
         self._port = port
@@ -57,6 +60,7 @@ class Listener:
         self._tracker = tracker
         self._sockets: list[ListenSocket] = []
         self._servers: list[asyncio.Server] = []
+        self._handshakes: Handshakes | None = None
         # With its inode, as another server may have replaced the file.
         self._socket_file: tuple[Path, int] | None = None
         self.urls: list[str] = []
@@ -72,23 +76,33 @@ class Listener:
                 self._sockets = systemd_sockets(os.environ)
             if not self._sockets:
                 self._sockets = await self._bind()
-            context = self._certificate.context if self._certificate else None
+            if self._certificate is not None:
+                accept: Callable[[], asyncio.BaseProtocol] = self._tls_factory(
+                    factory, self._certificate
+                )
+            else:
+                accept = factory
             loop = asyncio.get_running_loop()
             for sock in self._sockets:
                 sock.tracker = self._tracker
                 create = loop.create_server if _is_inet(sock) else loop.create_unix_server
-                server = await create(
-                    factory,
-                    sock=sock,
-                    backlog=BACKLOG,
-                    ssl=context,
-                    ssl_handshake_timeout=self._tls_handshake_timeout if context else None,
-                )
-                self._servers.append(server)
+                self._servers.append(await create(accept, sock=sock, backlog=BACKLOG))
                 self.urls.append(self._url(sock))
         except BaseException:
             self.close()
             raise
+
+    def _tls_factory(
+        self, factory: Callable[[], asyncio.Protocol], certificate: ReloadableCertificate
+    ) -> Callable[[], TLSTransport]:
+        """Return what makes the protocol of a connection with TLS."""
+        # Imported only where they are needed, to start fast.
+        from .handshakes import Handshakes
+        from .tls_transport import TLSTransport
+
+        handshakes = self._handshakes = Handshakes(self._tracker.key_of)
+        context, timeout = certificate.context, self._tls_handshake_timeout
+        return lambda: TLSTransport(factory, context, handshakes, timeout)
 
     @property
     def exposed(self) -> bool:
@@ -108,6 +122,8 @@ class Listener:
             server.close()
         for sock in self._sockets:
             sock.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
         if self._socket_file is not None:
             path, inode = self._socket_file
             with suppress(OSError):

@@ -79,6 +79,7 @@ MODULES = {
         "admission": {
             "auth_throttle": "",
             "connection_counter": "",
+            "handshake_slots": "",
             "int_range": "",
             "pending": "",
             "place": "",
@@ -136,12 +137,14 @@ MODULES = {
             "frame_splitter": "",
             "listen_socket": "",
             "activation": "listen_socket",
+            "handshakes": "listen_socket",
             "log_format": "",
             "read_budget": "frame_splitter",
             "settings": "api",
             "room_registry": "settings",
             "tls": "",
-            "listener": "activation listen_socket tls",
+            "tls_transport": "handshakes",
+            "listener": "activation handshakes listen_socket tls tls_transport",
             "transport": "",
             "stream_connection": "api transport",
             "http_connection": "api stream_connection transport",
@@ -267,7 +270,8 @@ PURE = {
     "broadcast_server.rooms.message_log",
     "broadcast_server.rooms.metrics", "broadcast_server.rooms.room",
     "broadcast_server.admission.admission", "broadcast_server.admission.auth_throttle",
-    "broadcast_server.admission.connection_counter", "broadcast_server.admission.int_range",
+    "broadcast_server.admission.connection_counter", "broadcast_server.admission.handshake_slots",
+    "broadcast_server.admission.int_range",
     "broadcast_server.admission.pending", "broadcast_server.admission.rate_limit",
     "broadcast_server.admission.trusted_proxies",
     "broadcast_server.server.frame_splitter", "broadcast_server.server.read_budget",
@@ -465,7 +469,7 @@ def test_a_server_loads_what_it_was_asked_for_only() -> None:
     )
     assert "broadcast_server.server.listen_socket" in loaded
     optional = "admission.auth_throttle", "server.activation", "server.tls", "rooms.sqlite_log"
-    assert of_areas(loaded, *optional) == set()
+    assert of_areas(loaded, *optional, "server.tls_transport", "server.handshakes") == set()
 
 
 def test_publishing_one_message_loads_no_loop() -> None:
