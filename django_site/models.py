@@ -41,9 +41,9 @@ class Room(models.Model):
 class Message(models.Model):
     """A message in the log of a room.
 
-    *client_id* is unique within *source*: a session, or a connection. *account* is the account of
-    the author, None for a guest. *edit* is the number of the room's edit that hid the message,
-    None if it is not hidden.
+    *client_id* is unique within *source*: the digest of a session, or a connection. *account* is
+    the account of the author, None for a guest. *edit* is the number of the room's edit that hid
+    the message, None if it is not hidden.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
@@ -97,9 +97,10 @@ class Process(models.Model):
 class Member(models.Model):
     """A member or a subscriber of a room.
 
-    *key* is the unique key of the name, *token* identifies the connection, and *account* is None
-    for a guest. A subscriber has no name. A row with an *end_code* is not in the room any more:
-    its process has yet to close the connection, with that code and the error *end_fault*.
+    *key* is the unique key of the name, *session* the digest of the session, *token* identifies the
+    connection, and *account* is None for a guest. A subscriber has no name. A row with an
+    *end_code* is not in the room any more: its process has yet to close the connection, with that
+    code and the error *end_fault*.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="members")

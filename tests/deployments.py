@@ -14,9 +14,10 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -27,6 +28,7 @@ from websockets.typing import Subprotocol
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import SUBPROTOCOL, CloseCode, Event, Format
+from broadcast_server.protocol.session_key import SESSION_HEADER, SessionKey
 from broadcast_server.rooms.actions import Action, Close, Publish, Send, Subscribe
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
@@ -34,6 +36,8 @@ from broadcast_server.rooms.room import Room
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 ANSWER_TIMEOUT_S = 10.0
 """How long a deployment may take to answer, in seconds."""
@@ -63,8 +67,18 @@ class Deployment(ABC):
     """Something that clients can connect to."""
 
     @abstractmethod
-    async def open(self, target: str, *, as_json: bool) -> DeploymentClient:
-        """Connect a client to *target*, for example ``/?name=bob``."""
+    async def open(
+        self,
+        target: str,
+        *,
+        as_json: bool,
+        headers: Mapping[str, str] = NOTHING,
+        offered: Sequence[str] = (),
+    ) -> DeploymentClient:
+        """Connect a client to *target*, for example ``/?name=bob``.
+
+        It sends *headers*, and offers the subprotocols *offered* besides that for JSON.
+        """
 
     async def emptied(self, room: str) -> None:  # noqa: B027  # one process knows at once
         """Wait until all processes know that the last client has left *room*."""
@@ -125,9 +139,23 @@ class BareDeployment(Deployment):
         self.rooms: dict[str, Room] = {}
         self.logs: dict[str, MessageLog] = {}
         self.clients: dict[Participant, BareClient] = {}
+        self._session_key = SessionKey()
 
-    async def open(self, target: str, *, as_json: bool) -> DeploymentClient:
-        join = parse_join(urlsplit(target).query, Format.JSON if as_json else Format.TEXT)
+    async def open(
+        self,
+        target: str,
+        *,
+        as_json: bool,
+        headers: Mapping[str, str] = NOTHING,
+        offered: Sequence[str] = (),
+    ) -> DeploymentClient:
+        join = parse_join(
+            urlsplit(target).query,
+            Format.JSON if as_json else Format.TEXT,
+            self._session_key,
+            headers=[headers[SESSION_HEADER]] if SESSION_HEADER in headers else [],
+            subprotocols=offered,
+        )
         if not isinstance(join, JoinRequest):
             client = BareClient(self, "")
             client.participant = Participant(
@@ -225,10 +253,19 @@ class ServedDeployment(Deployment):
         """Return the URL of the next process."""
         return next(self._urls)
 
-    async def open(self, target: str, *, as_json: bool) -> WebSocketClient:
+    async def open(
+        self,
+        target: str,
+        *,
+        as_json: bool,
+        headers: Mapping[str, str] = NOTHING,
+        offered: Sequence[str] = (),
+    ) -> WebSocketClient:
+        subprotocols = [SUBPROTOCOL, *offered] if as_json else offered
         socket = await connect(
             self.next_url().rstrip("/") + target,
-            subprotocols=[Subprotocol(SUBPROTOCOL)] if as_json else None,
+            subprotocols=[Subprotocol(each) for each in subprotocols] or None,
+            additional_headers=headers,
             compression=None,
             proxy=None,
             max_queue=None,  # the close must be seen also by a client that reads no events

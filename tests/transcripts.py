@@ -1,7 +1,8 @@
 """Transcripts: text files that say what the clients of a room send and receive.
 
     # A title
-    alice opens /?name=alice             joins; "as JSON" may follow
+    alice opens /?name=alice             joins; "as JSON" may follow, and after that
+                                         "offering session.x" or "with Some-Header: x"
     alice > hi                           sends a frame
           | and this                     of two lines
     alice < alice: hi                    receives this line next; … matches any text
@@ -142,8 +143,11 @@ class Playback:
         raise AssertionError(f"got {line}")
 
     async def _open(self, who: str, rest: str) -> None:
+        rest, _, header = rest.partition(" with ")
+        rest, _, subprotocol = rest.partition(" offering ")
         target, _, as_json = rest.partition(" as ")
         assert as_json in ("", "JSON"), as_json
+        name, _, value = header.partition(": ")
         target = self._substitute(target.strip())
         if "room=" in target:
             target = re.sub(r"room=[a-z0-9.-]+(?=&|$)", rf"\g<0>{self._suffix}", target)
@@ -151,7 +155,12 @@ class Playback:
             target += f"{'&' if '?' in target else '?'}room=lobby{self._suffix}"
         self._rooms[who] = target.partition("room=")[2].partition("&")[0]
         self._as_json[who] = bool(as_json)
-        self._clients[who] = await self._deployment.open(target, as_json=bool(as_json))
+        self._clients[who] = await self._deployment.open(
+            target,
+            as_json=bool(as_json),
+            headers={name: value} if header else {},
+            offered=[subprotocol] if subprotocol else [],
+        )
 
     def _substitute(self, text: str) -> str:
         return re.sub(r"\$(\w+)", lambda match: self._variables.get(match[1], match[0]), text)

@@ -103,7 +103,7 @@ class ReconnectingClient:
         self._authorities = authorities
         self._query = query
         self._timeouts = timeouts
-        self._headers = {"Authorization": f"Bearer {token}"} if token is not None else None
+        self._token = token
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something was received, or the connection was lost
         self._leave = asyncio.Event()
@@ -141,10 +141,10 @@ class ReconnectingClient:
             self._query,
             session,
             timeouts=self._timeouts,
+            token=self._token,
             unix=self._unix,
             authorities=self._authorities,
         )
-        other._headers = self._headers
         other.has_been_live = self.has_been_live
         return other
 
@@ -247,8 +247,8 @@ class ReconnectingClient:
 
     async def _connect(self) -> ClientConnection:
         # Our parameters come first: of a repeated parameter, the server uses the first value.
-        query = urlencode(self._query)
-        url = f"{self._url}?{self.session.query()}{'&' if query else ''}{query}"
+        query = "&".join(filter(None, (self.session.query(), urlencode(self._query))))
+        url = f"{self._url}?{query}"
         if self._unix is not None:
             return await self._open(url, unix=True, path=self._unix)
         parts = urlsplit(self._url)
@@ -270,7 +270,7 @@ class ReconnectingClient:
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
-            additional_headers=self._headers,  # they stay on this host: a redirect elsewhere fails
+            additional_headers=self._headers(),  # they stay here: a redirect elsewhere fails
             proxy=None,  # by default, websockets uses the system's proxy, for loopback too
             user_agent_header=f"broadcast-server/{__version__}",
             max_size=MAX_FRAME_BYTES,
@@ -278,6 +278,11 @@ class ReconnectingClient:
             close_timeout=self._timeouts.close,
             **endpoint,
         )
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers of a handshake. They have the secrets, which no address has."""
+        token = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        return {**self.session.headers, **token}
 
     @property
     def _is_plain(self) -> bool:

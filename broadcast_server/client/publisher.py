@@ -19,6 +19,7 @@ from time import monotonic
 from urllib.parse import quote, urlencode, urlsplit
 
 from broadcast_server import __version__
+from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .connect_errors import (
     CLOSED_IN_TLS_HANDSHAKE,
@@ -75,7 +76,7 @@ class HTTPPublisher:
         self._target = target
         given = {"name": name, "room": room, "require": str(require) if require else None}
         self._parameters = {key: value for key, value in given.items() if value is not None}
-        self._parameters["session"] = secrets.token_urlsafe(24)
+        self._session = secrets.token_urlsafe(24)
         self._note = note
         self._retry_now = threading.Event()
         self._has_been_answered = False
@@ -168,6 +169,7 @@ class HTTPPublisher:
         headers = {
             "Content-Type": "text/plain; charset=utf-8",
             "User-Agent": f"broadcast-server/{__version__}",
+            SESSION_HEADER: self._session,
         }
         if self._target.token is not None:
             headers["Authorization"] = f"Bearer {self._target.token}"

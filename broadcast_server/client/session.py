@@ -42,6 +42,7 @@ from broadcast_server.protocol.messages import (
     SayRequest,
     Welcome,
 )
+from broadcast_server.protocol.session_key import SESSION_HEADER
 
 MAX_UNCONFIRMED = 1000
 """Messages that may be without their echo; a reader of input waits when there are as many."""
@@ -83,6 +84,7 @@ class ClientSession:
         self.rejected = 0
         """Number of our messages that the server has rejected."""
         self._requested = {"name": name, "room": room}
+        self._given_name: str | None = None  # by the room: the next connection asks for it
         self._history = history
         self._secret = secrets.token_urlsafe(24)  # the protocol calls it the session
         self._cursor = since  # where the next connection begins
@@ -121,12 +123,13 @@ class ClientSession:
         self._show_again_count = count
 
     def in_room(self, room: str) -> ClientSession:
-        """Return a new session for *room*, with the name that this one asks for."""
+        """Return a new session for *room*, with the name that this one asked for."""
         return ClientSession(self._requested["name"], room, self._history)
 
     def adopt_name(self, other: ClientSession) -> None:
-        """Ask for the name that *other* asks for, from the next connection on."""
-        self._requested["name"] = other._requested["name"]
+        """Ask for the name that *other* asked for, unless we did: then the room's is kept."""
+        if self._requested["name"] != other._requested["name"]:
+            self._requested["name"], self._given_name = other._requested["name"], None
 
     def request(self, request: Request) -> None:
         """Send *request* if the session is live; otherwise drop it."""
@@ -166,10 +169,16 @@ class ClientSession:
         """
         return self._cursor
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of each connection: the session, which a server's log must not have."""
+        return {SESSION_HEADER: self._secret}
+
     def query(self) -> str:
         """Return the URL query of the next connection, percent-encoded."""
-        parameters = {key: value for key, value in self._requested.items() if value is not None}
-        parameters["session"] = self._secret
+        # Without the number that the room gave us, two clients of one name could swap their names.
+        asked = {**self._requested, "name": self._given_name or self._requested["name"]}
+        parameters = {key: value for key, value in asked.items() if value is not None}
         self._asked_since = self._cursor
         if self._asked_since is not None:
             self._asked_since = replace(
@@ -226,7 +235,7 @@ class ClientSession:
                 self._caught_up()
                 return False
             case Renamed(name=self.name, to=to):
-                self.name = self._requested["name"] = to
+                self.name = self._given_name = self._requested["name"] = to
                 self._pending_rename = None
             case Error(id=str() as id) if (
                 self._pending_rename is not None and id == self._pending_rename.id
@@ -254,6 +263,7 @@ class ClientSession:
 
     def _apply_welcome(self, welcome: Welcome) -> None:
         self.name, self.room = welcome.name, welcome.room
+        self._given_name = welcome.name
         self._show_again_count = 0
         self._welcome = welcome
         epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed

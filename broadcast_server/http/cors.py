@@ -6,7 +6,12 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from broadcast_server.protocol.session_key import SESSION_HEADER
+
 from .responses import PLAIN_TEXT, Response, forbidden_origin, text_response
+
+ALLOWED_HEADERS = f"Authorization, {SESSION_HEADER}, Content-Type, Last-Event-ID"
+"""The request headers that a page of a listed origin may set."""
 
 _HOST = re.compile("[a-z0-9._:-]+")
 
@@ -78,13 +83,13 @@ def cors_headers(
 
 
 def preflight_response(headers: Mapping[str, str], allowed: frozenset[str]) -> Response:
-    """Respond to the preflight request of a browser, which precedes a request with a token."""
+    """Respond to the preflight request of a browser, which precedes one with a header of ours."""
     if not is_origin_allowed(headers, allowed):
         return forbidden_origin()
     allow = (
         ("Allow", "GET, HEAD, OPTIONS, POST"),
         ("Access-Control-Allow-Methods", "GET, POST"),
-        ("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID"),
+        ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
         ("Access-Control-Max-Age", "600"),
     )
     return text_response(200, PLAIN_TEXT, "", *allow)

@@ -7,11 +7,17 @@ This module is pure and the same for both servers. It does not know how the mess
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from broadcast_server.protocol.join import join_from_parameters, parse_count, parse_query
+from broadcast_server.protocol.join import (
+    join_from_parameters,
+    parse_count,
+    parse_query,
+    session_from,
+)
 from broadcast_server.protocol.messages import BAD_ID, Error, Format, is_valid_id, validate_message
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
+from broadcast_server.protocol.session_key import SessionKey
 
 from .responses import Response, plain_response, text_response
 from .site import is_socket_path
@@ -59,15 +65,19 @@ def timeout_response(seconds: float) -> Response:
     return plain_response(408, f"message did not arrive within {seconds:g} s")
 
 
-def parse_publish(query: str, body: bytes, limit: int) -> PublishRequest | Response:
+def parse_publish(
+    query: str, body: bytes, limit: int, key: SessionKey, sessions: Sequence[str] = ()
+) -> PublishRequest | Response:
     """Read the query and the body of a post, or return the response that rejects it.
 
-    *limit* is the longest message, in bytes of UTF-8.
+    *limit* is the longest message, in bytes of UTF-8, *key* the key for the digest of the session,
+    and *sessions* are the values of all headers that carry one.
     """
     parameters = parse_query(query)
     if isinstance(parameters, Error):
         return plain_response(400, parameters.text)
-    join = join_from_parameters(parameters, Format.TEXT)
+    session = session_from(parameters, key, headers=sessions)
+    join = join_from_parameters(parameters, Format.TEXT, session)
     if isinstance(join, Error):
         return plain_response(400, join.text)
     require = parse_count(parameters, "require")

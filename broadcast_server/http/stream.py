@@ -58,14 +58,13 @@ def is_stream(method: str, path: str) -> bool:
 def parse_stream(query: str, headers: Mapping[str, str]) -> StreamRequest | Response:
     """Read a request for a stream, or return the response that rejects it.
 
-    A subscriber has no name and no session, so these parameters are ignored. *headers* have
-    lower-case names.
+    A subscriber has no name and no session, so both are ignored. *headers* have lower-case names.
     """
     parameters = parse_query(query)
     if isinstance(parameters, Error):
         return plain_response(400, parameters.text)
     format = Format.SSE if EVENT_STREAM in headers.get("accept", "").lower() else Format.JSON
-    nameless = {key: value for key, value in parameters.items() if key not in ("name", "session")}
+    nameless = {key: value for key, value in parameters.items() if key != "name"}
     join = join_from_parameters(nameless, format)
     if isinstance(join, Error):
         return plain_response(400, join.text)

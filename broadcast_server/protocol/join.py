@@ -7,12 +7,13 @@ does not know which of them a query came with.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from .messages import Cursor, Error, Format
 from .names import validate_name, validate_room
+from .session_key import SessionKey, find_session
 
 DEFAULT_NAME = "anonymous"
 DEFAULT_ROOM = "lobby"
@@ -20,7 +21,6 @@ DEFAULT_ROOM = "lobby"
 MAX_PARAMETERS = 64
 """How many parameters a query string has at most."""
 
-_SESSION = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _CURSOR = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,18})")
 _COUNT = re.compile(r"[0-9]{1,18}")
 
@@ -30,7 +30,8 @@ class JoinRequest:
     """What a client asks for when it joins a room, or subscribes to it without a *name*.
 
     It first gets the messages after the cursor *since* or, without one, the last *history*
-    messages. *session* is the secret by which it can take over its own stale connection.
+    messages. *session* is the digest of the secret by which it can take over its own stale
+    connection.
     """
 
     name: str = DEFAULT_NAME
@@ -53,12 +54,47 @@ def parse_query(query: str) -> dict[str, str] | Error:
     return dict(reversed(pairs))
 
 
-def parse_join(query: str, format: Format) -> JoinRequest | Error:
-    """Read a join request from a query string."""
+def parse_join(
+    query: str,
+    format: Format,
+    key: SessionKey,
+    *,
+    headers: Sequence[str] = (),
+    subprotocols: Iterable[str] = (),
+) -> JoinRequest | Error:
+    """Read a join request from a query string, and its session from where the client sent it.
+
+    Args:
+        query: The query string.
+        format: The format of the client's frames.
+        key: The key for the digest of the session.
+        headers: The values of all headers that carry a session.
+        subprotocols: The subprotocols that the client offers.
+
+    """
     parameters = parse_query(query)
     if isinstance(parameters, Error):
         return parameters
-    return join_from_parameters(parameters, format)
+    session = session_from(parameters, key, headers=headers, subprotocols=subprotocols)
+    return join_from_parameters(parameters, format, session)
+
+
+def session_from(
+    parameters: Mapping[str, str],
+    key: SessionKey,
+    *,
+    headers: Sequence[str],
+    subprotocols: Iterable[str] = (),
+) -> str | Error | None:
+    """Return the digest of the session that a client sent, None if it sent none.
+
+    The arguments are those of `parse_join`, with parsed *parameters*.
+    """
+    session = find_session(headers, subprotocols, parameters.get("session"))
+    try:
+        return None if session is None else key.digest_sent(session)
+    except ValueError as error:
+        return Error("bad_session", str(error))
 
 
 def parse_count(parameters: Mapping[str, str], name: str) -> int | Error:
@@ -75,8 +111,13 @@ def parse_cursor(text: str) -> Cursor | None:
     return Cursor(match[1], int(match[2])) if match else None
 
 
-def join_from_parameters(parameters: Mapping[str, str], format: Format) -> JoinRequest | Error:
-    """Read a join request from parsed parameters. Unknown parameters are ignored."""
+def join_from_parameters(
+    parameters: Mapping[str, str], format: Format, session: str | Error | None = None
+) -> JoinRequest | Error:
+    """Read a join request from parsed parameters. Unknown parameters are ignored.
+
+    *session* is what `session_from` returns.
+    """
     try:
         name = validate_name(parameters.get("name", DEFAULT_NAME))
     except ValueError as error:
@@ -92,9 +133,8 @@ def join_from_parameters(parameters: Mapping[str, str], format: Format) -> JoinR
     cursor = None if since is None else parse_cursor(since)
     if since is not None and cursor is None:
         return Error("bad_cursor", "since is not a cursor EPOCH.SEQ")
-    session = parameters.get("session")
-    if session is not None and not _SESSION.fullmatch(session):
-        return Error("bad_session", "session is not 16 to 64 of A-Z a-z 0-9 _ -")
+    if isinstance(session, Error):
+        return session
     return JoinRequest(
         name=name,
         room=room,

@@ -22,6 +22,7 @@ _BLANK = re.compile(
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
 )
 _HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
+_NUMBERED = re.compile(r"(.+)-(?:[2-9]|[1-9][0-9]{1,3})", re.DOTALL)  # as far as rooms number names
 _ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -71,6 +72,16 @@ def validate_room(room: str) -> str:
     if not _ROOM.fullmatch(room):
         raise ValueError("room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9")
     return room
+
+
+def without_number(name: str) -> str:
+    """Return the base of *name*: ``bob`` for ``bob-2``, which the room may have called it.
+
+    A client that was ``bob-2`` asks for that name when it comes back. If another has it now, the
+    client is to be ``bob-3`` and not ``bob-2-2``.
+    """
+    match = _NUMBERED.fullmatch(name)
+    return match[1] if match else name
 
 
 def with_suffix(name: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadcast_server.protocol.names import name_key, with_suffix
+from broadcast_server.protocol.names import name_key, with_suffix, without_number
 
 from .participant import Participant
 
@@ -12,7 +12,7 @@ class NameTable:
 
     def __init__(self) -> None:
         self._owners: dict[str, Participant] = {}  # by name_key
-        self._next_suffix: dict[str, int] = {}  # by name_key of a taken name, where to search on
+        self._next_suffix: dict[str, int] = {}  # by name_key of a base, where to search on
 
     def owner(self, name: str) -> Participant | None:
         """Return the member that has *name*, in whatever spelling."""
@@ -38,14 +38,15 @@ class NameTable:
         self._next_suffix.clear()
 
     def next_free(self, name: str) -> str:
-        """Return *name* if it is free, else *name* with the next free suffix, such as ``bob-2``."""
-        key = name_key(name)
-        if key not in self._owners:
+        """Return *name* if it is free, else its base with the next free suffix: ``bob-2``."""
+        if name_key(name) not in self._owners:
             return name
+        base = without_number(name)
+        key = name_key(base)
         # Begin where the last search ended. Otherwise a thousand members who ask for the same name
         # would cost half a million look-ups.
         suffix = self._next_suffix.get(key, 2)
-        while name_key(with_suffix(name, suffix)) in self._owners:
+        while name_key(with_suffix(base, suffix)) in self._owners:
             suffix += 1
         self._next_suffix[key] = suffix
-        return with_suffix(name, suffix)
+        return with_suffix(base, suffix)

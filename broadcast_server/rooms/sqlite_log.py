@@ -43,12 +43,13 @@ from broadcast_server.console.private_file import (
     resolve,
 )
 from broadcast_server.protocol.messages import Message
+from broadcast_server.protocol.session_key import KEY_BYTES, SessionKey
 
 from .log_marker import LogMarker
 from .log_rows import read_head, read_message
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version of the tables. A file with a later version is not opened."""
 
 APPLICATION_ID = 0x62636C67
@@ -66,10 +67,12 @@ CREATE TABLE message (
     at TEXT NOT NULL, id TEXT, source TEXT NOT NULL,
     PRIMARY KEY (room, seq)
 ) WITHOUT ROWID;
+CREATE TABLE session_key (key BLOB NOT NULL, clean INTEGER NOT NULL);
 """
 """The tables. In `message`, `source` is the id scope. In `room`, `epoch` is not read. In `state`,
 `boot` is the boot of the machine in which the file was last open, a space, and the mark of the
-marker; `safe` is 1 if a power cut cannot take any of its messages."""
+marker; `safe` is 1 if a power cut cannot take any of its messages. In `session_key`, `clean` is 0
+while unused parts of the file may have sessions in clear, as in version 1."""
 
 TABLE_QUERIES = (
     "SELECT secret, boot, safe FROM state LIMIT 0",
@@ -97,6 +100,9 @@ class SQLiteLog:
         """What the operator should know about the file, "" if nothing."""
         self.secret: bytes
         """A random key, from which epochs are derived. A new one gives new epochs to all rooms."""
+        self.session_key: SessionKey
+        """The key of the sessions in the file. It stays when epochs change, so that a client that
+        resends a message is recognised."""
         self._uncommitted: list[tuple[str, Message, str]] = []
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
         self._retry_at = 0.0  # time of the next attempt, by time.monotonic()
@@ -163,7 +169,28 @@ class SQLiteLog:
                 base.execute(statement)
         for query in TABLE_QUERIES:
             base.execute(query)
+        if tables and version < SCHEMA_VERSION:
+            from .log_upgrade import upgrade
+
+            upgrade(base)
+            base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        key, clean = self._read_session_key()
         self._begin_run(sync=sync)
+        if not clean:
+            from .log_upgrade import rewrite_file
+
+            rewrite_file(base)
+        self.session_key = SessionKey(key)
+
+    def _read_session_key(self) -> tuple[bytes, bool]:
+        """Return the key, and whether the file is clean. Make a key if there is none."""
+        match self._database.execute("SELECT key, clean FROM session_key").fetchall():
+            case [(bytes() as key, int() as clean)] if len(key) == KEY_BYTES:
+                return key, bool(clean)
+        key = secrets.token_bytes(KEY_BYTES)  # for a new file, or after damage
+        self._database.execute("DELETE FROM session_key")
+        self._database.execute("INSERT INTO session_key VALUES (?, 1)", (key,))
+        return key, True
 
     def _begin_run(self, *, sync: bool) -> None:
         """Decide whether the epochs continue, and commit the transaction that `_open` began."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from broadcast_server.protocol.join import JoinRequest
     from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
     from broadcast_server.protocol.rejection import Rejection
+    from broadcast_server.protocol.session_key import SessionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class ServerAPI(ServerStatus, Protocol):
     rate: int
     """Messages a second that each connection may send, 0 for no limit."""
     max_message_bytes: int
+    session_key: SessionKey
 
     def connection_opened(self, connection: Connection) -> None:
         """Remember *connection* until `connection_closed`."""

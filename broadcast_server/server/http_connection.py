@@ -39,6 +39,7 @@ from broadcast_server.http.stream import (
 )
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.rejection import Rejection
+from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .api import ServerAPI
 from .stream_connection import StreamConnection
@@ -56,6 +57,7 @@ class HTTPConnection(asyncio.Protocol):
         self._response_body: Iterator[bytes] | None = None
         self._headers: dict[str, str] = {}
         self._query = ""
+        self._sessions: list[str] = []  # the values of all headers that carry one
         self._head_only = False
         self._upload: bytearray | None = None  # the body of a POST request that is being read
         self._awaiting_server = False  # until the server admits or rejects it, or publishes
@@ -158,9 +160,8 @@ class HTTPConnection(asyncio.Protocol):
         method, target = event.method.decode(), event.target.decode()
         self._head_only = method == "HEAD"
         path, _, self._query = target.partition("?")
-        forwarded = [
-            value.decode("latin-1") for name, value in event.headers if name == b"x-forwarded-for"
-        ]
+        forwarded = _header_values(event, "X-Forwarded-For")
+        self._sessions = _header_values(event, SESSION_HEADER)
         self.client = client_address(self._transport, self._server.trusted_proxies, forwarded)
         headers, origins = self._headers, self._server.origins
         stream = is_stream(method, path)
@@ -201,7 +202,9 @@ class HTTPConnection(asyncio.Protocol):
                 self._start_response(too_long_response(size, limit))
             return
         self._upload = None
-        request = parse_publish(self._query, bytes(body), limit)
+        request = parse_publish(
+            self._query, bytes(body), limit, self._server.session_key, self._sessions
+        )
         if isinstance(request, Response):
             self._start_response(request)
             return
@@ -323,3 +326,8 @@ class HTTPConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, then)
+
+
+def _header_values(request: h11.Request, name: str) -> list[str]:
+    lower = name.lower().encode()
+    return [value.decode("latin-1") for each, value in request.headers if each == lower]

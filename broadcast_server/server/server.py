@@ -14,6 +14,7 @@ from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.rejection import STOPPING, Rejection
+from broadcast_server.protocol.session_key import SessionKey
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DamagedRoomError
@@ -67,6 +68,7 @@ class Server:
         self.trusted_proxies = settings.trusted_proxies
         self.rate = settings.limits.rate
         self.max_message_bytes = settings.max_message_bytes
+        self.session_key = SessionKey() if log_file is None else log_file.session_key
         self._metrics = Metrics()
         self._rooms = RoomRegistry(settings, self._metrics, self._closed_by_room, log_file)
         self._admission = AdmissionControl(settings.token, settings.limits)

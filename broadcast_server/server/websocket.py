@@ -34,6 +34,7 @@ from broadcast_server.protocol.messages import (
     Format,
 )
 from broadcast_server.protocol.rejection import BINARY, STOPPING, Rejection
+from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .api import ServerAPI
 from .frame_splitter import FrameSplitter
@@ -292,16 +293,24 @@ class WebSocketConnection(asyncio.Protocol):
         if self._server.rate:
             now = asyncio.get_running_loop().time()
             self._rate = TokenBucket(self._server.rate, self._server.rate, now)
-        join = parse_join(query, Format.JSON if protocol.subprotocol else Format.TEXT)
+        subprotocols = _offered_subprotocols(request)
+        join = parse_join(
+            query,
+            Format.JSON if protocol.subprotocol else Format.TEXT,
+            self._server.session_key,
+            headers=request.headers.get_all(SESSION_HEADER),
+            subprotocols=subprotocols,
+        )
         if isinstance(join, JoinRequest):
-            token = find_token(headers, _offered_subprotocols(request))
+            token = find_token(headers, subprotocols)
             server = self._server
             server.admit(self, join, token, lambda place: server.join(self, join, place))
         else:
             self.reject(Rejection(CloseCode.REJECTED, join))
         # The library's parser refers to the request as long as the connection lasts. Its headers
-        # would be a fifth of the memory of an idle connection.
+        # would be a fifth of the memory of an idle connection, and both may have the session.
         request.headers.clear()
+        request.path = ""
 
     def _send_error(self, error: Error) -> None:
         text = encode_json(error) if self._protocol.subprotocol else encode_text(error)

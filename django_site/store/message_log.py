@@ -25,8 +25,8 @@ is never sent to clients."""
 class PendingMessage:
     """A message that is not in the log yet, and has no number.
 
-    *source* is the scope in which *client_id* is unique: a session, or a connection. *account* is
-    the key of the author's account, None for a guest.
+    *source* is the scope in which *client_id* is unique: the digest of a session, or a connection.
+    *account* is the key of the author's account, None for a guest.
     """
 
     name: str

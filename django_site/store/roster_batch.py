@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from broadcast_server.protocol.names import with_suffix
+from broadcast_server.protocol.names import with_suffix, without_number
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
@@ -86,15 +86,17 @@ class RosterBatch:
         return key in self._owners
 
     def free_name(self, name: str, account: Account | None) -> str:
-        """Return *name*, or *name* with the next free suffix.
+        """Return *name* if it is free, else its base with the next free suffix.
 
         A name is free if no member and no other account has it, and for a guest if it is not
         banned either: otherwise a client banned as bob-2 could ask for bob, and be bob-2 again.
         """
-        base = stored_key(name)
-        self._look_up([base])
-        if self._is_free(base, account):
+        key = stored_key(name)
+        self._look_up([key])
+        if self._is_free(key, account):
             return name
+        name = without_number(name)
+        base = stored_key(name)
         if not self._all_taken_known:
             self._add_taken(self._members)
             self._all_taken_known = True

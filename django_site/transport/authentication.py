@@ -21,6 +21,7 @@ from django.http import parse_cookie
 
 from broadcast_server.admission.admission import NO_TOKEN, WRONG_TOKEN
 from broadcast_server.admission.token import find_token
+from broadcast_server.protocol.session_key import SESSION_HEADER
 from django_site.accounts.models import TOKEN_PREFIX, Account, Token
 from django_site.replication.admission import ProcessAdmission
 from django_site.store import presence, rejections
@@ -35,6 +36,12 @@ def scope_token(scope: Mapping[str, Any]) -> str | None:
     A program sends it in a header, and a page in a subprotocol.
     """
     return find_token(_headers(scope), scope.get("subprotocols", ()))
+
+
+def session_headers(scope: Mapping[str, Any]) -> list[str]:
+    """Return the values of all headers of a connection that carry the session of its client."""
+    wanted = SESSION_HEADER.lower().encode()
+    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == wanted]
 
 
 def is_malformed_token(token: str) -> bool:

@@ -44,8 +44,9 @@ from django_site.replication.replica import RoomReplica
 from django_site.replication.replica_registry import registry_of
 from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
+from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate
+from .authentication import account_of, authenticate, session_headers
 from .page import ProcessStatus
 from .stream_response import StreamResponse
 
@@ -162,7 +163,8 @@ class _Request:
             return timeout_response(BODY_TIMEOUT_S)
         if body is None:
             return too_long_response(f"more than {max_body_bytes(limit)} bytes", limit)
-        request = parse_publish(self._query, body, limit)
+        sessions = session_headers(self._scope)
+        request = parse_publish(self._query, body, limit, site_key(), sessions)
         return request if isinstance(request, Response) else await self._publish(request)
 
     async def _read_body(self, max_bytes: int) -> bytes | None:

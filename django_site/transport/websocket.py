@@ -30,8 +30,9 @@ from django_site.replication.replica import RoomReplica
 from django_site.replication.replica_registry import ReplicaRegistry, registry_of
 from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
+from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate
+from .authentication import account_of, authenticate, session_headers
 from .flow_control import FlowControl
 
 PAUSE_AT_CHARS = 64 * 2**10
@@ -115,7 +116,13 @@ class RoomConsumer(AsyncConsumer):
             await self._send_event({"type": "websocket.close"})  # which becomes HTTP status 403
             return
         format = Format.JSON if SUBPROTOCOL in self.scope["subprotocols"] else Format.TEXT
-        join = parse_join(self.scope["query_string"].decode("ascii", "replace"), format)
+        join = parse_join(
+            self.scope["query_string"].decode("ascii", "replace"),
+            format,
+            site_key(),
+            headers=session_headers(self.scope),
+            subprotocols=self.scope["subprotocols"],
+        )
         if isinstance(join, JoinRequest):
             # It joins before the handshake is answered, as in the standalone server: a client
             # that sees the answer is in the room.

@@ -15,12 +15,24 @@ from programs import until
 
 from broadcast_server.client.session import ClientSession, GapError
 from broadcast_server.http.chat_page import chat_page
+from broadcast_server.protocol.join import JoinRequest, parse_join
+from broadcast_server.protocol.messages import Format
 from broadcast_server.protocol.names import name_key
+from broadcast_server.protocol.session_key import SessionKey
 from broadcast_server.terminal.render import COLOURS, colour
 
 __all__ = ["browser", "here", "tab"]  # fixtures
 
 pytestmark = needed
+
+
+RECORD_PROTOCOLS = """() => {
+    const Socket = window.WebSocket;
+    window.WebSocket = class extends Socket {
+        constructor(url, protocols) { super(url, protocols); window.offered = protocols; }
+    };
+}"""
+"""Keeps the subprotocols that the page has offered last, as ``offered``."""
 
 
 class Player:
@@ -31,6 +43,7 @@ class Player:
         self.sockets: list[Any] = []
         self.frames: list[list[dict[str, Any]]] = []
         tab.page.route_web_socket(re.compile("^ws:"), self._accept)
+        tab.page.add_init_script(f"({RECORD_PROTOCOLS})()")
 
     def _accept(self, socket: Any) -> None:
         requests: list[dict[str, Any]] = []
@@ -41,6 +54,13 @@ class Player:
     def query(self) -> dict[str, str]:
         """Return the query of the last socket."""
         return dict(parse_qsl(urlsplit(self.sockets[-1].url).query))
+
+    def session(self) -> str:
+        """Return the session of the last socket, which is in a subprotocol and not in its URL."""
+        (offered,) = self.tab.js("offered.filter((each) => each.startsWith('session.'))")
+        session: str = offered.removeprefix("session.")
+        assert re.fullmatch("[0-9a-v]{32}", session) and session not in self.sockets[-1].url
+        return session
 
     def send(self, *events: dict[str, Any]) -> None:
         """Send a frame on the last socket."""
@@ -99,14 +119,14 @@ def test_unconfirmed_messages_are_resent(play: Player) -> None:
     play.welcome(0)
     play.tab.type("one", "two", "three")
     until(lambda: play.tab.js("1") and len(play.says()) == 3, "three")
-    session, sent = play.query()["session"], play.says()
+    session, sent = play.session(), play.says()
     echo = message(1, "alice", text="one", id=sent[0][1])
     play.sockets[-1].close(code=4001)
     until(lambda: play.tab.js("1") and len(play.sockets) == 2, "a socket")
     assert play.says() == []
     play.welcome(1, echo, sockets=2)
     until(lambda: play.tab.js("1") and len(play.says()) == 2, "two again")
-    assert (play.says(), play.query()["session"]) == (sent[1:], session)
+    assert (play.says(), play.session()) == (sent[1:], session)
     play.send(
         {"type": "error", "code": "duplicate", "text": "said before", "id": sent[1][1]},
         {"type": "error", "code": "too_long", "text": "message is too long", "id": sent[2][1]},
@@ -179,10 +199,10 @@ def test_a_takeover_by_its_own_attempt(play: Player) -> None:
     until(lambda: play.tab.js("1") and play.sockets, "a socket")
     play.sockets[-1].close(code=4013)
     play.welcome(1, message(1), sockets=2)
-    session = play.query()["session"]
+    session = play.session()
     play.sockets[-1].close(code=4504)
     play.welcome(1, sockets=3)
-    assert (play.query()["session"], play.query()["since"]) == (session, "e.1")
+    assert (play.session(), play.query()["since"]) == (session, "e.1")
     play.sockets[-1].close(code=4504)
     play.tab.until("document.querySelector('#again').textContent === 'Join again'")
     assert play.tab.texts("#state") == ["You are here in another tab."]
@@ -196,10 +216,10 @@ def test_some_close_codes_are_final(play: Player, code: int) -> None:
     play.sockets[-1].close(code=code)
     play.tab.until("document.querySelector('#again').textContent === 'Join again'")
     assert play.tab.texts("#count") == [""]
-    session = play.query()["session"]
+    session = play.session()
     play.tab.page.click("#again")
     play.welcome(0, sockets=2)
-    assert (play.query()["session"] != session) is (code == 4504)
+    assert (play.session() != session) is (code == 4504)
 
 
 def test_older_messages_come_with_a_reconnect(play: Player) -> None:
@@ -294,7 +314,8 @@ def event(monkey: random.Random) -> dict[str, Any]:
     match monkey.randrange(11):
         case 0 | 1 | 2:
             missed = monkey.choice([0, 0, 0, 2, None])
-            fields = {"room": "ops", "name": "alice", "epoch": monkey.choice("eeeef"), "seq": seq}
+            name = monkey.choice(["alice", "alice-2"])
+            fields = {"room": "ops", "name": name, "epoch": monkey.choice("eeeef"), "seq": seq}
             more: dict[str, Any] = {
                 "recovered": missed == 0,
                 "missed": missed,
@@ -339,8 +360,10 @@ def python_traces(play: list[list[Any]]) -> list[list[Any]]:
                 found = ["gap"]
         sent = [getattr(each, "text", "ping") for each in session._unsent]
         session._unsent.clear()
+        join = parse_join(session.query(), Format.JSON, SessionKey())
+        assert isinstance(join, JoinRequest)
         since = "" if session._cursor is None else str(session._cursor)
-        traces.append([found, sent, since, session._requested["name"], session.live, len(session)])
+        traces.append([found, sent, since, join.name, session.live, len(session)])
     return traces
 
 

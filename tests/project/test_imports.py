@@ -60,10 +60,11 @@ MODULES = {
             "messages": "",
             "codec": "messages",
             "names": "",
-            "join": "messages names",
-            "publish": "join",
             "rejection": "messages",
             "sanitize": "",
+            "session_key": "",
+            "join": "messages names session_key",
+            "publish": "join",
             "timestamp": "",
         },
         "console": {
@@ -110,6 +111,7 @@ MODULES = {
         "rooms": {
             "log_marker": "",
             "log_rows": "",
+            "log_upgrade": "",
             "message_log": "",
             "metrics": "",
             "participant": "",
@@ -118,7 +120,7 @@ MODULES = {
             "name_table": "participant",
             "room": "actions message_log name_table participant",
             "live_room": "actions fanout metrics participant room",
-            "sqlite_log": "log_marker log_rows message_log",
+            "sqlite_log": "log_marker log_rows log_upgrade message_log",
             "local_room": "actions live_room message_log metrics participant room sqlite_log",
         },
         "http": {
@@ -218,6 +220,7 @@ MODULES = {
             "presence": "notifier rejections roster_batch",
             "publish": "message_log presence rejections",
             "schema": "",
+            "site_key": "",
             "sync": "message_log presence publish",
         },
         "moderation": {

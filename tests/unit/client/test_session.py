@@ -7,7 +7,6 @@ a log may do.
 from __future__ import annotations
 
 from collections import Counter, deque
-from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import settings
@@ -41,6 +40,9 @@ from broadcast_server.protocol.messages import (
     SayRequest,
     Welcome,
 )
+from broadcast_server.protocol.session_key import SessionKey
+
+KEY = SessionKey(b"key")
 
 
 def message(seq: int, id: str | None = None, text: str = "hi") -> Message:
@@ -68,7 +70,7 @@ def sent(session: ClientSession) -> list[Request | Error]:
 
 def next_join(session: ClientSession) -> JoinRequest:
     """Return the query of the next connection, as the server reads it."""
-    join = parse_join(session.query(), Format.JSON)
+    join = parse_join(session.query(), Format.JSON, KEY, headers=[*session.headers.values()])
     assert isinstance(join, JoinRequest)
     return join
 
@@ -105,8 +107,7 @@ def test_the_first_query() -> None:
 
 def test_a_name_and_room_that_are_not_given_are_not_sent() -> None:
     """Without a name or a room, the server's default or the query of the address applies."""
-    keys = [key for key, _ in parse_qsl(ClientSession(None, None).query())]
-    assert keys == ["session"]
+    assert ClientSession(None, None).query() == ""
 
 
 def test_all_connections_have_the_same_session_id() -> None:
@@ -155,12 +156,28 @@ def test_a_replay_that_the_address_requested_is_shown() -> None:
 
 
 def test_the_name_is_the_one_in_the_welcome() -> None:
-    """The name is the one in the welcome, but the next connection asks for the original one."""
+    """The name is the one in the welcome, and the next connection asks for it."""
     session = ClientSession("alice", None)
     assert session.name == "alice"
     receive(session, welcome(0, name="alice-2"))
-    assert session.name == "alice-2"
-    assert next_join(session).name == "alice"
+    session.connection_lost()
+    assert session.name == next_join(session).name == "alice-2"
+    receive(session, welcome(0, name="alice-3"))
+    session.connection_lost()
+    assert session.name == next_join(session).name == "alice-3"
+
+
+def test_another_room_is_asked_for_the_name_that_the_user_chose() -> None:
+    """The number that one room gave is not asked for in another, but is in that one again."""
+    session = ClientSession("alice", None)
+    go_live(session, welcome(0, name="alice-2"))
+    other = session.in_room("ops")
+    assert next_join(other).name == "alice"
+    session.adopt_name(other)
+    assert next_join(session).name == "alice-2"
+    receive(other, welcome(0), Renamed("alice", "bob"))
+    session.adopt_name(other)
+    assert next_join(session).name == "bob"
 
 
 # -- requests -----------------------------------------------------------------
@@ -603,8 +620,8 @@ class Server:
     def head(self) -> int:
         return len(self.all)
 
-    def join(self, query: str) -> Wire:
-        join = parse_join(query, Format.JSON)
+    def join(self, query: str, headers: dict[str, str]) -> Wire:
+        join = parse_join(query, Format.JSON, KEY, headers=[*headers.values()])
         assert isinstance(join, JoinRequest)
         missed: int | None = 0
         if join.since is None:
@@ -725,7 +742,7 @@ class BrokenConnections(RuleBasedStateMachine):
         *written* events, and the client reads *read* frames of them.
         """
         if self.wire is None:
-            self.wire = self.server.join(self.session.query())
+            self.wire = self.server.join(self.session.query(), self.session.headers)
         wire = self.wire
         for _ in range(sent):
             if (frame := self.session.outgoing()) is not None:

@@ -8,6 +8,9 @@ from broadcast_server.http.post import check_head, max_body_bytes, parse_publish
 from broadcast_server.http.responses import Response
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
+from broadcast_server.protocol.session_key import SessionKey
+
+KEY = SessionKey(b"key")
 
 
 def body_text(response: Response | None) -> str:
@@ -19,9 +22,11 @@ def body_text(response: Response | None) -> str:
 def test_a_post_becomes_a_publish_request() -> None:
     """The query has the name and the room, and the body has the message."""
     query = "name=ci&room=ops&session=0123456789abcdef&id=7&require=2"
-    request = parse_publish(query, b"a\nb\n", 4096)
-    join = JoinRequest(name="ci", room="ops", session="0123456789abcdef")
+    request = parse_publish(query, b"a\nb\n", 4096, KEY)
+    join = JoinRequest(name="ci", room="ops", session=KEY.digest("0123456789abcdef"))
     assert request == PublishRequest(join, "a\nb", "7", 2)
+    header = parse_publish("name=ci&room=ops", b"hi", 4096, KEY, ["0123456789abcdef"])
+    assert header == PublishRequest(join, "hi", None, 0)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +43,7 @@ def test_a_post_becomes_a_publish_request() -> None:
 )
 def test_one_line_break_at_the_end_is_removed(body: str, text: str) -> None:
     """One line break at the end of the body is removed; all others belong to the message."""
-    request = parse_publish("", body.encode(), 4096)
+    request = parse_publish("", body.encode(), 4096, KEY)
     assert isinstance(request, PublishRequest) and request.text == text
 
 
@@ -46,8 +51,8 @@ def test_a_body_may_have_a_line_break_beyond_the_limit() -> None:
     """A message of exactly the limit may be followed by a line break."""
     body = b"x" * 4096 + b"\r\n"
     assert len(body) == max_body_bytes(4096)
-    assert isinstance(parse_publish("", body, 4096), PublishRequest)
-    response = parse_publish("", b"x" * 4097, 4096)
+    assert isinstance(parse_publish("", body, 4096, KEY), PublishRequest)
+    response = parse_publish("", b"x" * 4097, 4096, KEY)
     assert isinstance(response, Response)
     assert body_text(response) == "message is 4097 bytes, limit is 4096\n"
 

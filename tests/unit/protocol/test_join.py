@@ -6,11 +6,15 @@ import pytest
 
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import Cursor, Error, Format
+from broadcast_server.protocol.session_key import SessionKey
+
+KEY = SessionKey(b"key")
+SESSION = "0123456789abcdef"
 
 
 def test_an_empty_query_asks_for_the_lobby() -> None:
     """Without parameters a client is anonymous, in the lobby, and gets no history."""
-    assert parse_join("", Format.TEXT) == JoinRequest(
+    assert parse_join("", Format.TEXT, KEY) == JoinRequest(
         "anonymous", "lobby", 0, None, None, Format.TEXT
     )
 
@@ -18,8 +22,8 @@ def test_an_empty_query_asks_for_the_lobby() -> None:
 def test_every_parameter_is_read() -> None:
     """Each parameter is a field of the join request, in the type of that field."""
     query = "name=Zo%C3%AB&room=a.b-c_1&history=20&since=aZ-_0.42&session=0123456789abcdef"
-    since, session = Cursor("aZ-_0", 42), "0123456789abcdef"
-    assert parse_join(query, Format.JSON) == JoinRequest(
+    since, session = Cursor("aZ-_0", 42), KEY.digest(SESSION)
+    assert parse_join(query, Format.JSON, KEY) == JoinRequest(
         "Zoë", "a.b-c_1", 20, since, session, Format.JSON
     )
 
@@ -39,7 +43,7 @@ def test_every_parameter_is_read() -> None:
 )
 def test_a_query_is_read_like_a_form(query: str, name: str) -> None:
     """Plus is a space, only & separates, the first of two counts, unknown names are ignored."""
-    join = parse_join(query, Format.TEXT)
+    join = parse_join(query, Format.TEXT, KEY)
     assert isinstance(join, JoinRequest)
     assert (join.name, join.room) == (name, "lobby")
 
@@ -83,7 +87,7 @@ def test_a_query_is_read_like_a_form(query: str, name: str) -> None:
 )
 def test_each_invalid_parameter_has_its_error_code(query: str, code: str) -> None:
     """An invalid parameter is an error with its own code, on one line, and never a default."""
-    error = parse_join(query, Format.TEXT)
+    error = parse_join(query, Format.TEXT, KEY)
     assert isinstance(error, Error)
     assert error.code == code
     assert error.text.isprintable()
@@ -93,14 +97,75 @@ def test_the_longest_parameters_are_accepted() -> None:
     """The longest room, session, cursor and count, and the most parameters, are accepted."""
     parameters = {"room": "a" * 64, "session": "-" * 64, "since": f"{'e' * 64}.{10**18 - 1}"}
     parameters |= {"history": "0" * 17 + "7"} | {f"x{number}": "" for number in range(60)}
-    join = parse_join(urlencode(parameters), Format.TEXT)
+    join = parse_join(urlencode(parameters), Format.TEXT, KEY)
     assert isinstance(join, JoinRequest)
     assert join.since == Cursor("e" * 64, 10**18 - 1)
-    assert (join.room, join.session, join.history) == ("a" * 64, "-" * 64, 7)
+    assert (join.room, join.session, join.history) == ("a" * 64, KEY.digest("-" * 64), 7)
 
 
 def test_a_cursor_is_read_back_unchanged() -> None:
     """A cursor that is written as text is read as the same cursor."""
-    join = parse_join(urlencode({"since": Cursor("aB-_9", 0)}), Format.JSON)
+    join = parse_join(urlencode({"since": Cursor("aB-_9", 0)}), Format.JSON, KEY)
     assert isinstance(join, JoinRequest)
     assert join.since == Cursor("aB-_9", 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "subprotocols", "query", "counts"),
+    [
+        ([SESSION], [], "", SESSION),
+        ([], ["broadcast.v1.json", f"session.{SESSION}", "bearer.x"], "", SESSION),
+        ([SESSION], [f"session.{'b' * 16}"], f"session={'c' * 16}", SESSION),
+        ([], [f"session.{SESSION}"], f"session={'c' * 16}", SESSION),
+        ([SESSION], ["session."], "session=!", SESSION),
+        ([], ["sessions.", "session"], "", None),
+    ],
+)
+def test_a_session_is_read_from_where_it_was_sent(
+    headers: list[str], subprotocols: list[str], query: str, counts: str | None
+) -> None:
+    """The header takes precedence over the subprotocol, and that over the query."""
+    join = parse_join(query, Format.JSON, KEY, headers=headers, subprotocols=subprotocols)
+    assert isinstance(join, JoinRequest)
+    assert join.session == (None if counts is None else KEY.digest(counts))
+
+
+NO_SESSIONS = [
+    [""],
+    ["a" * 15],
+    ["a" * 65],
+    [f"{SESSION},{SESSION}"],
+    [f"{SESSION}, {SESSION}"],
+    [f'"{SESSION}"'],
+    [f"{SESSION} "],
+    [f"{SESSION};a=b"],
+    ["0123456789abcde\xe9"],
+    ["0123456789abcde\udce9"],
+    [SESSION, SESSION],
+    [SESSION, ""],
+    [f"{SESSION}\n"],
+]
+
+
+@pytest.mark.parametrize("values", NO_SESSIONS)
+def test_an_invalid_session_is_the_same_error_wherever_it_is(values: list[str]) -> None:
+    """An invalid or repeated session is an error that does not contain it, also beside others."""
+    good = f"session={SESSION}"
+    offered = [f"session.{value}" for value in values]
+    for join in (
+        parse_join(good, Format.JSON, KEY, headers=values),
+        parse_join(good, Format.JSON, KEY, subprotocols=offered),
+    ):
+        text = "session is not 16 to 64 of A-Z a-z 0-9 _ -"
+        assert join == Error("bad_session", text)
+
+
+def test_the_digest_needs_the_key() -> None:
+    """A digest depends on the session and the key, and shows neither of them."""
+    digest = KEY.digest(SESSION)
+    assert digest == SessionKey(b"key").digest(SESSION)
+    others = SessionKey(b"another").digest(SESSION), KEY.digest(SESSION + "x")
+    assert len({digest, *others, SessionKey().digest(SESSION), SessionKey().digest(SESSION)}) == 5
+    join = parse_join(f"session={SESSION}", Format.JSON, KEY)
+    assert SESSION not in repr(join) and "key'" not in repr(KEY)
+    assert digest.startswith("=") and len(digest) == 25

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Cursor, Format
-from broadcast_server.protocol.names import MAX_NAME_CHARS, name_key, with_suffix
+from broadcast_server.protocol.names import MAX_NAME_CHARS, name_key, with_suffix, without_number
 from broadcast_server.protocol.rejection import BINARY
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
@@ -475,10 +475,11 @@ class RoomMachine(RuleBasedStateMachine):
         """Return the name that a member should have that requested *requested* and has *actual*."""
         taken = {name_key(member.name) for member in self.members}
         suffixes = range(2, len(taken) + 3)
-        forms = [requested, *(with_suffix(requested, suffix) for suffix in suffixes)]
+        base = without_number(requested)
+        forms = [requested, *(with_suffix(base, suffix) for suffix in suffixes)]
         free = [name for name in forms if name_key(name) not in taken]
         # A name that a suffix truncates does not always get the lowest free suffix.
-        if len(requested) > MAX_NAME_CHARS - 3 and actual != requested:
+        if len(base) > MAX_NAME_CHARS - 3 and actual != requested:
             return actual if actual in free else free[0]
         return free[0]
 

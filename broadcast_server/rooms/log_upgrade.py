@@ -1,0 +1,34 @@
+"""The log upgrade: turns a log file of version 1, which has sessions in clear, into version 2.
+
+A session is a secret of its client, so version 2 has a digest in its place. Changing the rows is
+not enough: SQLite leaves what it replaced in unused parts of the file. So the file is written anew
+as well. Both steps may be interrupted, and the next start continues with them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+
+from broadcast_server.protocol.session_key import KEY_BYTES, SessionKey
+
+
+def upgrade(base: sqlite3.Connection) -> None:
+    """Replace the sessions in the file by digests, within a transaction of the caller."""
+    key = SessionKey(raw := secrets.token_bytes(KEY_BYTES))
+
+    def id_scope(source: str | bytes | float | None) -> str | bytes | float | None:
+        # That of a client without a session is random. What is no text is damage, found later.
+        return source if not isinstance(source, str) or source[:1] == "#" else key.digest(source)
+
+    base.execute("CREATE TABLE session_key (key BLOB NOT NULL, clean INTEGER NOT NULL)")
+    base.execute("INSERT INTO session_key VALUES (?, 0)", (raw,))
+    base.create_function("id_scope", 1, id_scope, deterministic=True)
+    base.execute("UPDATE message SET source = id_scope(source)")
+
+
+def rewrite_file(base: sqlite3.Connection) -> None:
+    """Write the file anew, so that nothing of the sessions is left in it or in its journal."""
+    base.execute("VACUUM")
+    base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    base.execute("UPDATE session_key SET clean = 1")
