@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 from broadcast_server.protocol.messages import Error, Event, Renamed
 from broadcast_server.rooms.actions import ClaimName
 from broadcast_server.rooms.participant import Participant
 from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage
-from django_site.store.publish import Outcome
+from django_site.store.publish import AuthorGone, Outcome
 
 MAX_BATCH_MESSAGES = 1000
 """How many items one transaction takes."""
@@ -35,12 +35,8 @@ class Batch:
     items: Sequence[tuple[Participant, Item]]
 
     def messages(self) -> list[PendingMessage]:
-        """Return the messages, each under the name that its author has now."""
-        return [
-            replace(item, name=participant.name)
-            for participant, item in self.items
-            if isinstance(item, PendingMessage)
-        ]
+        """Return the messages."""
+        return [item for _, item in self.items if isinstance(item, PendingMessage)]
 
     def claims(self) -> list[ClaimName]:
         """Return the renames."""
@@ -149,8 +145,9 @@ class Outbox:
                     self.answer_after(0, participant, answer)
             elif isinstance(item, PendingMessage):
                 outcome = next(next_outcome)
-                if isinstance(outcome, Logged):
+                if isinstance(outcome, Logged | AuthorGone):
                     self._pending[participant] -= 1
+                if isinstance(outcome, Logged):
                     last_seq[participant] = outcome.seq
                 yield participant, item, outcome
             else:

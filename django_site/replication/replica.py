@@ -20,13 +20,7 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import (
-    CloseCode,
-    Cursor,
-    Event,
-    LogEntry,
-    Members,
-)
+from broadcast_server.protocol.messages import CloseCode, Cursor, Event, LogEntry, Members
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, Send
@@ -38,7 +32,7 @@ from django_site.accounts.models import Account
 from django_site.store import message_log, presence, rejections
 from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage, RoomState
 from django_site.store.presence import JoinAttempt, RenameAttempt
-from django_site.store.publish import PendingPost
+from django_site.store.publish import AuthorGone, PendingPost
 from django_site.store.rejections import Rejected
 from django_site.store.sync import SyncResult
 
@@ -71,7 +65,7 @@ class RoomReplica(LiveRoom):
         self._process = process
         self._roster_version = -1  # nothing was read yet
         self._edits = row.edits
-        self._accounts: dict[Participant, int] = {}  # of participants that are signed in
+        self._attempts: dict[Participant, JoinAttempt] = {}  # with which each has joined
         self._outbox = Outbox(process)
         self._posts = PendingPosts(metrics)
         self._closing: set[Participant] = set()
@@ -149,11 +143,10 @@ class RoomReplica(LiveRoom):
         return await database_sync_to_async(presence.join)(self.key, self._process, attempts)
 
     def _joined_roster(self, attempt: JoinAttempt, name: str) -> Participant:
-        join, account = attempt.join, attempt.account
-        participant = Participant(join, join.session or f"#{attempt.connection_id}", name)
+        scope = attempt.join.session or f"#{attempt.connection_id}"
+        participant = Participant(attempt.join, scope, name)
         self._roster.participants[attempt.connection_id] = participant
-        if account is not None:
-            self._accounts[participant] = account.pk
+        self._attempts[participant] = attempt
         return participant
 
     async def _sync_joined(self) -> None:
@@ -175,7 +168,7 @@ class RoomReplica(LiveRoom):
     def _drop_connection(self, connection_id: str) -> None:
         participant = self._roster.participants.pop(connection_id, None)
         if participant is not None:
-            self._accounts.pop(participant, None)
+            self._attempts.pop(participant, None)
             self._catching_up.forget(participant)
         self._synchronizer.leave(connection_id)
 
@@ -224,9 +217,17 @@ class RoomReplica(LiveRoom):
             await self._synchronizer.space.wait()
 
     async def publish(
-        self, request: PublishRequest, account: Account | None, connection_id: str, timeout: float
+        self,
+        request: PublishRequest,
+        account: Account | None,
+        connection_id: str,
+        timeout: float,
+        find_account: Callable[[], Account | None] = lambda: None,
     ) -> Published | NotEnoughReceivers:
         """Publish a message of a client that does not join, and wait until it was delivered.
+
+        *account* is that of the client. *find_account* blocks and finds it once more, by the same
+        means, when the message is logged.
 
         Raises `Rejected`, and TimeoutError after *timeout* seconds, or twice that if others have
         to be logged before; the message may be published even so.
@@ -250,6 +251,7 @@ class RoomReplica(LiveRoom):
             account=None if account is None else account.pk,
             post=request,
             owner=account,
+            find_account=find_account,
         )
         self._outbox.add_post(author, message)
         self._synchronizer.request()
@@ -264,8 +266,11 @@ class RoomReplica(LiveRoom):
         if len(message_log.escape_nul(client_id)) > models.MAX_ID_CHARS:
             self._send_to(author, rejections.BAD_ID.error)
             return
-        account = self._accounts.get(author)
-        message = PendingMessage(author.name, action.text, source, client_id, account)
+        attempt = self._attempts[author]
+        account = None if attempt.account is None else attempt.account.pk
+        message = PendingMessage(
+            author.name, action.text, source, client_id, account, attempt.connection_id
+        )
         self._outbox.add_message(author, message)
         self._synchronizer.request()
 
@@ -291,10 +296,15 @@ class RoomReplica(LiveRoom):
     def rename_attempts(self, batch: Batch) -> list[RenameAttempt]:
         """Return the renames in *batch* as the database takes them."""
         claims = batch.claims()
-        if not claims:
-            return []
-        ids = {participant: id for id, participant in self._roster.participants.items()}
-        return [RenameAttempt(ids.get(each.member, ""), each.name, each.id) for each in claims]
+        known = [self._attempts.get(claim.member) for claim in claims]
+        ids = ["" if attempt is None else attempt.connection_id for attempt in known]
+        return [
+            RenameAttempt(id, claim.name, claim.id) for id, claim in zip(ids, claims, strict=True)
+        ]
+
+    def author_names(self, batch: Batch) -> dict[str, str]:
+        """Return the names of the authors in *batch* that are members, by their connections."""
+        return self._roster.names_of(each.connection_id for each in batch.messages())
 
     def notify(self) -> None:
         """Tell the other processes that the room has changed."""
@@ -307,7 +317,10 @@ class RoomReplica(LiveRoom):
         await written.wait()
 
     def apply(self, result: SyncResult, batch: Batch) -> None:
-        """Deliver who joined, what was published, and who left, in this order."""
+        """Deliver who joined, what was published, and who left, in this order.
+
+        Connections of this process that are not on the roster any more are closed before that.
+        """
         if result.present is not None:
             self._execute(self._roster.apply_arrivals(result.present, result.removed))
         self._settle(batch, result)
@@ -323,13 +336,15 @@ class RoomReplica(LiveRoom):
         self._edits = max(self._edits, result.state.edits)
         self._posts.delivered(self._position.head)
         if result.present is not None:
-            self._execute(self._roster.apply_departures(result.present, result.removed))
+            self._execute(self._roster.apply_departures(result.present))
             self._roster_version = result.state.roster
 
     def _settle(self, batch: Batch, result: SyncResult) -> None:
         """Take note of what the database did with *batch*."""
         settled = self._outbox.sort_answers(batch, result.outcomes, result.renamed)
         for author, message, outcome in settled:
+            if isinstance(outcome, AuthorGone):
+                continue
             if not isinstance(outcome, Logged):
                 self._posts.settle(author, outcome)
                 continue

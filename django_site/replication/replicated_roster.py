@@ -8,7 +8,7 @@ participants of this process.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from broadcast_server.protocol.messages import Joined, Left, Members, Renamed
@@ -43,6 +43,7 @@ class ReplicatedRoster:
         self.participants: dict[str, Participant] = {}
         """The participants of this process, by the ids of their connections."""
         self._present: dict[int, Present] = {}  # as the members were told, by row
+        self._names: dict[str, str] = {}  # of the members, by the ids of their connections
         self._subscriber_ids: set[str] = set()  # in all processes
 
     # -- the roster of the room --
@@ -68,6 +69,11 @@ class ReplicatedRoster:
         """Return the answer to a message that is in the log already, as `Room` does."""
         return self.room.acknowledge_duplicate(author, id, seq)
 
+    def names_of(self, connection_ids: Iterable[str | None]) -> dict[str, str]:
+        """Return the names of those of these connections that are members, by their ids."""
+        names = self._names
+        return {id: names[id] for id in connection_ids if id is not None and id in names}
+
     # -- what the database says --
 
     def check(self, participant: Participant, connection_id: str) -> None:
@@ -75,26 +81,29 @@ class ReplicatedRoster:
 
         Raises `Rejected`.
         """
-        if connection_id in self._subscriber_ids:
+        if connection_id in self._subscriber_ids or connection_id in self._names:
             return
-        ids = {each.name: each.connection_id for each in self._present.values()}
-        if ids.get(participant.name) == connection_id:
-            return
-        raise Rejected(REPLACED if participant.name in ids else rejections.PROCESS_LOST)
+        taken = participant.name in self._names.values()
+        raise Rejected(REPLACED if taken else rejections.PROCESS_LOST)
 
     def apply_arrivals(
         self, present: Sequence[Present], removed: Mapping[str, Rejection]
     ) -> list[Action]:
-        """Announce who is new on the roster, and first who had one of these names and left.
+        """Close who is not on the roster any more, and announce who is new on it.
 
-        *removed* says why connections of this process have to be closed, by their ids.
+        Before a new member is announced, so is the departure of the member that had its name.
+        *removed* says why connections of this process have to be closed, by their ids. They are
+        closed first: what is delivered next may have been published after they were removed, and
+        of a thousand, each would otherwise be told that most of the others left.
         """
         self._subscriber_ids = {each.connection_id for each in present if not each.name}
         members = [each for each in present if each.name]
+        self._names = {each.connection_id: each.name for each in members}
+        closed = self._close_missing(members, removed) + self._close_subscribers(removed)
         # A client would take the second member of a name for the first, and see it leave.
         new_names = {name_key(each.name) for each in members if self._is_news(each)}
         gone = [each for each in self._missing(members) if name_key(each.name) in new_names]
-        actions = self._announce_left(gone, removed) + self._announce_renamed(members)
+        actions = closed + self._announce_left(gone) + self._announce_renamed(members)
         for each in members:
             known = self._present.get(each.id)
             self._present[each.id] = each
@@ -110,14 +119,23 @@ class ReplicatedRoster:
                     actions += self.room.take_over(previous)
         return actions
 
-    def apply_departures(
-        self, present: Sequence[Present], removed: Mapping[str, Rejection]
-    ) -> list[Action]:
-        """Announce who is not on the roster any more, like `apply_arrivals`."""
-        actions = self._announce_left(self._missing(present), removed)
-        return actions + self._close_removed_subscribers(removed)
+    def apply_departures(self, present: Sequence[Present]) -> list[Action]:
+        """Announce who is not on the roster any more."""
+        return self._announce_left(self._missing(present))
 
-    def _close_removed_subscribers(self, removed: Mapping[str, Rejection]) -> list[Action]:
+    def _close_missing(
+        self, members: Sequence[Present], removed: Mapping[str, Rejection]
+    ) -> list[Action]:
+        actions: list[Action] = []
+        for each in self._missing(members):
+            participant = self.participants.get(each.connection_id)
+            if participant is not None and participant in self.room:
+                # If nobody removed it, this process stood still until others took it for dead.
+                rejection = removed.get(each.connection_id, rejections.PROCESS_LOST)
+                actions += self.room.kick(participant, rejection)
+        return actions
+
+    def _close_subscribers(self, removed: Mapping[str, Rejection]) -> list[Action]:
         actions: list[Action] = []
         for connection_id, participant in self.participants.items():
             if self.room.is_subscriber(participant) and connection_id not in self._subscriber_ids:
@@ -134,18 +152,8 @@ class ReplicatedRoster:
         ids = {each.id for each in present}
         return [each for id, each in self._present.items() if id not in ids]
 
-    def _announce_left(
-        self, gone: Sequence[Present], removed: Mapping[str, Rejection]
-    ) -> list[Action]:
+    def _announce_left(self, gone: Sequence[Present]) -> list[Action]:
         actions: list[Action] = []
-        # Those of this process are closed first: of a thousand, each would otherwise be told
-        # that most of the others left.
-        for each in gone:
-            participant = self.participants.get(each.connection_id)
-            if participant is not None and participant in self.room:
-                # If nobody removed it, this process stood still until others took it for dead.
-                rejection = removed.get(each.connection_id, rejections.PROCESS_LOST)
-                actions += self.room.kick(participant, rejection)
         for each in gone:
             del self._present[each.id]
             actions.append(Send(None, Left(each.name, len(self))))

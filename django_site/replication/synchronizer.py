@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from channels.db import database_sync_to_async
@@ -39,6 +39,9 @@ class SynchronizedRoom(Protocol):
     @property
     def known(self) -> RoomState:
         """What this process knows of the room."""
+
+    def author_names(self, batch: Batch) -> Mapping[str, str]:
+        """Return the names of the authors in *batch* that are members, by their connections."""
 
     def rename_attempts(self, batch: Batch) -> Sequence[RenameAttempt]:
         """Return the renames in *batch* as the database takes them."""
@@ -148,6 +151,7 @@ class Synchronizer:
                     self._room.key,
                     self._process,
                     self._room.known,
+                    names=self._room.author_names(batch),
                     messages=messages,
                     renames=renames,
                     leaving=leaving,

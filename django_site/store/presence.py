@@ -10,7 +10,7 @@ All functions block: call them in a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -78,8 +78,10 @@ def join(room: int, process: str, attempts: Sequence[JoinAttempt]) -> list[str |
     """
     names = [_requested_name(each.join, each.account) for each in attempts]
     with transaction.atomic():
-        # Others may have declared this process dead and removed it, before it noticed.
-        models.Process.objects.get_or_create(pk=process, defaults={"seen": Now()})
+        # Others may have declared this process dead and removed it, before it noticed, or may be
+        # about to: they lock the process before its rooms, and so does this.
+        processes = models.Process.objects.select_for_update(no_key=True)
+        processes.get_or_create(pk=process, defaults={"seen": Now()})
         row = models.Room.objects.select_for_update().get(pk=room)
         sessions = [each.join.session for each in attempts]
         accounts = [each.account.pk for each in attempts if each.account is not None]
@@ -316,6 +318,18 @@ def read_present(room: int) -> tuple[Present, ...]:
     )
 
 
+def read_names(room: int, connection_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those of these connections that are members now, by their ids.
+
+    A connection has a new id each time, so nobody else is found by it: neither a member that has
+    the name now, nor the same client on another connection.
+    """
+    if not connection_ids:
+        return {}
+    here = models.Member.objects.filter(room=room, token__in=connection_ids, end_code=None)
+    return dict(here.values_list("token", "name"))
+
+
 def record_liveness(process: str) -> None:
     """Record a sign of life of *process*, and remove the processes that are dead.
 
@@ -341,6 +355,8 @@ def record_liveness(process: str) -> None:
 def remove_process(process: str) -> None:
     """Remove *process*, which stops, and everyone who is connected to it."""
     with transaction.atomic():
+        # Nobody joins in the meantime: that would change a roster without changing its version.
+        list(models.Process.objects.filter(pk=process).select_for_update())
         _remove_processes([process])
 
 

@@ -1,12 +1,14 @@
-"""Publishing over HTTP: posts are checked and logged in one transaction with other messages.
+"""Publishing: messages are checked and logged in one transaction.
 
-Whether a client may publish, under which name, and whether the room has enough receivers is
-decided under the room's lock. All functions block: call them in a thread.
+Whether the author of a message is still the member that it was when it sent the message, and for
+a post over HTTP whether its client may publish, under which name, and whether the room has enough
+receivers, is decided under the room's lock: a process may have stood still in the meantime. All
+functions block: call them in a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from django.db import transaction
@@ -15,7 +17,7 @@ from broadcast_server.protocol.publish import NotEnoughReceivers, Published, Pub
 from django_site import models
 from django_site.accounts.models import Account
 
-from . import message_log, presence
+from . import message_log, presence, rejections
 from .message_log import Appended, Logged, PendingMessage
 from .rejections import Rejected
 
@@ -24,35 +26,56 @@ from .rejections import Rejected
 class PendingPost(PendingMessage):
     """A message of a client that does not join, and its account if it has one.
 
-    The final name of its author is known only when it is logged.
+    The final name of its author is known only when it is logged. *find_account* blocks and returns
+    the account to which the client's token or cookie belongs now, or raises `Rejected`.
     """
 
     post: PublishRequest = field(kw_only=True)
     owner: Account | None = field(kw_only=True)
+    find_account: Callable[[], Account | None] = field(kw_only=True)
 
 
-Outcome = Logged | Published | NotEnoughReceivers | Rejected
-"""What became of a pending message: `Logged` for one of a member, any of the others for a post."""
+@dataclass(frozen=True, slots=True)
+class AuthorGone:
+    """A message was not logged, because its author is not on the roster any more."""
+
+
+Outcome = Logged | AuthorGone | Published | NotEnoughReceivers | Rejected
+"""What became of a pending message: `Logged` or `AuthorGone` for one of a member, any of the
+others for a post."""
 
 
 def append(
-    room: int, pending: Sequence[PendingMessage], *, unsure: bool
+    room: int,
+    pending: Sequence[PendingMessage],
+    *,
+    unsure: bool,
+    roster: int = -1,
+    names: Mapping[str, str] | None = None,
 ) -> tuple[Appended, list[Outcome]]:
-    """Log *pending*, of which some are posts, as `message_log.append` does.
+    """Log *pending* in one transaction, each message once, and return the outcome of each.
 
-    Returns the outcome of each besides.
+    *unsure* is whether messages without an id of their client may be in the log already, as in
+    `message_log.find_logged`. *names* are the names of members by the ids of their connections, as
+    the caller has read them from version *roster* of the roster. It is read again only if it has
+    another version now.
     """
     with transaction.atomic():
         row = models.Room.objects.select_for_update().get(pk=room)
-        receivers = presence.count(row)
-        posts = [each for each in pending if isinstance(each, PendingPost)]
-        known = message_log.find_logged(room, posts, unsure=unsure)
-        checked: list[PendingMessage | NotEnoughReceivers | Rejected] = [
-            each if message_log.key_of(each) in known else _check(row, each, receivers)
+        known = message_log.find_logged(room, pending, unsure=unsure)
+        new = [each for each in pending if message_log.key_of(each) not in known]
+        if names is None or row.roster != roster:
+            names = presence.read_names(
+                room, {each.connection_id for each in new if each.connection_id is not None}
+            )
+        is_post = any(isinstance(each, PendingPost) for each in pending)
+        receivers = presence.count(row) if is_post else 0
+        checked = [
+            each if message_log.key_of(each) in known else _check(row, each, receivers, names)
             for each in pending
         ]
         appended = message_log.append(
-            room, [each for each in checked if isinstance(each, PendingMessage)], unsure=unsure
+            row, [each for each in checked if isinstance(each, PendingMessage)], known
         )
         logged = iter(appended.logged)
         outcomes: list[Outcome] = [
@@ -65,14 +88,19 @@ def append(
 
 
 def _check(
-    room: models.Room, message: PendingMessage, receivers: int
-) -> PendingMessage | NotEnoughReceivers | Rejected:
+    room: models.Room, message: PendingMessage, receivers: int, names: Mapping[str, str]
+) -> PendingMessage | AuthorGone | NotEnoughReceivers | Rejected:
     """Return *message* under the name that it is published under, or why it is not published."""
     if not isinstance(message, PendingPost):
-        return message
+        if message.connection_id is None:
+            return message
+        name = names.get(message.connection_id)
+        return AuthorGone() if name is None else replace(message, name=name)
     if receivers < message.post.require:
         return NotEnoughReceivers(receivers)
     try:
+        if message.owner is not None and message.find_account() != message.owner:
+            return Rejected(rejections.SIGN_IN_CHANGED)
         name = presence.author_name(room, message.post.join, message.owner)
     except Rejected as rejected:
         return rejected

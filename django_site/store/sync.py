@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from broadcast_server.protocol.messages import Error, LogEntry, MessageHidden, Renamed
@@ -11,7 +11,7 @@ from broadcast_server.protocol.rejection import Rejection
 from . import message_log, presence, publish
 from .message_log import Appended, PendingMessage, RoomState
 from .presence import Present, RenameAttempt
-from .publish import Outcome, PendingPost
+from .publish import Outcome
 
 MAX_READ_MESSAGES = 1000
 """How many messages are read at once."""
@@ -39,6 +39,7 @@ def sync(
     process: str,
     known: RoomState,
     *,
+    names: Mapping[str, str],
     messages: Sequence[PendingMessage],
     renames: Sequence[RenameAttempt],
     leaving: Sequence[str],
@@ -46,18 +47,19 @@ def sync(
 ) -> SyncResult:
     """Write what a replica has for *room*, and read what it does not know yet. It blocks.
 
-    *known* is what the replica knows of the room, *process* the process that it is in. *leaving*
-    are the ids of connections to take off the roster. *maybe_logged* is whether some of
-    *messages* may be in the log already, because the answer to an earlier commit was lost.
+    *known* is what the replica knows of the room, *names* are the names of the authors of
+    *messages* that are members then, by the ids of their connections. *process* is the process that
+    the replica is in. *leaving* are the ids of connections to take off the roster. *maybe_logged*
+    is whether some of *messages* may be in the log already, because the answer to an earlier commit
+    was lost.
     """
     renamed = presence.rename(room, renames) if renames else []
     appended: Appended | None = None
     outcomes: Sequence[Outcome] = ()
-    if any(isinstance(each, PendingPost) for each in messages):
-        appended, outcomes = publish.append(room, messages, unsure=maybe_logged)
-    elif messages:
-        appended = message_log.append(room, messages, unsure=maybe_logged)
-        outcomes = appended.logged
+    if messages:
+        appended, outcomes = publish.append(
+            room, messages, unsure=maybe_logged, roster=known.roster, names=names
+        )
     if leaving:
         presence.leave(room, leaving)
     state = message_log.room_state(room) if leaving or appended is None else appended.state
@@ -65,7 +67,9 @@ def sync(
     if appended and appended.messages and appended.messages[0].seq == known.head + 1:
         new += appended.messages  # no other process has published: no need to read them back
     elif state.head > known.head:
-        new = message_log.read(room, known.head, MAX_READ_MESSAGES)
+        # Not beyond the state: who was removed before a message must not receive it, and is
+        # missing on the roster that is read below only if the state shows that it has changed.
+        new = message_log.read(room, known.head, MAX_READ_MESSAGES, upto=state.head)
     hidden: list[MessageHidden] = []
     if state.edits > known.edits:
         hidden = message_log.read_hidden(room, known.edits, state.edits)

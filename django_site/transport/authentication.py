@@ -29,6 +29,9 @@ from django_site.store.rejections import Rejected
 
 _sessions = import_module(settings.SESSION_ENGINE)
 
+_blocking_get_user: Callable[[dict[str, Any]], Any] = cast(Any, get_user).func
+"""Channels' function before it is made a coroutine, so that it can run within a transaction."""
+
 
 def scope_token(scope: Mapping[str, Any]) -> str | None:
     """Return the token of a connection, None if it has none.
@@ -56,7 +59,17 @@ def _is_guest_token(token: str) -> bool:
 
 
 async def account_of(scope: Mapping[str, Any]) -> Account | None:
-    """Return the account of a connection, None if it is a guest.
+    """Return the account of a connection, as `find_account` does, from a coroutine."""
+    token = scope_token(scope)
+    is_guest = _session_key(scope) is None if token is None else not token.startswith(TOKEN_PREFIX)
+    if is_guest:  # who need not wait for the database
+        return find_account(scope)
+    account: Account | None = await database_sync_to_async(find_account)(scope)
+    return account
+
+
+def find_account(scope: Mapping[str, Any]) -> Account | None:
+    """Return the account of a connection, None if it is a guest. It blocks.
 
     Raises `Rejected` if its token is not valid, or if it is a guest that may not join; or a
     database's error.
@@ -67,15 +80,14 @@ async def account_of(scope: Mapping[str, Any]) -> Account | None:
             return None
         account = None
         if not is_malformed_token(token):
-            account = await database_sync_to_async(Token.account_of)(token)
+            account = Token.account_of(token)
         if account is None:
             raise Rejected(rejections.TOKEN if settings.BROADCAST_TOKEN is None else WRONG_TOKEN)
         return account
-    cookies = parse_cookie(_headers(scope).get("cookie", ""))
-    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    key = _session_key(scope)
     if key is not None:
         # Channels' function also checks that the password has not changed since.
-        user = await get_user(cast(Any, {"session": _sessions.SessionStore(key)}))
+        user = _blocking_get_user({"session": _sessions.SessionStore(key)})
         if user.is_authenticated:
             return cast(Account, user)
     if settings.BROADCAST_LOGIN == "required":
@@ -83,6 +95,10 @@ async def account_of(scope: Mapping[str, Any]) -> Account | None:
     if settings.BROADCAST_TOKEN is not None:
         raise Rejected(NO_TOKEN)
     return None
+
+
+def _session_key(scope: Mapping[str, Any]) -> str | None:
+    return parse_cookie(_headers(scope).get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
 
 
 async def authenticate(

@@ -46,7 +46,7 @@ from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
 from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate, session_headers
+from .authentication import account_of, authenticate, find_account, session_headers
 from .page import ProcessStatus
 from .stream_response import StreamResponse
 
@@ -189,7 +189,11 @@ class _Request:
             self._replicas.metrics.received += len(request.text.encode())
             try:
                 result = await replica.publish(
-                    request, account, self._connection_id, PUBLISH_TIMEOUT_S
+                    request,
+                    account,
+                    self._connection_id,
+                    PUBLISH_TIMEOUT_S,
+                    find_account=lambda: find_account(self._scope),
                 )
             except asyncio.TimeoutError:
                 return reject_response(rejections.NO_LOG)

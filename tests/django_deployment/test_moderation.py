@@ -48,7 +48,7 @@ from django_site import models
 from django_site.accounts.models import Account, Token
 from django_site.asgi import application
 from django_site.moderation import actions, group
-from django_site.store import message_log, presence
+from django_site.store import message_log, presence, publish
 
 PATIENCE = 10.0
 """Seconds that a test waits for something before it fails."""
@@ -78,7 +78,7 @@ def log_messages(
     drafts = [
         message_log.PendingMessage(name, text, "s", f"{next(_numbers)}", key) for text in texts
     ]
-    numbers = [each.seq for each in message_log.append(room.pk, drafts, unsure=False).logged]
+    numbers = [each.seq for each in publish.append(room.pk, drafts, unsure=False)[0].logged]
     return list(models.Message.objects.filter(room=room, seq__in=numbers).order_by("seq"))
 
 

@@ -23,7 +23,7 @@ def rows(*names: str | None) -> list[Present]:
 
 def events_for(roster: ReplicatedRoster, *names: str | None) -> list[Event]:
     """Apply the rows of *names* to *roster*, and return the events for everyone."""
-    actions = roster.apply_arrivals(rows(*names), {}) + roster.apply_departures(rows(*names), {})
+    actions = roster.apply_arrivals(rows(*names), {}) + roster.apply_departures(rows(*names))
     return [each.event for each in actions if isinstance(each, Send) and each.to is None]
 
 

@@ -35,7 +35,7 @@ from broadcast_server.protocol.messages import Format, Message, Welcome
 from django_site import models
 from django_site.asgi import application
 from django_site.replication.synchronizer import REST_RATIO
-from django_site.store import message_log, notifier, presence
+from django_site.store import message_log, notifier, presence, publish
 from django_site.transport.flow_control import FlowControl
 
 # -- the consumer --
@@ -186,12 +186,12 @@ def test_a_pending_message_is_logged_once() -> None:
         message_log.PendingMessage("bob", "one", "s", "1"),
         message_log.PendingMessage("bob", "two", "s", "2"),
     )
-    assert message_log.append(room, [one, two, one], unsure=False).logged == [
+    assert publish.append(room, [one, two, one], unsure=False)[0].logged == [
         message_log.Logged(1, repeated=False),
         message_log.Logged(2, repeated=False),
         message_log.Logged(1, repeated=True),
     ]
-    assert message_log.append(room, [two], unsure=False).logged == [
+    assert publish.append(room, [two], unsure=False)[0].logged == [
         message_log.Logged(2, repeated=True)
     ]
     read = [
@@ -205,10 +205,10 @@ def test_a_pending_message_without_an_id_is_logged_once() -> None:
     """After a lost response of the database, messages without an id are looked up as well."""
     room = message_log.open_room("unnamed").pk
     pending = message_log.PendingMessage("bob", "one", f"{message_log.NO_ID_PREFIX}s", "1")
-    assert message_log.append(room, [pending], unsure=False).logged == [
+    assert publish.append(room, [pending], unsure=False)[0].logged == [
         message_log.Logged(1, repeated=False)
     ]
-    assert message_log.append(room, [pending], unsure=True).logged == [
+    assert publish.append(room, [pending], unsure=True)[0].logged == [
         message_log.Logged(1, repeated=True)
     ]
 
@@ -220,7 +220,7 @@ def test_append_returns_what_is_read() -> None:
         message_log.PendingMessage("bob", "nul \0 dle \x10 \x10p", "s", "\0"),
         message_log.PendingMessage("bob", "no id", f"{message_log.NO_ID_PREFIX}s", "1"),
     ]
-    appended = message_log.append(room, pending, unsure=False)
+    appended = publish.append(room, pending, unsure=False)[0]
     assert appended.messages == message_log.read(room, 0, 10)
     assert appended.state == message_log.room_state(room)
 

@@ -35,9 +35,9 @@ from django_site.accounts.name_key import stored_key
 from django_site.configuration.service_url import database_of
 from django_site.moderation import actions
 from django_site.store import message_log, presence, publish, rejections
-from django_site.store.message_log import PendingMessage
+from django_site.store.message_log import Logged, PendingMessage
 from django_site.store.presence import JoinAttempt, RenameAttempt
-from django_site.store.publish import PendingPost
+from django_site.store.publish import AuthorGone, PendingPost
 
 TIMEOUT_S = 20.0
 """Seconds after which a test fails that waits for something."""
@@ -167,10 +167,10 @@ def test_two_that_append_at_once_take_different_numbers(
 ) -> None:
     """The second transaction numbers its messages after those of the first one."""
     appended = database.at_once(
-        lambda: message_log.append(room.pk, [pending("a"), pending("b")], unsure=False),
-        lambda: message_log.append(room.pk, [pending("c")], unsure=False),
+        lambda: publish.append(room.pk, [pending("a"), pending("b")], unsure=False),
+        lambda: publish.append(room.pk, [pending("c")], unsure=False),
     )
-    assert [each.seq for each in appended.logged] == [3]
+    assert [each.seq for each in appended[0].logged] == [3]
     assert database.run(lambda: log_of(room)) == [(1, "a"), (2, "b"), (3, "c")]
     assert database.run(lambda: message_log.room_state(room.pk)).head == 3
 
@@ -180,10 +180,10 @@ def test_two_that_append_the_same_message_at_once_log_it_once(
 ) -> None:
     """The second transaction finds the message that the first one has logged."""
     appended = database.at_once(
-        lambda: message_log.append(room.pk, [pending("a")], unsure=False),
-        lambda: message_log.append(room.pk, [pending("a"), pending("b")], unsure=False),
+        lambda: publish.append(room.pk, [pending("a")], unsure=False),
+        lambda: publish.append(room.pk, [pending("a"), pending("b")], unsure=False),
     )
-    assert [(each.seq, each.repeated) for each in appended.logged] == [(1, True), (2, False)]
+    assert [(each.seq, each.repeated) for each in appended[0].logged] == [(1, True), (2, False)]
     assert database.run(lambda: log_of(room)) == [(1, "a"), (2, "b")]
 
 
@@ -193,7 +193,7 @@ def test_many_that_append_leave_no_gap(database: Database, room: models.Room) ->
 
     def append_all(name: str) -> None:
         for number in range(25):
-            message_log.append(room.pk, [pending(f"{name} {number}")], unsure=False)
+            publish.append(room.pk, [pending(f"{name} {number}")], unsure=False)
 
     running = [each.submit(partial(append_all, f"{n}")) for n, each in enumerate(many)]
     for each in running:
@@ -210,7 +210,9 @@ def test_many_that_append_leave_no_gap(database: Database, room: models.Room) ->
 def test_a_post_takes_no_name_that_is_being_taken(database: Database, room: models.Room) -> None:
     """A post is published under a name that is free, and counts a member that has just joined."""
     request = PublishRequest(JoinRequest(name="bob"), "hi", "1", 1)
-    post = PendingPost("bob", "hi", "session", "1", post=request, owner=None)
+    post = PendingPost(
+        "bob", "hi", "session", "1", post=request, owner=None, find_account=lambda: None
+    )
     _, outcomes = database.at_once(
         lambda: presence.join(room.pk, "process", [guest("bob", "a")]),
         lambda: publish.append(room.pk, [post], unsure=False),
@@ -290,6 +292,54 @@ def test_no_process_waits_for_another_that_removes_the_dead(
     assert database.run(lambda: message_log.room_state(room.pk)).roster == 2
 
 
+def test_a_process_that_is_declared_dead_can_join_again(
+    database: Database, room: models.Room
+) -> None:
+    """A join of a process that others are removing waits for that, and then succeeds."""
+    database.run(lambda: presence.join(room.pk, "dead", [guest("bob", "a")]))
+    database.run(lambda: presence.record_liveness("one"))
+    silent = timedelta(seconds=presence.PROCESS_TIMEOUT_S + 1)
+    database.run(lambda: models.Process.objects.filter(pk="dead").update(seen=Now() - silent))
+    names = database.at_once(
+        lambda: presence.record_liveness("one"),
+        lambda: presence.join(room.pk, "dead", [guest("bob", "b")]),
+    )
+    assert names == ["bob"]
+    present = database.run(lambda: presence.read_present(room.pk))
+    assert [each.connection_id for each in present] == ["b"]
+    assert database.run(lambda: message_log.room_state(room.pk)).roster == 3
+
+
+def test_words_of_a_member_that_is_being_removed(database: Database, room: models.Room) -> None:
+    """A message waits for a removal of its author that has begun, and is then not logged."""
+    database.run(lambda: presence.join(room.pk, "process", [guest("bob", "a"), guest("ann", "b")]))
+    both = [
+        PendingMessage("bob", "one", "a", "1", connection_id="a"),
+        PendingMessage("ann", "two", "b", "1", connection_id="b"),
+    ]
+    bob = models.Member.objects.filter(token="a").using("default")
+    _, outcomes = database.at_once(
+        lambda: presence.remove(bob, rejections.SIGN_IN_CHANGED),
+        lambda: publish.append(
+            room.pk, both, unsure=False, roster=1, names={"a": "bob", "b": "ann"}
+        ),
+    )
+    assert outcomes == [AuthorGone(), Logged(1, repeated=False)]
+    assert database.run(lambda: log_of(room)) == [(1, "two")]
+
+
+def test_words_of_a_session_that_is_being_taken_over(database: Database, room: models.Room) -> None:
+    """A message of the stale connection is not logged, although the member and its name remain."""
+    join = JoinRequest(name="bob", session="0123456789abcdef")
+    database.run(lambda: presence.join(room.pk, "process", [JoinAttempt(join, "a")]))
+    message = PendingMessage("bob", "one", "s", "1", connection_id="a")
+    _, outcomes = database.at_once(
+        lambda: presence.join(room.pk, "process", [JoinAttempt(join, "b")]),
+        lambda: publish.append(room.pk, [message], unsure=False, roster=1, names={"a": "bob"}),
+    )
+    assert outcomes == [AuthorGone()]
+
+
 # -- moderation --
 
 
@@ -298,7 +348,7 @@ def test_two_that_hide_messages_at_once_take_different_edits(
 ) -> None:
     """Two messages that are hidden at once are two edits: a process reads each of them."""
     both = [pending("a"), pending("b")]
-    database.run(lambda: message_log.append(room.pk, both, unsure=False))
+    database.run(lambda: publish.append(room.pk, both, unsure=False))
     by = database.run(lambda: Account.objects.create_user("mona"))
     one, two = database.run(lambda: list(models.Message.objects.filter(room=room).order_by("seq")))
     hidden = database.at_once(lambda: actions.hide([one], by), lambda: actions.hide([two], by))
@@ -310,7 +360,7 @@ def test_two_that_hide_messages_at_once_take_different_edits(
 
 def test_a_message_is_hidden_once(database: Database, room: models.Room) -> None:
     """Of two moderators that hide one message at once, one has hidden it."""
-    database.run(lambda: message_log.append(room.pk, [pending("a")], unsure=False))
+    database.run(lambda: publish.append(room.pk, [pending("a")], unsure=False))
     by = database.run(lambda: Account.objects.create_user("milo"))
     (one,) = database.run(lambda: list(models.Message.objects.filter(room=room)))
     assert database.at_once(lambda: actions.hide([one], by), lambda: actions.hide([one], by)) == 0
