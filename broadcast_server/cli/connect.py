@@ -29,8 +29,8 @@ def connect(options: argparse.Namespace, target: Target) -> int:
     if options.since is not None:
         from broadcast_server.pipe.cursor_file import CursorFile, CursorFileError
 
-        file = CursorFile(options.since)
         try:
+            file = CursorFile(options.since)
             room, since = file.load(room)
         except CursorFileError as error:
             return usage_error("connect", str(error))

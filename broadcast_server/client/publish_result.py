@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from broadcast_server.protocol.messages import MAX_SEQ
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -76,6 +78,9 @@ def _parse_accepted(body: bytes) -> Accepted | None:
     except (ValueError, RecursionError):
         return None
     match value:
-        case {"seq": int(), "name": str(name), "room": str(room), "count": int(count)}:
-            return Accepted(name, room, count, line) if "\n" not in line else None
+        case {"seq": int(seq), "name": str(name), "room": str(room), "count": int(count)}:
+            numbers = all(type(each) is int and 0 <= each <= MAX_SEQ for each in (seq, count))
+            # A line break outside the strings would be valid JSON, and no line.
+            is_line = not {"\n", "\r"} & {*line}
+            return Accepted(name, room, count, line) if numbers and is_line else None
     return None

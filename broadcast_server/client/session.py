@@ -209,8 +209,8 @@ class ClientSession:
                     event = self._adjust_missed(event)
                 if event is not None and self._apply(event):
                     events.append(event)
-        except GapError:
-            # The events before the gap are not shown either, so they have to be received again.
+        except (GapError, ValueError):
+            # The events before it are not shown either, so they have to be received again.
             self._cursor, self._last_seq = cursor, last_seq
             raise
         return events
@@ -262,15 +262,19 @@ class ClientSession:
         return replace(welcome, recovered=not missed, missed=missed)
 
     def _apply_welcome(self, welcome: Welcome) -> None:
+        epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
+        if not welcome.name:
+            raise ValueError("welcome has no name")
         self.name, self.room = welcome.name, welcome.room
         self._given_name = welcome.name
         self._show_again_count = 0
         self._welcome = welcome
-        epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
         if cursor is None:
             self._cursor = Cursor(epoch, max(0, welcome.seq - self._history))
         elif cursor.epoch != epoch or missed is None:  # the log is another one, or is shorter now
             self._cursor, self._last_seq = Cursor(epoch, 0), 0
+        elif cursor.seq + missed > max(cursor.seq, welcome.seq):
+            raise ValueError("welcome reports more messages as missed than there are")
         else:
             self._cursor = Cursor(epoch, cursor.seq + missed)
         self._ping = secrets.token_urlsafe(6)

@@ -7,9 +7,17 @@ module reads and writes the file.
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
-from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.console.os_error import describe_file_error
+from broadcast_server.console.private_file import (
+    NotAFileError,
+    check_regular,
+    create_private,
+    resolve,
+)
 from broadcast_server.protocol.join import parse_cursor
 from broadcast_server.protocol.messages import Cursor
 from broadcast_server.protocol.names import validate_room
@@ -23,12 +31,21 @@ class CursorFileError(Exception):
 
 
 class CursorFile:
-    """The cursor file of one client. It need not exist yet."""
+    """The cursor file of one client. It need not exist yet. Only its owner can read it.
+
+    If *path* is a symbolic link, the file is the one that it leads to now. Raises CursorFileError
+    if there is no way to tell which file is meant.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = Path(os.path.realpath(path))  # `save` would replace a symbolic link itself
         self._shown_path = str(path)
         self._saved: Cursor | None = None
+        try:
+            self._path = resolve(path)  # `save` would replace a symbolic link itself
+        except OSError:
+            raise CursorFileError(
+                f"cursor file {path}: the current folder was deleted (change to another one)"
+            ) from None
 
     def load(self, room: str | None) -> tuple[str | None, Cursor | None]:
         """Return the room and the cursor in the file; *room* and None if it does not exist.
@@ -36,13 +53,18 @@ class CursorFile:
         Raises CursorFileError if the file is unreadable, or is for another room than *room*.
         """
         try:
+            check_regular(self._path.stat())  # to open a pipe would wait for its writer
             with self._path.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             return room, None
+        except NotAFileError as error:
+            raise CursorFileError(
+                f"cursor file {self._shown_path}: it is {error.kind} (name a file)"
+            ) from None
         except OSError as error:
             raise CursorFileError(
-                f"cursor file {self._shown_path}: {describe_os_error(error)}"
+                f"cursor file {self._shown_path}: {describe_file_error(error)}"
             ) from None
         saved = _parse(data)
         if saved is None:
@@ -66,17 +88,21 @@ class CursorFile:
         """
         if cursor == self._saved:
             return
-        new = self._path.with_name(f"{self._path.name}.new")
+        # In a folder that others can write to, nobody can put a link in the place of a name that
+        # nobody can guess.
+        new = self._path.with_name(f".cursor-{secrets.token_hex(8)}")
         try:
-            with new.open("wb") as file:
+            with os.fdopen(create_private(new), "wb") as file:
                 file.write(f"{room} {cursor}\n".encode())
                 file.flush()
                 # Without this, a power cut could leave the new name without its content.
                 os.fsync(file.fileno())
             new.replace(self._path)
         except OSError as error:
+            with suppress(OSError):
+                new.unlink()
             raise CursorFileError(
-                f"Could not write cursor file {self._shown_path}: {describe_os_error(error)}"
+                f"Could not write cursor file {self._shown_path}: {describe_file_error(error)}"
             ) from None
         self._saved = cursor
 

@@ -7,12 +7,16 @@ A frame carries one or more lines separated by line feeds. Servers call the ``en
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring as quote
 from typing import Any
 
 from .messages import (
     BAD_ID,
+    EPOCH_PATTERN,
+    MAX_SEQ,
+    MAX_SEQ_DIGITS,
     Error,
     Event,
     Heartbeat,
@@ -32,6 +36,7 @@ from .messages import (
     is_valid_id,
     validate_message,
 )
+from .names import validate_room
 
 _EVENTS: dict[str, type[Event]] = {
     "welcome": Welcome,
@@ -164,10 +169,11 @@ def _decode_request(line: str, limit: int) -> Request | Error:
 def decode_event(line: str) -> Event | None:
     """Read a JSON line from a server. None if its type is unknown, from a later version.
 
-    Raises ValueError if the line is not JSON, or a field is missing or has the wrong type.
+    Raises ValueError if the line is not JSON, or a field is missing or invalid. Whoever sent such a
+    line is no server of this protocol, so nothing that a client keeps or shows may depend on it.
     """
     try:
-        value = json.loads(line)
+        value = _EVENT_DECODER.decode(line)
         event = _EVENTS.get(value["type"])
     except (RecursionError, TypeError, KeyError):
         raise ValueError("line is not an event") from None
@@ -183,27 +189,70 @@ def decode_event(line: str) -> Event | None:
     return event(**fields)
 
 
+def _parse_int(digits: str) -> int:
+    # Without this, Python before 3.10.7 takes minutes to read a number of a million digits.
+    return int(digits) if len(digits) <= MAX_SEQ_DIGITS else MAX_SEQ + 1
+
+
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_EVENT_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_constant=_reject_constant)
+
+MAX_EVENT_NAME_CHARS = 64
+"""How long a name of an event may be: more than any version allows for the name of a member."""
+
+_EPOCH = re.compile(EPOCH_PATTERN)
+
+
 def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= MAX_EVENT_NAME_CHARS and _is_text(value)
+
+
+def _is_room(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(validate_room(value))
+    except ValueError:
+        return False
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, str) and bool(_EPOCH.fullmatch(value))
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= MAX_SEQ
 
 
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_name, value))
 
 
 # The checks by field, or by type and field where that is an exception. All other fields are text.
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "seq": _is_number,
     "count": _is_number,
+    "name": _is_name,
+    "to": _is_name,
+    "room": _is_room,
+    "epoch": _is_epoch,
     "missed": lambda value: value is None or _is_number(value),
     "recovered": lambda value: isinstance(value, bool),
-    "members": _are_texts,
-    "verified": lambda value: value is None or _are_texts(value),
+    "members": _are_names,
+    "verified": lambda value: value is None or _are_names(value),
     "joined.verified": lambda value: value is None or value is True,
     "renamed.verified": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
+    # In an event stream, the welcome of a subscriber has no name.
+    "welcome.name": lambda value: value == "" or _is_name(value),
 }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from .messages import Cursor, Error, Format
+from .messages import EPOCH_PATTERN, MAX_SEQ_DIGITS, Cursor, Error, Format
 from .names import validate_name, validate_room
 from .session_key import SessionKey, find_session
 
@@ -21,8 +21,8 @@ DEFAULT_ROOM = "lobby"
 MAX_PARAMETERS = 64
 """How many parameters a query string has at most."""
 
-_CURSOR = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,18})")
-_COUNT = re.compile(r"[0-9]{1,18}")
+_CURSOR = re.compile(rf"({EPOCH_PATTERN})\.([0-9]{{1,{MAX_SEQ_DIGITS}}})")
+_COUNT = re.compile(rf"[0-9]{{1,{MAX_SEQ_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)

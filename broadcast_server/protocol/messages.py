@@ -26,6 +26,13 @@ MAX_FRAME_BYTES = 2**20
 
 MAX_ID_CHARS = 64
 
+MAX_SEQ_DIGITS = 18
+MAX_SEQ = 10**MAX_SEQ_DIGITS - 1
+"""The highest number of a message, and of anything else that is counted."""
+
+EPOCH_PATTERN = "[A-Za-z0-9_-]{1,64}"
+"""What an epoch is made of, as a regular expression."""
+
 MAX_WELCOME_MEMBERS = 100
 """How many names a `Welcome` lists."""
 

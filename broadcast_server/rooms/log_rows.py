@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broadcast_server.protocol.messages import MAX_FRAME_BYTES, Message, is_valid_id
+from broadcast_server.protocol.messages import MAX_FRAME_BYTES, MAX_SEQ, Message, is_valid_id
 from broadcast_server.protocol.sanitize import strip_control
-
-MAX_SEQ = 10**18 - 1
-"""The highest number of a message: a cursor has at most 18 digits."""
 
 MAX_NAME_CHARS = 64
 MAX_TIME_CHARS = 64

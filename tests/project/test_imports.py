@@ -58,8 +58,8 @@ MODULES = {
     "broadcast_server": {
         "protocol": {
             "messages": "",
-            "codec": "messages",
             "names": "",
+            "codec": "messages names",
             "rejection": "messages",
             "sanitize": "",
             "session_key": "",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,65 @@ def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["place"]
 
 
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_the_file_is_private(tmp_path: Path, umask: int) -> None:
+    """Whatever the umask is, only the owner can read the file, and nothing is left beside it."""
+    path = tmp_path / "place"
+    path.write_text("lobby ep.1\n")
+    path.chmod(0o644)
+    before = os.umask(umask)
+    try:
+        CursorFile(path).save("lobby", Cursor("ep", 2))
+    finally:
+        os.umask(before)
+    assert [each.name for each in tmp_path.iterdir()] == ["place"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_link_beside_the_file_is_not_followed(tmp_path: Path) -> None:
+    """Another user's link beside the file has no effect; a failed write leaves nothing behind."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "place.new").symlink_to(victim)
+    CursorFile(tmp_path / "place").save("lobby", Cursor("ep", 1))
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "place.new").is_symlink()
+    before = {each.name for each in tmp_path.iterdir()}
+    folder = tmp_path / "folder"
+    file = CursorFile(folder)
+    folder.mkdir()
+    with pytest.raises(CursorFileError, match=r"is a directory \(name a file in it\)$"):
+        file.save("lobby", Cursor("ep", 1))
+    assert {each.name for each in tmp_path.iterdir()} == before | {"folder"}
+
+
+def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+    """A pipe, a device and a loop of links are rejected, and nothing waits for them."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, reason in (
+        (tmp_path / "pipe", r"it is a pipe \(name a file\)"),
+        (Path("/dev/null"), r"it is a device \(name a file\)"),
+        (tmp_path / "loop", r"symbolic links \(name the file itself\)"),
+        (tmp_path / ("x" * 300), r"file name too long \(use a shorter name\)"),
+    ):
+        with pytest.raises(CursorFileError, match=rf"^cursor file {path}: .*{reason}$"):
+            CursorFile(path).load(None)
+
+
+def test_a_deleted_folder_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder that was deleted, --since is an error of one line."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["connect", "--since", "place"]) == 2
+    reason = "the current folder was deleted (change to another one)"
+    error = f"broadcast-server connect: error: cursor file place: {reason}\n"
+    assert capsys.readouterr() == ("", error)
+
+
 def test_an_unchanged_cursor_is_not_written(tmp_path: Path) -> None:
     """The file is not written again for the same cursor."""
     file, path = CursorFile(tmp_path / "place"), tmp_path / "place"
@@ -105,7 +166,10 @@ def test_an_unchanged_cursor_is_not_written(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     """If the file cannot be written, the error has its name and the system's reason."""
-    with pytest.raises(CursorFileError, match=r"^Could not write cursor file .*/no/place: no such"):
+    with pytest.raises(
+        CursorFileError,
+        match=r"^Could not write cursor file .*/no/place: no such file or",
+    ):
         CursorFile(tmp_path / "no" / "place").save("lobby", Cursor("ep", 1))
 
 
@@ -150,7 +214,7 @@ def test_unread_messages_are_printed_again(program: list[str], url: str, tmp_pat
     [
         ("lobby", "it does not hold ROOM EPOCH.SEQ (name a new file to start from now)"),
         ("ops ep.1\n", "it is for room ops, not lobby (use another file)"),
-        (None, "is a directory"),
+        (None, "it is a folder (name a file)"),
     ],
 )
 def test_an_unusable_file_is_a_usage_error(
@@ -174,7 +238,8 @@ def test_a_cursor_that_cannot_be_saved_ends_the_run(
     cursor_file = tmp_path / "no" / "place"
     done = shell(f'"$@" connect {url} --listen --since {cursor_file} </dev/null', program)
     assert (done.code, done.output) == (1, "")
-    assert done.errors == f"Could not write cursor file {cursor_file}: no such file or directory\n"
+    reason = "no such file or directory (check the path)"
+    assert done.errors == f"Could not write cursor file {cursor_file}: {reason}\n"
 
 
 def test_runs_that_are_killed_miss_no_message(program: list[str], url: str, tmp_path: Path) -> None:
