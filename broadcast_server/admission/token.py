@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.console.os_error import describe_file_error
 
 MAX_TOKEN_CHARS = 1024
 
@@ -59,7 +59,7 @@ def read_token_file(path: str) -> str:
             # One character too many is enough to reject it. The file may be an endless pipe.
             data = file.read(MAX_TOKEN_CHARS + 1)
     except (OSError, ValueError) as error:
-        reason = describe_os_error(error) if isinstance(error, OSError) else "not a valid path"
+        reason = describe_file_error(error) if isinstance(error, OSError) else "not a valid path"
         raise ValueError(f"token file {path}: {reason}") from None
     return validate_token(data.decode("latin-1").strip(), f"token file {path}")
 

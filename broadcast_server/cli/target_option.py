@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from broadcast_server.cli.env_parser import VARIABLE_PREFIX
@@ -25,12 +26,27 @@ def target_from_options(options: argparse.Namespace) -> Target:
         raise ValueError("--unix cannot be combined with a URL, --host or --port")
     if address_typed:  # it overrides BROADCAST_UNIX
         unix = None
+    if unix:
+        _check_socket(unix)
     address = "ws://localhost/" if unix else _address(options)
     try:
         url, query = parse_address(address, options.port)
     except ValueError as error:
         raise ValueError(f"{address} is not a valid address: {error}") from None
     return Target(url, query, token_from_options(options), unix, _authorities(options, url))
+
+
+def _check_socket(path: str) -> None:
+    """Raise ValueError if something else than a socket is at *path*: nobody ever answers there.
+
+    If nothing is there, the server may start later.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # pathlib would take some time to load
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ValueError(f"--unix {path}: it is no socket (name the socket of a server)")
 
 
 def _address(options: argparse.Namespace) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from broadcast_server.console.os_error import describe_os_error
+from broadcast_server.console.os_error import describe_file_error
 
 
 class CertificateError(Exception):
@@ -63,5 +63,7 @@ def load_authorities(path: str) -> ssl.SSLContext:
 def _describe(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "").replace("_", " ").lower()
-        return reason if reason and reason != "pem lib" else "PEM data is missing or invalid"
-    return describe_os_error(error) if isinstance(error, OSError) else str(error)
+        if not reason or reason in ("pem lib", "no certificate or crl found"):
+            reason = "PEM data is missing or invalid"
+        return f"{reason} (name a PEM file)"
+    return describe_file_error(error) if isinstance(error, OSError) else str(error)

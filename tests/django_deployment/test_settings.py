@@ -128,7 +128,7 @@ def test_a_secret_that_cannot_be_used(value: str, problem: str) -> None:
         ),
         (
             {"BROADCAST_TOKEN_FILE": "/nonexistent"},
-            "token file /nonexistent: no such file or directory",
+            "token file /nonexistent: no such file or directory (check the path)",
         ),
         ({"DEBUG": "maybe"}, "DEBUG: 'maybe' is not one of yes, no"),
         ({"BROADCAST_TLS": "2"}, "BROADCAST_TLS: '2' is not one of yes, no"),

@@ -319,7 +319,7 @@ def test_the_port_of_an_address_without_one(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "no such file or directory"),
+        (None, "no such file or directory (check the path)"),
         (b" \n", "it is empty, a token is 1 to 1024 characters"),
         (b"x" * 2000, "it is too long, a token is 1 to 1024 characters"),
         (b"one\ntwo\n", "a token is one line of visible ASCII characters"),
@@ -693,3 +693,40 @@ def test_a_wrong_token(program: list[str], token_file: str) -> None:
         done = shell(f"{script} --token-file {token_file}", program)
         assert (done.code, done.output, done.errors) == (0, "anonymous: hi\n", "")
         assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("command", [["connect"], ["send", "hi"], ["run"]])
+def test_a_socket_that_is_none(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file or a folder in the place of the socket is an error at once, and no refusal."""
+    (tmp_path / "plain").touch()
+    for name in ("plain", ""):
+        path = tmp_path / name
+        more = ["--", "true"] if command == ["run"] else []
+        assert main([*command, "--unix", str(path), *more]) == 2
+        reason = "it is no socket (name the socket of a server)"
+        error = f"broadcast-server {command[0]}: error: --unix {path}: {reason}\n"
+        assert capsys.readouterr().err == error
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no", "no such file or directory (check the path)"),
+        ("", "is a directory (name a file in it)"),
+        ("plain", "PEM data is missing or invalid (name a PEM file)"),
+        ("plain/x", "not a directory (check the path)"),
+        ("loop", "too many levels of symbolic links (name the file itself)"),
+    ],
+)
+def test_authorities_that_cannot_be_read(
+    tmp_path: Path, name: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A --tls-ca that cannot be used is a usage error with a true reason and a remedy."""
+    (tmp_path / "plain").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    path = tmp_path / name
+    assert main(["send", "hi", "wss://127.0.0.1:1/", "--tls-ca", str(path)]) == 2
+    error = f"broadcast-server send: error: --tls-ca {path}: {reason}\n"
+    assert capsys.readouterr().err == error

@@ -108,12 +108,12 @@ def test_a_certificate_is_renewed(tls_server: Running, cert_and_key: tuple[Path,
         (
             "--tls-cert {folder}/no.pem",
             1,
-            "Could not use {folder}/no.pem: no such file or directory",
+            "Could not use {folder}/no.pem: no such file or directory (check the path)",
         ),
         (
             "--tls-cert {folder}/key.pem",
             1,
-            "Could not use {folder}/key.pem: PEM data is missing or invalid",
+            "Could not use {folder}/key.pem: PEM data is missing or invalid (name a PEM file)",
         ),
         (
             "--tls-key {folder}/key.pem",
