@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from .accounts.views import Logout
 from .transport.page import page
+
+
+def not_found(request: HttpRequest) -> HttpResponse:
+    """Respond that there is no such page."""
+    raise Http404
+
 
 urlpatterns = [
     path("accounts/", include("django_site.accounts.urls")),
@@ -17,6 +24,7 @@ urlpatterns = [
     path("admin/logout/", transaction.atomic(Logout.as_view())),
     # The last route takes every path, so nothing else would add this slash.
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/autocomplete/", not_found),  # no form uses it, and it would search any table
     path("admin/", admin.site.urls),
     re_path("", page, name="page"),
 ]

@@ -25,6 +25,7 @@ from django_site.models import Message, Room
 from django_site.moderation import actions
 from django_site.store import message_log
 
+from .bounded_list import BoundedChangeList
 from .row_actions import ReadOnlyAdmin, RowAction, visible
 
 CONTEXT_MESSAGES = 10
@@ -32,6 +33,10 @@ CONTEXT_MESSAGES = 10
 
 MAX_LISTED_CHARS = 160
 """How many characters of a text are shown in a list."""
+
+
+MAX_FIELD_CHARS = 64
+"""How many characters of a name or a room can be searched for: none is longer."""
 
 
 def short(text: str) -> str:
@@ -54,9 +59,12 @@ def time_field(**options: Any) -> forms.DateTimeField:
 class Search(forms.Form):
     """The search form of the archive. Words in the text are searched by Django."""
 
-    room = forms.CharField(required=False, widget=forms.TextInput({"size": 14}))
+    room = forms.CharField(
+        required=False, max_length=MAX_FIELD_CHARS, widget=forms.TextInput({"size": 14})
+    )
     name = forms.CharField(
         required=False,
+        max_length=MAX_FIELD_CHARS,
         widget=forms.TextInput({"size": 14, "title": "in any case, or the name of an account"}),
     )
     since = time_field(required=False)
@@ -98,7 +106,7 @@ def _by_author(name: str) -> Q:
     return by_name if account is None else by_name | Q(account=account)
 
 
-class Archive(ChangeList):
+class Archive(BoundedChangeList):
     """A page of the archive. It never counts messages, since there may be millions."""
 
     def __init__(self, request: HttpRequest, *rest: Any) -> None:
@@ -120,9 +128,10 @@ class Archive(ChangeList):
         one_room = self.form.is_valid() and self.form.cleaned_data["room"]
         return ["-seq"] if one_room else ["-at", "-pk"]
 
-    def get_results(self, request: HttpRequest) -> None:
+    remedy = "Narrow it down with a room and a time."
+
+    def read_page(self, request: HttpRequest) -> None:
         """Read one page and one more row, which shows whether there is a next page."""
-        self.page_num = max(1, self.page_num)
         first = (self.page_num - 1) * self.list_per_page
         rows = list(self.queryset[first : first + self.list_per_page + 1])
         known = first + len(rows)
@@ -171,7 +180,6 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     list_select_related = ("room", "account")
     sortable_by = ()
     search_fields = ("text",)
-    show_full_result_count = False
     fields = readonly_fields = ("time", "place", "author", "full_text", "state", "context")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:

@@ -18,7 +18,6 @@ class RecordAdmin(ReadOnlyAdmin[Record]):
     list_display = ("time", "by_name", "action", "excerpt", "reason")
     list_filter = ("at", "action")
     search_fields = ("subject", "by_name", "reason")
-    show_full_result_count = False
     sortable_by = ()
     fields = readonly_fields = ("time", "by_name", "action", "full_text", "reason")
 

@@ -81,7 +81,6 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
     list_filter = (StateFilter,)
     search_fields = ("name",)
     ordering = ("name",)
-    show_full_result_count = False
     fields = readonly_fields = ("name", "messages", "closed", "closed_why", "members")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:

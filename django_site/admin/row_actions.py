@@ -5,14 +5,15 @@ This module knows no particular table, nor what an action does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 from urllib.parse import urlencode
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
@@ -23,20 +24,18 @@ from django.urls import URLPattern, path, reverse
 from broadcast_server.protocol.sanitize import escape_control
 from django_site.accounts.models import Account
 
+from .bounded_list import BoundedAdmin
+
 M = TypeVar("M", bound=Model)
+
+KEY = re.compile("[0-9]{1,18}")
+"""The primary key of a row, in a URL. All databases can compare numbers of this length."""
+
+MAX_ROWS = 1000
+"""How many rows an action may have. A list shows fewer."""
 
 FILTERS = "_changelist_filters"
 """The parameter in which Django passes on the filters of a list."""
-
-if TYPE_CHECKING:
-
-    class _ModelAdmin(admin.ModelAdmin[M]):
-        """Django's class, which is generic in its type stubs."""
-
-else:
-
-    class _ModelAdmin(admin.ModelAdmin, Generic[M]):
-        """Django's class, made generic: at runtime it is not."""
 
 
 def visible(text: str) -> str:
@@ -77,13 +76,12 @@ class ReasonForm(forms.Form):
     )
 
 
-class ReadOnlyAdmin(_ModelAdmin[M]):
+class ReadOnlyAdmin(BoundedAdmin[M]):
     """A table whose rows can be viewed and acted on, but not edited."""
 
     row_actions: ClassVar[Sequence[RowAction[Any]]] = ()
     actions_selection_counter = False  # with it comes a button that selects all pages
     list_per_page = 100
-    show_facets = admin.ShowFacets.NEVER
 
     # These apply to superusers as well: messages and records stay as they were written.
 
@@ -155,7 +153,8 @@ class ReadOnlyAdmin(_ModelAdmin[M]):
         """Show the page that asks for the reason, or do the action when its form is sent."""
         if not self.may_act(request):
             raise PermissionDenied
-        keys = [int(key) for key in request.GET.getlist("pk") if key.isdecimal()]
+        given = request.GET.getlist("pk")[:MAX_ROWS]
+        keys = [int(key) for key in given if KEY.fullmatch(key)]
         selected = self.get_queryset(request).filter(pk__in=keys)
         rows = [row for row in selected if action.can(row)]
         back = f"{self._url('changelist')}?{request.GET.get(FILTERS, '')}".rstrip("?")

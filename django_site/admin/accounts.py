@@ -1,20 +1,20 @@
-"""Accounts and tokens in the admin."""
+"""Accounts, their groups and tokens in the admin."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
-from .models import Account, Token
+from django_site.accounts.models import Account, Token
 
-if TYPE_CHECKING:
-    _TokenAdmin = admin.ModelAdmin[Token]
-else:
-    _TokenAdmin = admin.ModelAdmin  # the class is generic in its type stubs only
+from .bounded_list import BoundedAdmin
+
+admin.site.unregister(Group)  # which Django has registered, without bounds
 
 
 class NewAccount(AdminUserCreationForm):  # type: ignore[type-arg]  # as in the stubs
@@ -38,7 +38,7 @@ class ChangedAccount(UserChangeForm):  # type: ignore[type-arg]  # as in the stu
 
 
 @admin.register(Account)
-class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # as in the stubs
+class AccountAdmin(BoundedAdmin[Account], UserAdmin):  # type: ignore[type-arg]  # as in the stubs
     """The accounts. Deleting one deletes its tokens and bans, but not its messages and records."""
 
     form = ChangedAccount
@@ -61,8 +61,13 @@ class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # as in the stubs
         return listed, counts, lacking - {"ban"}, protected
 
 
+@admin.register(Group)
+class BoundedGroupAdmin(BoundedAdmin[Group], GroupAdmin):
+    """The groups."""
+
+
 @admin.register(Token)
-class TokenAdmin(_TokenAdmin):
+class TokenAdmin(BoundedAdmin[Token]):
     """The tokens. Deleting one revokes it. Only their owners create them and see their secrets."""
 
     list_display = ("label", "account", "made", "used")
