@@ -1,8 +1,8 @@
-"""Names of members and of rooms: which are valid, and which names people read as the same.
+"""Names of members and of rooms: which are valid.
 
 A member's name stands in front of each of its messages. So a name must not look like anything
-else: a line from the server, a command, or another member. This module knows Unicode, and nothing
-about rooms or connections.
+else: a line from the server, a command, or another member. docs/protocol.md states the rules. This
+module knows Unicode, and nothing about rooms or connections.
 """
 
 from __future__ import annotations
@@ -10,20 +10,52 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from .appearance import ASCII_LOOK, IGNORED, name_key
+
+__all__ = [
+    "MAX_NAME_CHARS",
+    "name_key",
+    "validate_name",
+    "validate_room",
+    "with_suffix",
+    "without_number",
+]
+
 MAX_NAME_CHARS = 32
 """The longest name of a member, in code points after normalisation to NFC."""
 
+# These patterns are compiled when a name first needs them: a start takes as long as it imports.
 _JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ, which some scripts and composed emoji need
-# Joiners and variation selectors are invisible, but can change how their neighbours look.
-_UNSEEN = re.compile(f"[{_JOINERS}\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-# These characters are invisible although Unicode does not put them in a category of `_HIDDEN`.
-_BLANK = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u2065\u2800\u3164\uffa0\ufff0-\ufff8"
-    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
+# Default_Ignorable_Code_Point (Unicode 16.0), as far as `IGNORED` and `_HIDDEN` do not cover it;
+# and characters that ought to be visible by their properties, but have no ink.
+_BLANK = (
+    "[\u034f\u115f\u1160\u17b4\u17b5\u2065\u3164\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+    "|[\u2800\ufffc\U00016fe4\U0001d159]"
 )
-_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
-_NUMBERED = re.compile(r"(.+)-(?:[2-9]|[1-9][0-9]{1,3})", re.DOTALL)  # as far as rooms number names
-_ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# Cn: a character that this Python's Unicode does not know may be anything.
+_HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
+# Any other space is hardly seen, or looks like a dash.
+_ODD_SPACE = "[^\\S \u00a0\u3000]"
+# NFKC, which compares names, reads these as something else than they look like.
+_MISLEADING = "[\u017f\u02db\u037a\u03f2\u03f9\ufe30\uffe8]"
+_LONG_DASHES = "\u2014\u2015\u2e3a\u2e3b"
+
+_MARKS = {":": "a colon", ",": "a comma", "\u2713": "the mark of an account"}  # in a key
+_LEADERS = {"*": "*", "/": "/", "\u00b7": "\u2022"}  # as they look in a key, and as we write them
+# The words of a notice, of the server or of the page, and of a list that is cut off.
+_NOTICE = "|".join(
+    before + r"[\W_]+".join(words.translate(ASCII_LOOK).split()) + after
+    for words, before, after in (
+        ("joined the chat", "", ""),
+        ("left the chat", "", ""),
+        ("is now", r"(?<![^\W_])", r"(?![^\W_])"),
+        ("joined", r"(?<=[\W_])", "$"),
+        ("left", r"(?<=[\W_])", "$"),
+        ("more", r"(?<=[\W_])and[\W_]+(?:[lo]|\d)+[\W_]+", "$"),
+    )
+)
+_NUMBERED = "(.+)-(?:[2-9]|[1-9][0-9]{1,3})"  # as far as rooms number names
+_ROOM = "[a-z0-9][a-z0-9._-]{0,63}"
 
 
 def validate_name(name: str) -> str:
@@ -33,43 +65,115 @@ def validate_name(name: str) -> str:
         name = unicodedata.normalize("NFC", name)
     if not 1 <= len(name) <= MAX_NAME_CHARS:
         raise ValueError(f"name is {len(name)} characters, allowed are 1 to {MAX_NAME_CHARS}")
-    for before, char, after in zip(" " + name, name, name[1:] + " ", strict=False):
-        if char in _JOINERS:
-            if not (_is_joinable(before) and _is_joinable(after)):
-                raise ValueError(f"name contains U+{ord(char):04X} in a wrong place")
-        elif unicodedata.category(char) in _HIDDEN or _BLANK.match(char):
-            raise ValueError(f"name contains U+{ord(char):04X}, which cannot be seen")
-    if unicodedata.category(name[0])[0] == "M":  # it would change the text before the name
-        raise ValueError(f"name begins with U+{ord(name[0]):04X}, which belongs to a letter")
-    visible = _UNSEEN.sub("", name)
+    if not (name.isascii() and name.isprintable()):
+        _check_characters(name)
+    visible = IGNORED.sub("", name)
     if visible != visible.strip():
         raise ValueError("name begins or ends with white space")
     if re.search(r"\s\s", visible):
         raise ValueError("name contains a run of white space")
-    compatible = unicodedata.normalize("NFKC", name)  # a full-width colon is a colon here
-    if ":" in compatible:
-        raise ValueError("name contains a colon")
-    if compatible[0] in "*/":
-        raise ValueError(f"name begins with {compatible[0]}")
+    if not name.isascii():
+        _check_places(name)
+        _check_scripts(name)
+    _check_look(visible, name_key(name))
     return name
+
+
+def _check_characters(name: str) -> None:
+    """Check that each character can be seen, or is a joiner between letters or emoji."""
+    for before, char, after in zip(" " + name, name, name[1:] + " ", strict=False):
+        if char in _JOINERS:
+            if not (_is_joinable(before) and _is_joinable(after)):
+                raise ValueError(f"name contains U+{ord(char):04X} in a wrong place")
+        elif _is_hidden(char):
+            raise ValueError(f"name contains U+{ord(char):04X}, which cannot be seen")
+        elif re.match(_MISLEADING, char):
+            raise ValueError(f"name contains U+{ord(char):04X}, which looks like another character")
+    if unicodedata.category(name[0])[0] == "M":  # it would change the text before the name
+        raise ValueError(f"name begins with U+{ord(name[0]):04X}, which belongs to a letter")
+
+
+def _is_hidden(char: str) -> bool:
+    if unicodedata.category(char) in _HIDDEN or re.match(_ODD_SPACE, char):
+        return True
+    return bool(re.match(_BLANK, char)) and not IGNORED.match(char)
 
 
 def _is_joinable(char: str) -> bool:
     """Return whether *char* is a letter, a mark, or in a category of emoji."""
-    # To an older Python a newer emoji is unassigned (Cn).
-    category = unicodedata.category(char)
-    return category[0] in "LMS" or category == "Cn"
+    return unicodedata.category(char)[0] in "LMS"
 
 
-def name_key(name: str) -> str:
-    """Return the key of *name*. Names that people read as the same name have the same key."""
-    folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", name)).casefold()
-    return unicodedata.normalize("NFKC", folded)
+def _check_places(name: str) -> None:
+    """Check that marks and variation selectors belong to the character before them.
+
+    A mark on punctuation could make a colon of a full stop. A selector changes no cased letter.
+    """
+    base, was_selector = " ", False
+    for char in name:
+        is_selector = bool(IGNORED.match(char)) and char not in _JOINERS
+        if is_selector:
+            misplaced = was_selector or base == " " or base.lower() != base.upper()
+        else:
+            is_mark = unicodedata.category(char)[0] == "M"
+            misplaced = is_mark and not _takes_marks(base, char)
+            if not is_mark and char not in _JOINERS:
+                base = char
+        if misplaced:
+            raise ValueError(f"name contains U+{ord(char):04X} in a wrong place")
+        was_selector = is_selector
+
+
+def _takes_marks(base: str, mark: str) -> bool:
+    category = unicodedata.category(base)
+    return category[0] in "LN" or category == "So" or (base in "#*" and mark == "\u20e3")
+
+
+def _check_scripts(name: str) -> None:
+    """Check that no word mixes two of the alphabets with small and capital letters.
+
+    This is what the Moderately Restrictive level of UTS #39 adds to keys, which cannot tell whether
+    a Greek nu is meant to be read as v or as the small letter of N.
+    """
+    for word in re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name)):
+        cased = (char for char in word if char.lower() != char.upper())
+        alphabets = sorted({unicodedata.name(char).split()[0].title() for char in cased})
+        if len(alphabets) > 1:
+            raise ValueError(f"name mixes {' and '.join(alphabets)} letters in one word")
+
+
+def _check_look(visible: str, key: str) -> None:
+    """Check what a name looks like, by its *key* and by its *visible* characters."""
+    for sign, text in _MARKS.items():
+        if sign in key:
+            found = next(char for char in visible if sign in name_key(char))
+            plain = sign in unicodedata.normalize("NFKC", found)
+            looks = "" if plain else f"U+{ord(found):04X}, which looks like "
+            raise ValueError(f"name contains {looks}{text}")
+    first = unicodedata.normalize("NFKC", visible)[0]
+    leader = _LEADERS.get(key[0])
+    script = unicodedata.name(first).split()[0] if first.isalpha() else ""
+    if leader and script not in ("KATAKANA", "CJK"):  # their strokes are read as letters
+        looks = "" if first == leader else f"U+{ord(visible[0]):04X}, which looks like "
+        raise ValueError(f"name begins with {looks}{leader}")
+    # A number could follow, as in bob-2.
+    if first in _LONG_DASHES or all(map(_is_dash, f"{visible}-"[:2])):
+        raise ValueError("name begins with dashes")
+    plain_key = "".join(
+        char for char in unicodedata.normalize("NFD", key) if not unicodedata.combining(char)
+    )
+    if re.search(_NOTICE, plain_key):
+        raise ValueError("name reads like a notice of the server")
+
+
+def _is_dash(char: str) -> bool:
+    looks = not char.isalpha() and name_key(char) in ("-", "\u30fc")
+    return looks or unicodedata.category(char) == "Pd"
 
 
 def validate_room(room: str) -> str:
     """Return *room*, the name of a room, or raise ValueError with the rule that it breaks."""
-    if not _ROOM.fullmatch(room):
+    if not re.fullmatch(_ROOM, room):
         raise ValueError("room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9")
     return room
 
@@ -80,7 +184,7 @@ def without_number(name: str) -> str:
     A client that was ``bob-2`` asks for that name when it comes back. If another has it now, the
     client is to be ``bob-3`` and not ``bob-2-2``.
     """
-    match = _NUMBERED.fullmatch(name)
+    match = re.fullmatch(_NUMBERED, name, re.DOTALL)
     return match[1] if match else name
 
 

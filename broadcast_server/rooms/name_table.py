@@ -6,6 +6,8 @@ from broadcast_server.protocol.names import name_key, with_suffix, without_numbe
 
 from .participant import Participant
 
+_DIGITS = str.maketrans("lo", "10")  # as they look in a key, and as they are
+
 
 class NameTable:
     """The names of one room's members. Names that people would take for one have one owner."""
@@ -28,7 +30,8 @@ class NameTable:
         del self._owners[key]
         self._next_suffix.pop(key, None)
         # If the name ends in a suffix, the next search for its base may begin at that suffix.
-        base, _, digits = key.rpartition("-")
+        base, _, suffix = key.rpartition("-")
+        digits = suffix.translate(_DIGITS)
         if base in self._next_suffix and digits.isdecimal():
             self._next_suffix[base] = max(2, min(self._next_suffix[base], int(digits)))
 

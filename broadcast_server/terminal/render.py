@@ -7,10 +7,12 @@ A line is a list of fragments; a fragment is a style and a text without control 
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from datetime import datetime
 
 from broadcast_server.client.session import missed_text
+from broadcast_server.protocol.appearance import IGNORED
 from broadcast_server.protocol.codec import encode_text
 from broadcast_server.protocol.messages import (
     Error,
@@ -21,7 +23,6 @@ from broadcast_server.protocol.messages import (
     Renamed,
     Welcome,
 )
-from broadcast_server.protocol.names import name_key
 from broadcast_server.protocol.sanitize import strip_control
 
 # Those of the 16 ANSI colours that are readable on a light and on a dark background.
@@ -53,7 +54,10 @@ Line = list[tuple[str, str]]
 
 def colour(name: str) -> str:
     """Return the colour of *name*: always the same, and as on the page."""
-    return COLOURS[zlib.crc32(name_key(name).encode()) % len(COLOURS)]
+    # Not the key by which servers compare names: the page would need its table of look-alikes.
+    folded = unicodedata.normalize("NFKC", IGNORED.sub("", name)).casefold()
+    spelling = unicodedata.normalize("NFKC", folded)
+    return COLOURS[zlib.crc32(spelling.encode("utf-8", "replace")) % len(COLOURS)]
 
 
 def local_time(at: str | None = None) -> str:

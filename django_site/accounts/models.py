@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import unicodedata
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ValidationError
@@ -20,6 +21,9 @@ from broadcast_server.protocol import names
 from broadcast_server.protocol.names import MAX_NAME_CHARS
 
 from .name_key import MAX_KEY_CHARS, stored_key
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_TOKENS = 20
 """How many tokens an account can have, so that its owner keeps track of them."""
@@ -43,8 +47,19 @@ class AccountManager(UserManager["Account"]):
     """Finds accounts by any spelling of their name."""
 
     def get_by_natural_key(self, username: str | None) -> Account:
-        """Return the account whose name is *username* in any spelling."""
-        return self.get(key=stored_key(username or ""))
+        """Return the account whose name is *username*, in any spelling if none has this one."""
+        account = self.find(username or "")
+        if account is None:
+            raise self.model.DoesNotExist
+        return account
+
+    def find(self, name: str) -> Account | None:
+        """Find the account whose name is *name*, in any spelling if none has this one.
+
+        Two accounts that look alike are older than the rule by which they do.
+        """
+        exact = self.filter(username=unicodedata.normalize("NFC", name)).first()
+        return exact or self.filter(key=stored_key(name)).first()
 
 
 class Account(AbstractUser):
@@ -62,24 +77,45 @@ class Account(AbstractUser):
 
     objects: ClassVar[AccountManager] = AccountManager()
 
+    _saved_name: str | None = None
+
     def clean(self) -> None:
         """Reject a name that people would take for the name of another account."""
         super().clean()
+        if self.username == self._saved_name:
+            return
         # The form may have rejected the name already, and then there is none.
         taken = Account.objects.filter(key=stored_key(self.username or "")).exclude(pk=self.pk)
         if taken.exists():
             raise ValidationError({"username": "This name is taken, or too similar to another."})
+
+    def clean_fields(self, exclude: Any = None) -> None:
+        """Validate the fields. A name that was valid when it was chosen stays valid."""
+        unchanged = {"username"} if self.username == self._saved_name else set()
+        super().clean_fields({*(exclude or ()), *unchanged})
 
     @classmethod
     def normalize_username(cls, username: str) -> str:
         """Return the name unchanged: other spellings are found by their key."""
         return username
 
+    @classmethod
+    def from_db(cls, db: Any, field_names: Any, values: Any, **options: Any) -> Self:
+        """Return an account that is read from the database, and remember its name."""
+        account = super().from_db(db, field_names, values, **options)
+        account._saved_name = account.__dict__.get("username")
+        return account
+
     def save(self, *args: Any, **options: Any) -> None:
-        """Save the account. Raises ValueError if its name is not valid in rooms."""
-        self.username = names.validate_name(self.username)
-        self.key = stored_key(self.username)
+        """Save the account. Raises ValueError if it has a new name that is not valid in rooms.
+
+        A name that was valid when it was chosen stays, with its key.
+        """
+        if self.username != self._saved_name or not self.key:
+            self.username = names.validate_name(self.username)
+            self.key = stored_key(self.username)
         super().save(*args, **options)
+        self._saved_name = self.username
 
 
 class Token(models.Model):

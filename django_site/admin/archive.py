@@ -20,7 +20,6 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
 from django_site.accounts.models import Account
-from django_site.accounts.name_key import stored_key
 from django_site.models import Message, Room
 from django_site.moderation import actions
 from django_site.store import message_log
@@ -102,7 +101,7 @@ def _by_author(name: str) -> Q:
     # SQLite ignores the case of ASCII letters only.
     spellings = {each(name) for each in (str.lower, str.upper, str.title, str.casefold)}
     by_name = Q(name__iexact=name) | Q(name__in=spellings)
-    account = Account.objects.filter(key=stored_key(name)).first()
+    account = Account.objects.find(name)
     return by_name if account is None else by_name | Q(account=account)
 
 

@@ -43,7 +43,8 @@ class BanForm(_BanForm):
 
     name = forms.CharField(
         required=False,
-        help_text="The name of a guest, in any spelling. A ban of bob also bans bob-2.",
+        help_text="The name of a guest, in any spelling. A ban of bob also bans bob-2, but not the"
+        " other way round.",
     )
     account = forms.CharField(required=False, help_text="Enter a name or an account, not both.")
     room = forms.CharField(required=False, help_text="Leave empty for all rooms.")
@@ -78,7 +79,7 @@ class BanForm(_BanForm):
     def clean_account(self) -> Account | None:
         """Return the account that was entered."""
         name: str = self.cleaned_data["account"]
-        account = Account.objects.filter(key=stored_key(name)).first() if name else None
+        account = Account.objects.find(name) if name else None
         if name and account is None:
             raise ValidationError(f"there is no account called {name}")
         return account

@@ -9,14 +9,13 @@ All functions block: call them in a thread.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import CharField, F, Q, QuerySet, Value
+from django.db.models import CharField, F, QuerySet, Value
 from django.db.models.functions import Cast, Concat, Now
 
 from broadcast_server.protocol.join import JoinRequest
@@ -24,7 +23,7 @@ from broadcast_server.protocol.messages import CloseCode, Error, Renamed
 from broadcast_server.protocol.rejection import REPLACED, Rejection
 from django_site import models
 from django_site.accounts.models import Account
-from django_site.accounts.name_key import stored_key
+from django_site.accounts.name_key import family_keys, stored_key
 
 from . import notifier, rejections
 from .rejections import Rejected
@@ -157,10 +156,20 @@ def banned(ban: models.Ban) -> QuerySet[models.Member]:
     if ban.account is not None:
         matching = models.Member.objects.filter(account=ban.account)
     else:  # a ban of a name applies to guests only
-        numbers = rf"^{re.escape(ban.key)}-[0-9]+$"
-        named = Q(key=ban.key) | Q(key__regex=numbers)
-        matching = models.Member.objects.filter(named, account=None)
-    return matching if ban.room is None else matching.filter(room=ban.room)
+        matching = models.Member.objects.filter(account=None).exclude(name="")
+    if ban.room is not None:
+        matching = matching.filter(room=ban.room)
+    if ban.account is not None:
+        return matching
+    # The keys of which a ban applies to a name depend on the name, so the database cannot tell.
+    named = [pk for pk, name in matching.values_list("pk", "name") if applies_to(ban, name)]
+    return matching.filter(pk__in=named)
+
+
+def applies_to(ban: models.Ban, name: str) -> bool:
+    """Tell whether *ban*, of a name, applies to a guest that is called *name*."""
+    keys, beginnings = family_keys(name)
+    return ban.key in keys or any(map(ban.key.startswith, beginnings))
 
 
 def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str | None:
@@ -181,8 +190,8 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
     name = _requested_name(attempt.join, account)
     if account is not None and roster.is_taken(name):
         roster.write()
-        owners = models.Member.objects.filter(room=roster.room, key=account.key)
-        guest = owners.exclude(account=account).first()
+        guests = models.Member.objects.filter(room=roster.room, account=None)
+        guest = guests.filter(key=stored_key(name)).first()
         if guest is not None:  # it joined before there was an account with its name
             _remove_member(roster, guest, rejections.NAME_OWNED)
     name = roster.free_name(name, account)

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from broadcast_server.protocol.names import with_suffix, without_number
 from django_site import models
 from django_site.accounts.models import Account
-from django_site.accounts.name_key import stored_key
+from django_site.accounts.name_key import family_keys, stored_key
 
 SUFFIXES_LOOKED_UP = 64
 """How many suffixes are looked up at once: many clients that ask for one name need as many."""
@@ -50,7 +50,10 @@ class RosterBatch:
         self._numbers: dict[str, int] = {}  # where the next search for a suffix starts
         self._new: list[models.Member] = []
         self._moved: dict[int, models.Member] = {}
-        self._look_up(key for name in names for key in _ban_keys(name))
+        self._bans_looked_up: set[str] = set()  # names, as they are spelled
+        wanted_names = set(names)
+        self._look_up(map(stored_key, wanted_names))
+        self._look_up_bans(wanted_names)
         wanted = {each for each in sessions if each is not None}
         previous = self._members.filter(session__in=wanted) if wanted else ()
         self._sessions = {member.session: member for member in previous}
@@ -64,9 +67,13 @@ class RosterBatch:
         """Return the longest ban of *account* or, for a guest, of *name*."""
         if account is not None:
             return self._banned.get(account.pk)
-        keys = _ban_keys(name)
-        self._look_up(keys)
-        found = [self._bans[key] for key in keys if key in self._bans]
+        self._look_up_bans([name])
+        keys, beginnings = family_keys(name)
+        found = [
+            ban
+            for key, ban in self._bans.items()
+            if key in keys or any(map(key.startswith, beginnings))
+        ]
         return max(found, key=lambda ban: ban.until, default=None)
 
     def member_of_session(self, session: str | None) -> models.Member | None:
@@ -130,7 +137,24 @@ class RosterBatch:
             self._add_taken(self._members.filter(key__in=new))
         owners = Account.objects.filter(key__in=new)
         self._owners.update(owners.values_list("key", "pk"))
-        for ban in bans_in(self.room).filter(key__in=new).order_by("until"):
+        self._add_bans(Q(key__in=new))
+
+    def _look_up_bans(self, names: Iterable[str]) -> None:
+        new = set(names) - self._bans_looked_up
+        if not new:
+            return
+        self._bans_looked_up |= new
+        keys: set[str] = set()
+        matching = Q()
+        for name in new:
+            exact, beginnings = family_keys(name)
+            keys.update(exact)
+            for each in beginnings:
+                matching |= Q(key__startswith=each)
+        self._add_bans(matching | Q(key__in=keys))
+
+    def _add_bans(self, matching: Q) -> None:
+        for ban in bans_in(self.room).filter(matching).order_by("until"):
             self._bans[ban.key] = ban
 
     def _add_taken(self, members: QuerySet[models.Member]) -> None:
@@ -178,10 +202,3 @@ def bans_in(room: models.Room) -> QuerySet[models.Ban]:
     """Find the bans that are active in *room*: its own, and those of all rooms."""
     bans = models.Ban.objects.filter(Q(room=room) | Q(room=None))
     return bans.filter(until__gt=Now(), lifted=None)
-
-
-def _ban_keys(name: str) -> list[str]:
-    """Return the keys whose bans apply to a client that asks for *name*."""
-    # A client that asks for bob may be called bob-2, so a ban of bob applies to bob-2 as well.
-    base, _, number = name.rpartition("-")
-    return [stored_key(each) for each in ([name, base] if number.isdecimal() and base else [name])]

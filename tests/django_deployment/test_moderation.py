@@ -46,6 +46,7 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Message, MessageHidden
 from django_site import models
 from django_site.accounts.models import Account, Token
+from django_site.accounts.name_key import stored_key
 from django_site.asgi import application
 from django_site.moderation import actions, group
 from django_site.store import message_log, presence, publish
@@ -739,7 +740,17 @@ def test_a_ban_live(dana: Account) -> None:
 @pytest.mark.parametrize(
     ("banned", "refused", "welcome"),
     [
-        ({"name": "bob"}, ["bob", "BoB", "ｂｏｂ", "bob-2", "bob-17"], ["bobby", "bob-x", "b"]),
+        (
+            {"name": "bob"},
+            [
+                *("bob", "BoB", "ｂｏｂ", "bob-2", "bob-17", "bob\uff0d2", "bob-\u00b2", "bob-2-2"),
+                *("bob\u20142", "bob--2", "BOB \u2212 1o", "b0b", "\u0299\u1d0f\u0299", "bob-"),
+                "\u0392\u039f\u0392",
+            ],
+            ["bobby", "bob-x", "b", "bob 2", "bob2"],
+        ),
+        ({"name": "bob-2"}, ["bob-2", "bob-2-3", "BOB\u20102"], ["bob", "bob-3", "bob-22"]),
+        ({"name": "x" * 32}, ["x" * 30 + "-2", "X" * 26 + "-2-2-2"], ["x" * 31, "x" * 12 + "-2"]),
         ({"name": "bob", "room": "here"}, ["bob"], []),
         ({"name": "bob", "room": "elsewhere"}, [], ["bob"]),
         ({"name": "bob", "long": timedelta(seconds=-1)}, [], ["bob"]),
@@ -880,7 +891,7 @@ def test_an_account_takes_its_name_while_the_channel_layer_hangs(
         async with in_room(room, "newbie") as other:
             await other.event()
             # As if both joined at once: the signal has not removed the guest.
-            account = Account(username="newbie", key="newbie")
+            account = Account(username="newbie", key=stored_key("newbie"))
             await in_thread(Account.objects.bulk_create, [account])
             _, secret = await in_thread(Token.make, account, "t")
             begin = time.monotonic()

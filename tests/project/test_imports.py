@@ -58,7 +58,9 @@ MODULES = {
     "broadcast_server": {
         "protocol": {
             "messages": "",
-            "names": "",
+            "look_alikes": "",
+            "appearance": "look_alikes",
+            "names": "appearance",
             "codec": "messages names",
             "rejection": "messages",
             "sanitize": "",

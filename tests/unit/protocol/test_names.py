@@ -36,6 +36,17 @@ NAMES = st.text(st.sampled_from(TRICKY) | st.characters(max_codepoint=0x2FFF), m
         "\U0001f469\u200d\u2764\ufe0f\u200d\U0001f469",  # a couple: ZWJ after a variation selector
         "\U0001f9d1\U0001f3fd\u200d\U0001f680",  # ZWJ after a skin tone
         "葛\U000e0100",
+        *("Анна", "李雷", "مريم", "Ελένη", "José", "O'Brien", "Dr. Anna Müller", "김철수", "सीता"),
+        *("ノア", "一郎", "山田\u3000太郎", "Мар'яна", "สมชาย", "ကိုကို", "Nguyễn Thị Hồng", "மணி"),
+        *(
+            "1\ufe0f\u20e3",
+            "#\ufe0f\u20e3",
+            "★ Anna ★",
+            "\U0001f1e9\U0001f1ea Anna",
+            "(bob)",
+            "-bob",
+        ),
+        *("Νίκος Smith", "李Lee", "bob-2", "left", "joined", "Isnow", "Left Eye", "is", "more"),
     ],
 )
 def test_a_valid_name_is_returned_unchanged(name: str) -> None:
@@ -65,6 +76,21 @@ def test_a_valid_name_is_returned_unchanged(name: str) -> None:
         ("\ufe0f* server", "name begins with U+FE0F, which belongs to a letter"),
         ("\u0301bob", "name begins with U+0301, which belongs to a letter"),
         ("\ufe0f", "name begins with U+FE0F, which belongs to a letter"),
+        ("a, b", "name contains a comma"),
+        ("a\u060c b", "name contains U+060C, which looks like a comma"),
+        ("alice \u2714", "name contains U+2714, which looks like the mark of an account"),
+        ("-- 3 messages missed --", "name begins with dashes"),
+        ("\u2013\u2212 3 messages missed --", "name begins with dashes"),
+        ("\u2014 bob", "name begins with dashes"),
+        ("-", "name begins with dashes"),  # bob-2 of it would be --2
+        ("bob.\u0307 hi", "name contains U+0307 in a wrong place"),
+        ("bob \u0307", "name contains U+0307 in a wrong place"),
+        ("a\ufe0fb", "name contains U+FE0F in a wrong place"),
+        ("\u2764\ufe0f\ufe0f", "name contains U+FE0F in a wrong place"),
+        ("bob\ufe30 hi", "name contains U+FE30, which looks like another character"),
+        ("b\u03bfb", "name mixes Greek and Latin letters in one word"),
+        ("Ann\u0430", "name mixes Cyrillic and Latin letters in one word"),
+        ("\u0391\u043d\u043d\u0430", "name mixes Cyrillic and Greek letters in one word"),
     ],
 )
 def test_an_invalid_name_raises_the_rule(name: str, rule: str) -> None:
@@ -81,6 +107,9 @@ def test_an_invalid_name_raises_the_rule(name: str, rule: str) -> None:
         *"\ue000\U000f0000\U0010fffd",  # private use
         *"\ud800\udfff",  # half a surrogate pair
         *"\u034f\u115f\u2800\u3164\uffa0\U000e0002",  # letters and others that are invisible
+        *"\u1160\u17b4\u180e\u2065\ufffc\ufff0\U00016fe4\U0001d159\U0001d173\U000e01f0",
+        *"\u1680\u2007\u2009\u200a\u202f\u205f",  # spaces that are narrow, or look like a dash
+        *"\u0378\ufdd0\uffff\U000e0fff\U0010ffff",  # not assigned
     ],
 )
 def test_a_name_contains_no_invisible_character(char: str) -> None:
@@ -144,6 +173,27 @@ def test_a_long_name_is_shortened_for_its_suffix() -> None:
         ("\u2764", "\u2764\ufe0f"),
         ("Σίσυφος", "ΣΊΣΥΦΟΣ"),
         ("x\u00b2", "x2"),
+        ("Bill", "BiII"),
+        ("alice", "a1|ce"),
+        ("al\u0131\u0307ce", "alice"),  # i has a dot anyway
+        ("max", "rnax"),
+        ("walter", "VVALTER"),
+        ("bob", "b0b"),
+        ("bob", "\u0299\u1d0f\u0299"),  # small capitals
+        ("bob", "\U0001f171\U0001f17e\U0001f171"),  # white on black
+        ("bob-2", "bob\uff0d2"),
+        ("bob-2", "bob\u20102"),
+        ("O'Brien", "O\u2019Brien"),
+        ("O'Brien", "O\u00b4Brien"),
+        ("\u0441\u043e\u0440", "cop"),  # Cyrillic
+        ("\u0392\u039f\u0392", "bob"),  # Greek
+        ("\u03b1\u03bd\u03b1", "ava"),
+        ("Вера", "ВЕРА"),
+        ("Боб", "боб"),
+        ("Ελένη", "ΕΛΈΝΗ"),
+        ("Νίκος", "ΝΊΚΟΣ"),
+        ("o\u0338", "o\u0338\u0338"),  # one stroke on top of the other
+        ("ロ", "口"),
     ],
 )
 def test_names_that_look_the_same_have_the_same_key(one: str, other: str) -> None:
@@ -152,10 +202,66 @@ def test_names_that_look_the_same_have_the_same_key(one: str, other: str) -> Non
     assert name_key(one) == name_key(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("bob", "rob"), ("bob", "bob-2"), ("e", "é")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("bob", "rob"), ("bob", "bob-2"), ("e", "é"), ("bob-2", "bob-3"), ("x12", "x21")),
+        *(("Anna", "Анна"), ("Иван", "Ivan"), ("van", "nan"), ("李", "雷"), ("ひ", "ヒ")),
+    ],
+)
 def test_different_names_have_different_keys(one: str, other: str) -> None:
     """Names that people can tell apart have different keys."""
     assert name_key(one) != name_key(other)
+
+
+@pytest.mark.parametrize(
+    "sign",
+    "\u02d0\u02f8\u0589\u05c3\u0703\u0903\u0a83\u1361\u16ec\u1803\u1804\u205a\u2236\u2237"
+    "\u2806\u2982\u29f4\u2a74\ua4fd\ua6f4\ua789\ufe13\ufe30\ufe55\uff1a",
+)
+def test_nothing_looks_like_a_colon(sign: str) -> None:
+    """A look-alike of the colon that ends a name is rejected wherever it stands."""
+    for name in (f"bob{sign} I resign", f"\u4e00{sign}"):
+        with pytest.raises(ValueError, match=r"colon|another character|wrong place"):
+            validate_name(name)
+
+
+@pytest.mark.parametrize(
+    ("leader", "signs"),
+    [
+        ("\\*", "*\u066d\u204e\u2217\u22c6\u2731\ufe61\uff0a\U0001031f"),
+        ("/", "/\u2044\u2215\u2571\u27cb\u29f8\uff0f\U0001f67c"),
+        ("\u2022", "\u2022\u00b7\u2027\u2219\u22c5\u25cf\u30fb\uff65"),
+    ],
+)
+def test_nothing_looks_like_the_beginning_of_another_line(leader: str, signs: str) -> None:
+    """A name does not begin like a line of the server, a command or an action, in any font."""
+    for sign in signs:
+        with pytest.raises(ValueError, match=f"name begins with .*{leader}$"):
+            validate_name(f"{sign} the server is stopping")
+        assert sign == "/" or validate_name(f"a{sign}b")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("bob joined the chat", "alice is now bob", "bob left the chat", "is now x", "x is now"),
+        *("bob JOINED  the chat".replace("  ", "\u00a0"), "bob j\u00f3ined the chat"),
+        *(
+            "bob jo1ned the chat",
+            "x ls now y",
+            "x-is-now-y",
+            "bob joined",
+            "BOB left",
+            "a and 7 more",
+        ),
+        *("\u0430 \u0456\u0455 now \u0430", "x has joined_the_chat", "x \u0131s now y"),
+    ],
+)
+def test_a_name_does_not_read_like_a_notice(name: str) -> None:
+    """The words of the server's notices, and of the page's, are not in a name in any spelling."""
+    with pytest.raises(ValueError, match="name reads like a notice of the server"):
+        validate_name(name)
 
 
 @given(NAMES)
