@@ -27,6 +27,7 @@ from .store.schema import prepare_database  # noqa: E402
 from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
+from .transport.request_body import BodyReader  # noqa: E402
 from .transport.websocket import RoomConsumer  # noqa: E402
 
 
@@ -34,6 +35,7 @@ class Application:
     """The ASGI application. It owns the replicas of all rooms, and hands them to connections."""
 
     def __init__(self) -> None:
+        self._http = BodyReader(self._respond)
         self._django = PageThreads(ASGIHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
         self._websocket = RoomConsumer.as_asgi()
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
@@ -54,12 +56,14 @@ class Application:
         match scope["type"]:
             case "websocket":
                 await self._websocket(scope, receive, send)
-            case "http" if is_room_request(scope):
-                await handle_request(scope, receive, send)
             case "http":
-                await self._django(scope, receive, send)
+                await self._http(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
+
+    async def _respond(self, scope: Any, receive: Any, send: Any) -> None:
+        respond = handle_request if is_room_request(scope) else self._django
+        await respond(scope, receive, send)
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
@@ -69,16 +73,31 @@ class Application:
         await self.replicas.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def stop_with_daphne(self) -> None:
+    def serve_with_daphne(self) -> None:
+        """Change Daphne, if it is what serves this application."""
+        if "daphne.server" in sys.modules:
+            self._stop_with_daphne()
+            limit_daphne()
+
+    def _stop_with_daphne(self) -> None:
         """Have Daphne's reactor wait until every connection is closed, before it cuts them."""
-        if "daphne.server" not in sys.modules:
-            return
         from twisted.internet import defer, reactor
 
         def stop() -> Any:
             return defer.Deferred.fromFuture(asyncio.ensure_future(self.replicas.stop()))
 
         cast(Any, reactor).addSystemEventTrigger("before", "shutdown", stop)
+
+
+def limit_daphne() -> None:
+    """Limit the requests that Daphne takes, or log that this cannot be done."""
+    try:
+        from .transport.daphne_limits import limit_requests
+    except ImportError as error:
+        text = "this version of Daphne takes requests of any size (%s): let a proxy limit them"
+        logging.getLogger(__name__).warning(text, error)
+    else:
+        limit_requests()
 
 
 def report_access() -> None:
@@ -101,5 +120,5 @@ def report_access() -> None:
 
 prepare_database()
 application = Application()
-application.stop_with_daphne()
+application.serve_with_daphne()
 report_access()

@@ -55,6 +55,27 @@ def check_head(headers: Mapping[str, str], limit: int) -> Response | None:
     return None
 
 
+def has_body(headers: Mapping[str, str]) -> bool:
+    """Return whether a request announces a body. *headers* have lower-case names."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip() != "0"
+
+
+def check_length(headers: Mapping[str, str], max_bytes: int) -> Response | None:
+    """Return the response to a request that announces a body of more than *max_bytes*, else None.
+
+    This is for requests that publish nothing, which need no body but may have one.
+    """
+    length = headers.get("content-length", "").strip()
+    if not length.isdecimal() or (len(length) <= MAX_LENGTH_DIGITS and int(length) <= max_bytes):
+        return None
+    return long_body_response(f"{length[: MAX_LENGTH_DIGITS + 1]} bytes", max_bytes)
+
+
+def long_body_response(size: str, max_bytes: int) -> Response:
+    """Return the response to a body that is too long. *size* is what is known of its size."""
+    return plain_response(413, f"body is {size}, limit is {max_bytes}")
+
+
 def too_long_response(size: str, limit: int) -> Response:
     """Return the response to a message that is too long. *size* is what is known of its size."""
     return plain_response(413, f"message is {size}, limit is {limit}")

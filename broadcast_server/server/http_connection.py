@@ -21,6 +21,7 @@ from broadcast_server.http.cors import cors_headers, is_origin_allowed, prefligh
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
     check_head,
+    check_length,
     is_post,
     max_body_bytes,
     parse_publish,
@@ -165,7 +166,11 @@ class HTTPConnection(asyncio.Protocol):
         self.client = client_address(self._transport, self._server.trusted_proxies, forwarded)
         headers, origins = self._headers, self._server.origins
         stream = is_stream(method, path)
-        if method == "OPTIONS":
+        max_body = max_body_bytes(self._server.max_message_bytes)
+        too_long = None if is_post(method, path) else check_length(headers, max_body)
+        if too_long is not None:
+            self._start_response(too_long)
+        elif method == "OPTIONS":
             self._start_response(preflight_response(headers, origins))
         elif not (stream or is_post(method, path)):
             self._start_response(respond(self._server, method, target, headers))

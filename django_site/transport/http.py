@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.urls import Resolver404, resolve
 
 from broadcast_server.http.cors import cors_headers, is_origin_allowed, preflight_response
 from broadcast_server.http.post import (
@@ -48,18 +47,23 @@ from django_site.store.site_key import site_key
 
 from .authentication import account_of, authenticate, find_account, session_headers
 from .page import ProcessStatus
+from .request_body import (
+    ClientDisconnected,
+    Receive,
+    Send,
+    UploadCut,
+    busy_response,
+    read_body,
+    routes_to_room,
+)
 from .stream_response import StreamResponse
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+UNREAD_BODY = {408, 411, 413}
+"""The statuses of responses to a body that was not read to its end: the connection has to end."""
 
 PUBLISH_TIMEOUT_S = 15.0
 """Seconds in which the database has to log a message, before its sender is told that it does not
 answer."""
-
-
-class ClientDisconnected(Exception):
-    """The client does not wait for the response any more."""
 
 
 def is_room_request(scope: Mapping[str, Any]) -> bool:
@@ -67,11 +71,8 @@ def is_room_request(scope: Mapping[str, Any]) -> bool:
     method, path = scope["method"], scope["path"]
     if method in ("GET", "HEAD") and not is_stream(method, path):
         return False
-    # Forms are posted as well. The chat page's route is the one that takes every other path.
-    try:
-        return resolve(path.removeprefix(scope.get("root_path", ""))).url_name == "page"
-    except Resolver404:  # "OPTIONS *" concerns no path
-        return False
+    # Forms are posted as well.
+    return routes_to_room(path, scope.get("root_path", ""))
 
 
 async def handle_request(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -107,8 +108,10 @@ class _Request:
             outage.database.began(error)
             response = reject_response(rejections.NO_LOG)
         if response is not None:
-            length = ("Content-Length", str(response.length))
-            await self._send_head(response.status, response.type, (length, *response.headers))
+            headers = (("Content-Length", str(response.length)), *response.headers)
+            if response.status in UNREAD_BODY:
+                headers = (("Connection", "close"), *headers)
+            await self._send_head(response.status, response.type, headers)
             body = b"" if self._scope["method"] == "HEAD" else b"".join(response.body)
             await self._send({"type": "http.response.body", "body": body})
 
@@ -158,27 +161,16 @@ class _Request:
         if problem is not None:
             return problem
         try:
-            body = await asyncio.wait_for(self._read_body(max_body_bytes(limit)), BODY_TIMEOUT_S)
+            body = await read_body(self._receive, max_body_bytes(limit))
         except asyncio.TimeoutError:
             return timeout_response(BODY_TIMEOUT_S)
+        except UploadCut:
+            return busy_response()
         if body is None:
             return too_long_response(f"more than {max_body_bytes(limit)} bytes", limit)
         sessions = session_headers(self._scope)
         request = parse_publish(self._query, body, limit, site_key(), sessions)
         return request if isinstance(request, Response) else await self._publish(request)
-
-    async def _read_body(self, max_bytes: int) -> bytes | None:
-        """Return the body, None once it is longer than *max_bytes*."""
-        body = bytearray()
-        while True:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                raise ClientDisconnected
-            body += event.get("body", b"")
-            if len(body) > max_bytes:
-                return None
-            if not event.get("more_body", False):
-                return bytes(body)
 
     async def _publish(self, request: PublishRequest) -> Response:
         account = await self._authenticate()

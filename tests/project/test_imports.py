@@ -57,9 +57,9 @@ TOP = {
 MODULES = {
     "broadcast_server": {
         "protocol": {
-            "messages": "",
             "look_alikes": "",
             "appearance": "look_alikes",
+            "messages": "",
             "names": "appearance",
             "codec": "messages names",
             "rejection": "messages",
@@ -260,7 +260,10 @@ MODULES = {
             "page": "",
             "page_threads": "",
             "stream_response": "flow_control",
-            "http": "authentication page stream_response",
+            "upload_budget": "",
+            "request_body": "upload_budget",
+            "daphne_limits": "request_body upload_budget",
+            "http": "authentication page request_body stream_response",
             "websocket": "authentication flow_control",
         },
     },
