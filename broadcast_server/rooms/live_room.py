@@ -99,6 +99,8 @@ class LiveRoom(ABC):
         self, room: Room, on_close: Callable[[Receiver, CloseCode], None], metrics: Metrics
     ) -> None:
         self.room = room
+        self.is_abandoned = False
+        """Whether everyone was closed by `abandon`, and what was published last is forgotten."""
         self._metrics = metrics
         self._on_close = on_close
         self._fanout = Fanout(room.log.head, room.log.epoch)
@@ -127,8 +129,12 @@ class LiveRoom(ABC):
         """Send *event* to one participant, in order after the answers to its earlier requests."""
         self._fanout.send_to(participant, event)
 
-    def _persist(self) -> None:  # noqa: B027  # a log in a database is persistent already
-        """Write new messages to disk, if they are to outlive the process, before they are sent."""
+    def _persist(self) -> bool:
+        """Write new messages to disk, if they are to outlive the process, before they are sent.
+
+        Returns whether they may be sent.
+        """
+        return True  # a log in a database is persistent already
 
     @abstractmethod
     def _catch_up(self) -> list[Participant]:
@@ -218,6 +224,22 @@ class LiveRoom(ABC):
         self.flush()  # what is in the batch is encoded once for all, and not when each is closed
         self._execute(self.room.stop())
 
+    def abandon(self, rejection: Rejection) -> None:
+        """Close everyone with *rejection*, and send nothing else that was not sent yet."""
+        self.is_abandoned = True
+        self._fanout = Fanout(self.room.log.head, self.room.log.epoch)
+        self._polling.clear()
+        self._flow_changes.clear()
+        receivers, self._receivers = self._receivers, {}
+        for participant, receiver in receivers.items():
+            self._fanout.send_to(participant, rejection.error)
+            receiver.write(map(receiver.encode, self._fanout.remove(participant)))
+            receiver.close(rejection.code, rejection.text)
+            self._on_close(receiver, rejection.code)
+        callbacks, self._after_batch = self._after_batch, []
+        for callback in callbacks:
+            asyncio.get_running_loop().call_soon(callback)
+
     # -- carrying out actions --
 
     def _execute(self, actions: list[Action]) -> None:
@@ -239,10 +261,12 @@ class LiveRoom(ABC):
                 case Subscribe(participant=participant, after=after, welcome=welcome):
                     self._fanout.subscribe(participant, after, welcome)
                 case Close(participant=participant, code=code, reason=reason):
-                    self._persist()
+                    may_send = self._persist()
                     receiver = self._receivers.pop(participant)
                     self._polling.discard(participant)
-                    receiver.write(map(receiver.encode, self._fanout.remove(participant)))
+                    unsent = self._fanout.remove(participant)
+                    if may_send:
+                        receiver.write(map(receiver.encode, unsent))
                     receiver.close(code, reason)
                     self._on_close(receiver, code)
         if actions:
@@ -285,7 +309,8 @@ class LiveRoom(ABC):
         begin = loop.time()
         self._flush_scheduled = False
         self._joins_in_batch = 0
-        self._write_batch()
+        if not self._write_batch():
+            return
         too_slow = self._catch_up() + self._fanout.too_far_behind()
         self._apply_flow_changes()
         for participant in too_slow:
@@ -306,9 +331,13 @@ class LiveRoom(ABC):
             self._polling.discard(participant)
             self._receivers[participant].close(NORMAL_CLOSURE, "")
 
-    def _write_batch(self) -> None:
-        """End the fan-out's batch, and write everyone their part of it."""
-        self._persist()
+    def _write_batch(self) -> bool:
+        """End the fan-out's batch, and write everyone their part. Return False if that must not be.
+
+        Then the batch stays as it is, until the room is abandoned.
+        """
+        if not self._persist():
+            return False
         batch = self._fanout.end_batch()
         if batch:
             # Frames and their size in bytes, made once for all receivers of the same kind. Most
@@ -336,6 +365,7 @@ class LiveRoom(ABC):
         for participant, payloads in batch.private.items():
             self._write_to(participant, payloads)
         self._apply_flow_changes()
+        return True
 
     def _apply_flow_changes(self) -> None:
         """Tell the fan-out which receivers were paused or resumed."""

@@ -30,7 +30,7 @@ class LocalRoom(LiveRoom):
     """A live room whose log is in memory.
 
     With *log_file*, each message is also added to that file. *persist* commits the file, and is
-    called before a batch is written to the connections.
+    called before a batch is written to the connections. If it returns False, nothing is written.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class LocalRoom(LiveRoom):
         *,
         metrics: Metrics | None = None,
         log_file: SQLiteLog | None = None,
-        persist: Callable[[], None] | None = None,
+        persist: Callable[[], bool] | None = None,
     ) -> None:
         room = Room(name, log, max_message_bytes)
         super().__init__(room, on_close, metrics or Metrics())
@@ -89,9 +89,8 @@ class LocalRoom(LiveRoom):
         self.deliver(message)
         return message.seq
 
-    def _persist(self) -> None:
-        if self._persist_all is not None:
-            self._persist_all()
+    def _persist(self) -> bool:
+        return self._persist_all is None or self._persist_all()
 
     def _catch_up(self) -> list[Participant]:
         self._batch_time = ""

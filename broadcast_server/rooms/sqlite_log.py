@@ -31,8 +31,6 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from broadcast_server.console.os_error import describe_file_error
@@ -45,6 +43,7 @@ from broadcast_server.console.private_file import (
 from broadcast_server.protocol.messages import Message
 from broadcast_server.protocol.session_key import KEY_BYTES, SessionKey
 
+from .log_errors import sqlite_reason, translate_errors
 from .log_marker import LogMarker
 from .log_rows import read_head, read_message
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
@@ -81,9 +80,6 @@ TABLE_QUERIES = (
 )
 """They fail if a table or a column is missing."""
 
-DAMAGE = ("malformed", "not a database", "no such", "disk image", "corrupt")
-"""Words in errors of SQLite that mean that the content of the file is damaged."""
-
 
 class SQLiteLog:
     """The log file for all rooms of one server, which locks it while it is open.
@@ -96,6 +92,9 @@ class SQLiteLog:
         self.path = path
         self.recording = True
         """Whether the file has every message that was sent. False while it cannot be written."""
+        self.epochs_must_end = False
+        """Whether messages that were sent could get their numbers a second time. Send nothing more
+        of this batch, and call `end_epochs`."""
         self.notice = ""
         """What the operator should know about the file, "" if nothing."""
         self.secret: bytes
@@ -105,9 +104,10 @@ class SQLiteLog:
         resends a message is recognised."""
         self._uncommitted: list[tuple[str, Message, str]] = []
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
+        self._is_secret_stored = True
         self._retry_at = 0.0  # time of the next attempt, by time.monotonic()
         self._boot_id = _boot_id()
-        with _translate_errors(path):
+        with translate_errors(path):
             real_path = self._prepare_file()
             self._marker = LogMarker(real_path.with_name(f"{real_path.name}.whole"))
             self._database = sqlite3.connect(real_path, timeout=0, isolation_level=None)
@@ -243,7 +243,7 @@ class SQLiteLog:
             )
             log.restore(derive_epoch(self.secret, room), head, map(read_message, rows))
         except (sqlite3.Error, OSError, ValueError) as error:
-            reason = str(error) if type(error) is ValueError else _sqlite_reason(str(error))
+            reason = str(error) if type(error) is ValueError else sqlite_reason(str(error))
             raise DamagedRoomError(
                 f"room {room} cannot be opened, as log file {self.path} is damaged: {reason}"
                 " (restore a copy of the file, or name another one)"
@@ -259,6 +259,10 @@ class SQLiteLog:
             raise ValueError("the number of its last message is missing")
         return 0
 
+    def unwritten(self, room: str) -> MessageLog | None:
+        """Return the log of *room* if the file lacks some of its messages, None if it has all."""
+        return self._logs.get(room)
+
     def append(self, room: str, log: MessageLog, message: Message, id_scope: str) -> None:
         """Add *message*, which was just appended to the *log* of *room*, to the next `commit`."""
         self._uncommitted.append((room, message, id_scope))
@@ -269,15 +273,19 @@ class SQLiteLog:
 
         Messages that cannot be written are kept for the next attempt, as far back as the logs in
         memory reach. Between two attempts there is at least `RETRY_INTERVAL_S`.
+
+        If they cannot be written and the marker cannot be deleted either, the next start would take
+        the file for whole, and give their numbers again. Then `epochs_must_end`.
         """
         if not self._uncommitted or (not self.recording and time.monotonic() < self._retry_at):
             return None
         try:
-            with _translate_errors(self.path):
+            with translate_errors(self.path):
                 self._write()
                 if self.recording:
                     return None
-                self._mark_whole(self._mark)
+                if not self._marker.matches(self._mark):
+                    self._mark_whole(self._mark)
         except LogFileError as error:
             self._retry_at = time.monotonic() + RETRY_INTERVAL_S
             self._uncommitted = [
@@ -288,15 +296,28 @@ class SQLiteLog:
             if not self.recording:
                 return None
             self.recording = False
-            self._marker.remove()
+            self.epochs_must_end = not self._marker.remove()
             return f"messages are not recorded: {error}"
         self.recording = True
         return "messages are recorded again"
+
+    def end_epochs(self) -> None:
+        """Give all rooms new epochs, and forget what was not committed: it must not be sent.
+
+        The file keeps the old epochs until it can be written again. Until then it has everything
+        that was sent in them.
+        """
+        self.secret, self._is_secret_stored = secrets.token_bytes(16), False
+        self._uncommitted.clear()
+        self._logs.clear()
+        self.epochs_must_end = False
 
     def _write(self) -> None:
         base = self._database
         base.execute("BEGIN")
         try:
+            if not self._is_secret_stored:
+                base.execute("UPDATE state SET secret = ?", (self.secret,))
             base.executemany(
                 # A row that is there already is damage: the log in memory gives each number once.
                 "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -318,6 +339,7 @@ class SQLiteLog:
             if base.in_transaction:
                 base.execute("ROLLBACK")
             raise
+        self._is_secret_stored = True
         self._uncommitted.clear()
         self._logs.clear()
 
@@ -337,7 +359,7 @@ class SQLiteLog:
 
         Raises `LogFileError` if the file cannot be written.
         """
-        with _translate_errors(self.path):
+        with translate_errors(self.path):
             try:
                 self._retry_at = 0.0
                 self.commit()
@@ -345,48 +367,6 @@ class SQLiteLog:
                 self._end_run()
             finally:
                 self._database.close()
-
-
-@contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite or the system about *path* into a `LogFileError`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        text = str(error)
-        if "locked" in text:
-            text = "is in use by another program: stop that program, or name another file"
-        elif any(word in text for word in DAMAGE):
-            text = "is not a log file, or is damaged: name another file"
-        elif "unable to open" in text:
-            text = f"cannot be opened: {os.strerror(errno.EACCES).lower()}"
-        elif "full" in text:
-            text = "cannot be written: the disk is full"
-        elif "readonly" in text:
-            text = "cannot be written: the file or its disk is read-only"
-        else:
-            text = f"cannot be read or written: {_sqlite_reason(text)}"
-        raise LogFileError(f"log file {path} {text}") from None
-    except NotAFileError as error:
-        raise LogFileError(f"log file {path} is {error.kind}: name a file") from None
-    except OSError as error:
-        raise LogFileError(f"log file {path} cannot be used: {_describe(error, path)}") from None
-
-
-def _sqlite_reason(text: str) -> str:
-    """Return an error of SQLite or sqlite3 as one line without the content of the file."""
-    return "text is not UTF-8" if "decode" in text else " ".join(text.split())
-
-
-def _describe(error: OSError, path: Path) -> str:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        try:
-            folder = Path(resolve(path)).parent
-        except OSError:
-            return "the current folder was deleted: change to another one"
-        if not folder.is_dir():
-            return f"there is no folder {folder}: create it, or name another file"
-    return describe_file_error(error)
 
 
 def _boot_id() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -28,6 +29,11 @@ RECORDING = Error("recording", "what is said is recorded again")
 UNREADABLE = Rejection(
     CloseCode.STOPPING,
     Error("no_log", "the messages of this room cannot be read, ask who runs the server"),
+)
+
+LOG_ENDED = Rejection(
+    CloseCode.STOPPING,
+    Error("no_log", "the log of this room has ended, as its file failed: connect again"),
 )
 
 DAMAGED_RETRY_S = 60.0
@@ -113,27 +119,50 @@ class RoomRegistry:
         """Whether every delivered message is in the log file, or none is asked for."""
         return self._log_file is None or self._log_file.recording
 
-    def persist(self) -> None:
-        """Write this batch's messages to the log file. Tell every room when that begins to fail."""
-        change = None if self._log_file is None else self._log_file.commit()
-        if change is None:
-            return
-        logger.warning("%s", change)
-        for room in self:
-            room.send(None, RECORDING if self.is_recording else NOT_RECORDING)
+    def persist(self) -> bool:
+        """Write this batch's messages to the log file. Tell every room when that begins to fail.
+
+        Returns whether the batch may be sent. If not, all rooms are closed next.
+        """
+        log_file = self._log_file
+        if log_file is None:
+            return True
+        change = None if log_file.epochs_must_end else log_file.commit()
+        if change is not None:
+            logger.warning("%s", change)
+            if log_file.epochs_must_end:
+                logger.warning("nor can the file beside it be deleted: all rooms get new epochs")
+                asyncio.get_running_loop().call_soon(self._end_epochs, log_file)
+            else:
+                for room in self:
+                    room.send(None, RECORDING if log_file.recording else NOT_RECORDING)
+        return not log_file.epochs_must_end
+
+    def _end_epochs(self, log_file: SQLiteLog) -> None:
+        """Close all rooms. Clients that come back find them with new epochs."""
+        log_file.end_epochs()
+        self._epoch_key = log_file.secret
+        rooms = [*self._open.values(), *self._idle.values()]
+        self._open.clear()
+        self._idle.clear()
+        for room in rooms:
+            room.abandon(LOG_ENDED)
 
     def _create(self, name: str) -> LocalRoom:
-        settings = self._settings
-        message_log = MessageLog(settings.log_messages, settings.log_bytes, self._epoch(name))
-        if self._log_file is not None:
-            self._restore(self._log_file, name, message_log)
+        settings, log_file = self._settings, self._log_file
+        # A room may have been dropped before its messages were written.
+        message_log = None if log_file is None else log_file.unwritten(name)
+        if message_log is None:
+            message_log = MessageLog(settings.log_messages, settings.log_bytes, self._epoch(name))
+            if log_file is not None:
+                self._restore(log_file, name, message_log)
         return LocalRoom(
             name,
             message_log,
             settings.max_message_bytes,
             self._on_close,
             metrics=self._metrics,
-            log_file=self._log_file,
+            log_file=log_file,
             persist=self.persist,
         )
 

@@ -26,7 +26,7 @@ from .first_request import FirstRequest
 from .listen_socket import ConnectionTracker
 from .listener import Listener
 from .log_format import quote_word
-from .room_registry import NOT_RECORDING, UNREADABLE, RoomRegistry
+from .room_registry import LOG_ENDED, NOT_RECORDING, UNREADABLE, RoomRegistry
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -273,7 +273,14 @@ class Server:
         room = self._rooms.open(request.join.room)
         self._metrics.received += len(request.text.encode())
         result = room.publish(request, request.join.session or _random_id_scope())
-        room.call_after_batch(lambda: done(result))  # by then it is in the log file, too
+
+        def delivered() -> None:  # by now it is in the log file, too
+            if room.is_abandoned:
+                applicant.reject(LOG_ENDED)
+            else:
+                done(result)
+
+        room.call_after_batch(delivered)
 
     def receive(self, connection: ParticipantConnection, frame: str) -> None:
         """Take a text frame that *connection* received."""

@@ -115,6 +115,7 @@ MODULES = {
             "log_rows": "",
             "log_upgrade": "",
             "message_log": "",
+            "log_errors": "message_log",
             "metrics": "",
             "participant": "",
             "actions": "participant",
@@ -122,7 +123,7 @@ MODULES = {
             "name_table": "participant",
             "room": "actions message_log name_table participant",
             "live_room": "actions fanout metrics participant room",
-            "sqlite_log": "log_marker log_rows log_upgrade message_log",
+            "sqlite_log": "log_errors log_marker log_rows log_upgrade message_log",
             "local_room": "actions live_room message_log metrics participant room sqlite_log",
         },
         "http": {

@@ -218,7 +218,7 @@ class RoomMachine(RuleBasedStateMachine):
             MAX_MESSAGE_BYTES,
             lambda receiver, code: self.closes.append((receiver, code)),
             metrics=Metrics(),
-            persist=lambda: None,
+            persist=lambda: True,
         )
         self.members: list[Member] = []
         self.messages: list[tuple[str, JSONEvent]] = []  # all that were published, with id scopes
