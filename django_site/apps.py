@@ -11,10 +11,12 @@ class SiteConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Watch the accounts, and create the group of moderators after migrations."""
+        """Watch accounts and connections to the database, and create the group of moderators."""
         # Both need the models, which are loaded by now.
         from django_site.moderation import group
+        from django_site.store import private_database
         from django_site.transport import authentication
 
         authentication.watch()
+        private_database.watch()
         group.create_after_migrate(self)

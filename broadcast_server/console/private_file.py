@@ -52,6 +52,31 @@ def create_private(path: Path) -> int:
     return descriptor
 
 
+SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""What SQLite adds to the name of a database for the files that it keeps beside it."""
+
+WAS_OPEN = "was open to other users, its mode is 0600 now"
+IS_OPEN = "is open to other users (let its owner chmod it)"
+
+
+def make_sqlite_private(path: Path) -> str:
+    """Make the SQLite database *path* private, and the files beside it, if they exist.
+
+    SQLite gives the files that it creates there later the mode of the database.
+
+    Returns what the operator should know about the file, "" if nothing: `WAS_OPEN` or `IS_OPEN`.
+    Raises `NotAFileError`, OSError.
+    """
+    files = [path.with_name(path.name + suffix) for suffix in SQLITE_SUFFIXES]
+    try:
+        changed = sum(make_private(each) for each in files if os.path.lexists(each))
+    except OSError as error:
+        if error.errno != errno.EPERM:  # it belongs to another user, who shares it with us
+            raise
+        return IS_OPEN
+    return WAS_OPEN if changed else ""
+
+
 def check_regular(status: os.stat_result) -> int:
     """Return the mode of a regular file. Raises `NotAFileError` if it is anything else."""
     if not stat.S_ISREG(status.st_mode):

@@ -26,7 +26,6 @@ This module knows nothing of connections or of the wire format. Its calls block.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import sqlite3
@@ -37,7 +36,7 @@ from broadcast_server.console.os_error import describe_file_error
 from broadcast_server.console.private_file import (
     NotAFileError,
     create_private,
-    make_private,
+    make_sqlite_private,
     resolve,
 )
 from broadcast_server.protocol.messages import Message
@@ -131,14 +130,8 @@ class SQLiteLog:
             raise NotAFileError("a folder")
         if not os.path.lexists(path):
             os.close(create_private(path))
-        files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
-        try:
-            if sum(make_private(each) for each in files if os.path.lexists(each)):
-                self.notice = f"log file {self.path} was open to other users, its mode is 0600 now"
-        except OSError as error:
-            if error.errno != errno.EPERM:  # it belongs to another user, who shares it with us
-                raise
-            self.notice = f"log file {self.path} is open to other users (let its owner chmod it)"
+        if access := make_sqlite_private(path):
+            self.notice = f"log file {self.path} {access}"
         return path
 
     def _open(self, *, sync: bool) -> None:

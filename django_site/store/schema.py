@@ -11,9 +11,12 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from . import private_database
+
 
 def prepare_database() -> None:
     """Migrate or check the database. Raises SystemExit with what to do if it is not ready."""
+    private_database.report_access()
     if settings.EMBEDDED:
         try:
             call_command("migrate", interactive=False, verbosity=0)

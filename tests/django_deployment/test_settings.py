@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import django_client  # noqa: F401  # it sets Django up
 import pytest
@@ -197,6 +198,30 @@ def test_a_server_prints_no_traceback_either(tmp_path: Path) -> None:
             assert site.process.wait(60) == 1
             assert_quiet(site.errors)
             assert site.errors.splitlines()[-1].endswith(words)
+
+
+def test_the_database_is_private(tmp_path: Path) -> None:
+    """Whatever the umask is, only the owner can read the site's SQLite file, old or new."""
+
+    def modes() -> dict[str, int]:
+        files = tmp_path.glob("broadcast.sqlite3*")
+        return {each.name: stat.S_IMODE(each.stat().st_mode) for each in files}
+
+    before = os.umask(0)
+    try:
+        assert manage("migrate", BROADCAST_DATA=str(tmp_path)).returncode == 0
+        assert modes() and {*modes().values()} == {0o600}
+        for name in modes():
+            (tmp_path / name).chmod(0o664)
+        with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+            url = listening(site).replace("ws:", "http:")
+            with urlopen(url, b"hi", timeout=20) as answer:
+                assert answer.status == 200
+            assert {*modes().values()} == {0o600} and "broadcast.sqlite3-wal" in modes()
+            notice = f"the database {tmp_path}/broadcast.sqlite3 was open to other users, its mode"
+            assert site.errors.count(notice) == 1
+    finally:
+        os.umask(before)
 
 
 def test_an_empty_variable_is_an_unset_one(tmp_path: Path) -> None:
