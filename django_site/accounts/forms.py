@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from django import forms
-from django.contrib.auth.forms import AuthenticationForm
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from .models import Token
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, PasswordResetForm
+from django.core.exceptions import ValidationError
+from django.core.mail import send_mail
+from django.template.loader import render_to_string
+from django.views.decorators.debug import sensitive_variables
+
+from .models import Account, Token
+
+logger = logging.getLogger(__name__)
 
 
 class LoginForm(AuthenticationForm):
@@ -15,6 +26,52 @@ class LoginForm(AuthenticationForm):
         **AuthenticationForm.error_messages,
         "invalid_login": "The name or the password is wrong.",
     }
+
+
+class PasswordForm(PasswordChangeForm):
+    """The form to change a password. *check* tells whether the old one is right."""
+
+    def __init__(self, *args: Any, check: Callable[[Account, str], bool], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._check = check
+
+    @sensitive_variables()
+    def clean_old_password(self) -> str:
+        """Check the old password."""
+        old: str = self.cleaned_data["old_password"]
+        if not self._check(self.user, old):
+            raise ValidationError(
+                self.error_messages["password_incorrect"], code="password_incorrect"
+            )
+        return old
+
+
+class ResetForm(PasswordResetForm):
+    """The form to request a mail. What Django does at once is a *job* here, to be done later."""
+
+    job: Callable[[], None]
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        """Prepare the job, without looking whether there is an account."""
+        self.job = partial(super().save, *arguments, **options)
+
+    def send_mail(
+        self,
+        subject_template_name: str,
+        email_template_name: str,
+        context: dict[str, Any],
+        from_email: str | None,
+        to_email: str,
+        html_email_template_name: str | None = None,
+    ) -> None:
+        """Send a mail. If that fails it is logged in one line, where Django logs a traceback."""
+        subject = " ".join(render_to_string(subject_template_name, context).split())
+        body = render_to_string(email_template_name, context)
+        try:
+            send_mail(subject, body, from_email, [to_email])
+        except Exception as error:  # whatever the mail backend raises
+            reason = " ".join(str(error).split())
+            logger.warning("no mail to account %s: %s", context["user"].pk, reason)
 
 
 class TokenForm(forms.Form):

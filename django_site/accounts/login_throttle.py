@@ -2,19 +2,21 @@
 
 An attempt is recorded before its password is checked, and deleted if the password is right, so
 attempts that are made at the same time count too. An attempt over the limit is neither checked nor
-counted, so nobody is locked out for longer than ten minutes. All functions block: call them in a
-thread.
+counted, so nobody is locked out for longer than ten minutes. Mails for new passwords are limited in
+the same way. All functions block: call them in a thread.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
+import unicodedata
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from broadcast_server.admission.trusted_proxies import client_key
 from django_site.client_address import client_address
@@ -34,6 +36,39 @@ MAX_FAILURES_PER_ADDRESS = 30
 MAX_FAILURES_PER_NAME = 100
 """How many failures one name may have from anywhere: more, since anyone can cause them."""
 
+MAX_MAILS_PER_RECIPIENT = 5
+"""How many mails one recipient may be sent, whoever asks for them: each has a link that works."""
+
+
+class Subject(NamedTuple):
+    """What attempts are counted for: the *kind* of secret and its *key*.
+
+    The key is that by which the account is looked up, so that no other spelling of it counts
+    separately.
+    """
+
+    kind: str
+    key: str
+    limit: int
+
+    @property
+    def digest(self) -> str:
+        """What is stored: users may type a password into the field for the name."""
+        text = f"{self.kind}:{self.key}".encode("utf-8", "replace").decode()
+        return salted_hmac(__name__, text, algorithm="sha256").hexdigest()
+
+
+def password_of(name: str) -> Subject:
+    """Return the password of the account *name*, which need not exist."""
+    return Subject("password", stored_key(name), MAX_FAILURES_PER_NAME)
+
+
+def mails_to(recipient: str) -> Subject:
+    """Return the mails to an address, which may be that of no account."""
+    # As Django compares addresses, in `PasswordResetForm.get_users`.
+    key = unicodedata.normalize("NFKC", recipient.strip()).casefold()
+    return Subject("mail", key, MAX_MAILS_PER_RECIPIENT)
+
 
 class Throttled(Exception):
     """There were too many failures. The next attempt is allowed in *seconds*."""
@@ -51,19 +86,16 @@ def address_of(request: HttpRequest) -> str:
     return client_key(address) or address or ""  # this machine is not exempt here
 
 
-def record_attempt(field: str, name: str, address: str) -> None:
-    """Record an attempt. Raises `Throttled` if there were too many failures.
-
-    *field* is the field of the form that holds *name*. Each field is counted separately.
-    """
+def record_attempt(subject: Subject, address: str) -> None:
+    """Record an attempt. Raises `Throttled` if there were too many failures."""
     now = timezone.now()
-    key = _key(field, name)
+    key = subject.digest
     Attempt.objects.filter(made__lte=now - WINDOW).delete()
     attempt = Attempt.objects.create(key=key, address=address, made=now)
     limits = (
         (Q(key=key, address=address), MAX_FAILURES_PER_PAIR),
         (Q(address=address), MAX_FAILURES_PER_ADDRESS),
-        (Q(key=key), MAX_FAILURES_PER_NAME),
+        (Q(key=key), subject.limit),
     )
     for matching, limit in limits:
         counted = Attempt.objects.filter(matching).order_by("-made", "-pk")
@@ -73,12 +105,6 @@ def record_attempt(field: str, name: str, address: str) -> None:
             raise Throttled(math.ceil((over.made + WINDOW - now).total_seconds()))
 
 
-def clear_failures(field: str, name: str, address: str) -> None:
-    """Forget the failures of *address* for *name*: the password was right."""
-    Attempt.objects.filter(key=_key(field, name), address=address).delete()
-
-
-def _key(field: str, name: str) -> str:
-    # A digest, because users may type a password into the field for the name.
-    text = f"{field}:{stored_key(name[:320])}"
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+def clear_failures(subject: Subject, address: str) -> None:
+    """Forget the failures of *address* for *subject*: the password was right."""
+    Attempt.objects.filter(key=subject.digest, address=address).delete()

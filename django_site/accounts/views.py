@@ -5,11 +5,11 @@ The secret of a token is in one response and nowhere else: in no URL, session or
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from django.contrib import messages
 from django.contrib.auth import views as auth
-from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.messages.views import SuccessMessageMixin
 from django.core.exceptions import ValidationError
@@ -22,36 +22,34 @@ from django.views.generic import FormView, View
 
 from . import login_throttle
 from .account_page import AccountPage
-from .forms import LoginForm, TokenForm
+from .backend import check_password
+from .forms import LoginForm, PasswordForm, ResetForm, TokenForm
 from .login_throttle import Throttled
+from .mail_queue import MailingRedirect
 from .models import MAX_TOKENS, Account, Token
 
 
 class ThrottledFormView(FormView):  # type: ignore[type-arg]  # it is generic in its type stubs only
-    """A form with a throttle. Attempts are counted by the field of the form named *counted*."""
+    """A form with a throttle. After too many attempts its field *kept* is filled in again."""
 
     response_class = AccountPage
-    counted: ClassVar[str]
+    kept: ClassVar[str] = ""
 
     def post(self, request: HttpRequest, *args: str, **kwargs: Any) -> HttpResponse:
         """Handle the form, unless there were too many attempts."""
-        self.attempt = (
-            self.counted,
-            request.POST.get(self.counted, ""),
-            login_throttle.address_of(request),
-        )
         try:
-            login_throttle.record_attempt(*self.attempt)
+            return super().post(request, *args, **kwargs)
         except Throttled as throttled:
             # A form with data would be validated when it is rendered, and check the password.
-            form = self.get_form_class()(initial={self.counted: self.attempt[1]})
+            options = self.get_form_kwargs()
+            del options["data"], options["files"]
+            options["initial"] = {self.kept: request.POST.get(self.kept, "")}
             minutes = -(-throttled.seconds // 60)
             return self.render_to_response(
-                self.get_context_data(form=form, throttled=minutes),
+                self.get_context_data(form=self.get_form_class()(**options), throttled=minutes),
                 status=429,
                 headers={"Retry-After": str(throttled.seconds)},
             )
-        return super().post(request, *args, **kwargs)
 
 
 class Login(ThrottledFormView, auth.LoginView):
@@ -59,12 +57,7 @@ class Login(ThrottledFormView, auth.LoginView):
 
     template_name = "accounts/login.html"
     form_class = LoginForm
-    counted = "username"
-
-    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        """Clear the failures of this user, and sign in."""
-        login_throttle.clear_failures(*self.attempt)
-        return super().form_valid(form)
+    kept = "username"
 
 
 class Logout(auth.LogoutView):
@@ -77,13 +70,17 @@ class SuccessMessageFormView(SuccessMessageMixin):  # type: ignore[type-arg]  # 
     """A form with a message about its success on the next page."""
 
 
-class Password(SuccessMessageFormView, auth.PasswordChangeView):
+class Password(SuccessMessageFormView, ThrottledFormView, auth.PasswordChangeView):
     """Change the password."""
 
-    response_class = AccountPage
+    form_class = PasswordForm
     template_name = "accounts/password.html"
     success_url = reverse_lazy("tokens")
     success_message = "Your password has been changed. Everyone who used the old one is signed out."
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """Add the function that checks the old password."""
+        return {**super().get_form_kwargs(), "check": partial(check_password, self.request)}
 
 
 class Reset(SuccessMessageFormView, ThrottledFormView, auth.PasswordResetView):
@@ -95,7 +92,15 @@ class Reset(SuccessMessageFormView, ThrottledFormView, auth.PasswordResetView):
     success_url = reverse_lazy("login")
     # It must not reveal whether there is such an account.
     success_message = "If an account has that address, a mail with a link is on its way."
-    counted = "email"
+    form_class = ResetForm
+    kept = "email"
+
+    def form_valid(self, form: ResetForm) -> HttpResponse:
+        """Respond in the same way whether there is an account, and look for it after that."""
+        recipient = login_throttle.mails_to(form.cleaned_data["email"])
+        login_throttle.record_attempt(recipient, login_throttle.address_of(self.request))
+        super().form_valid(form)
+        return MailingRedirect(self.get_success_url(), form.job)
 
 
 class ResetConfirm(SuccessMessageFormView, auth.PasswordResetConfirmView):

@@ -13,10 +13,8 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -234,67 +232,7 @@ def test_without_mail_there_is_no_reset() -> None:
         reverse("password_reset")
 
 
-# -- the login throttle --
-
-
-def test_guessing_is_throttled_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After five failures for a name an address has to wait, even with the right password."""
-    whose = account()
-    client = browser_of()
-    for _ in range(login_throttle.MAX_FAILURES_PER_PAIR):
-        assert sign_in(client, whose.username, "wrong").status_code == 200
-    for password in ("wrong", PASSWORD):  # in any spelling of the name
-        held = sign_in(client, whose.username.upper(), password)
-        assert held.status_code == 429
-        assert 590 < int(held["Retry-After"]) <= 600
-        alert = '<p class="errorlist" role="alert">Too many attempts: try again in 10 minutes.</p>'
-        assert alert in text(held)
-        assert PASSWORD not in text(held)
-    assert sign_in(client, account().username).status_code == 302, "others may"
-    assert sign_in(client, whose.username, REMOTE_ADDR="192.0.2.1").status_code == 302
-    Attempt.objects.update(made=datetime.now(timezone.utc) - login_throttle.WINDOW)
-    assert sign_in(client, whose.username).status_code == 302
-
-
-def test_a_right_password_clears_the_failures() -> None:
-    """After the right password, wrong ones before it do not count any more."""
-    whose = account()
-    for _ in range(2 * login_throttle.MAX_FAILURES_PER_PAIR):
-        assert sign_in(browser_of(), whose.username, "wrong").status_code == 200
-        assert sign_in(browser_of(), whose.username).status_code == 302
-
-
-def test_guessing_across_names_and_addresses_is_throttled() -> None:
-    """Both one address that tries many names and many addresses that try one name are throttled."""
-    for number in range(login_throttle.MAX_FAILURES_PER_ADDRESS):
-        login_throttle.record_attempt("x", f"name {number}", "192.0.2.1")
-    with pytest.raises(login_throttle.Throttled):
-        login_throttle.record_attempt("x", "another", "192.0.2.1")
-    Attempt.objects.all().delete()
-    for number in range(login_throttle.MAX_FAILURES_PER_NAME):
-        login_throttle.record_attempt("x", "name", f"192.0.2.{number}")
-    with pytest.raises(login_throttle.Throttled):
-        login_throttle.record_attempt("x", "NAME", "198.51.100.1")
-    assert Attempt.objects.count() == login_throttle.MAX_FAILURES_PER_NAME, (
-        "a throttled attempt is not counted"
-    )
-
-
-def test_many_guesses_at_once_are_counted() -> None:
-    """Guesses made at the same time are limited like those made one after the other."""
-    whose = account().username
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(guess, [whose] * 16))
-    assert set(answers) == {200, 429}
-    assert answers.count(200) <= login_throttle.MAX_FAILURES_PER_PAIR
-
-
-def guess(name: str) -> int:
-    """Send a wrong password, in a thread."""
-    try:
-        return int(sign_in(browser_of(), name, "wrong").status_code)
-    finally:
-        connection.close()
+# -- the address that counts --
 
 
 @pytest.mark.parametrize(

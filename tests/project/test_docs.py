@@ -190,4 +190,6 @@ def test_figures_of_the_django_deployment_are_those_of_the_code() -> None:
         "counts failed logins over ten minutes: 5 from one address for one name,"
         " 30 from one address for any name, and 100 for one name from anywhere" in document
     )
+    assert "MAX_MAILS_PER_RECIPIENT = 5" in throttle
+    assert "to 5 for one recipient from anywhere" in document
     assert "An account can have 20" in document

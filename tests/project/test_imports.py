@@ -198,11 +198,13 @@ MODULES = {
         "accounts": {
             "account_page": "",
             "apps": "",
+            "mail_queue": "",
             "name_key": "",
             "models": "name_key",
             "forms": "models",
             "login_throttle": "models name_key",
-            "views": "account_page forms login_throttle models",
+            "backend": "login_throttle models",
+            "views": "account_page backend forms login_throttle mail_queue models",
             "urls": "views",
         },
         "configuration": {
