@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broadcast_server.protocol.messages import MAX_SEQ
+from broadcast_server.protocol.names import validate_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,12 @@ def _parse_accepted(body: bytes) -> Accepted | None:
     try:
         line = body.decode().strip()
         value = json.loads(line)
+        match value:
+            case {"seq": int(seq), "name": str(name), "room": str(room), "count": int(count)}:
+                numbers = all(type(each) is int and 0 <= each <= MAX_SEQ for each in (seq, count))
+                # A line break outside the strings would be valid JSON, and no line.
+                if numbers and name and not {"\n", "\r"} & {*line}:
+                    return Accepted(name, validate_room(room), count, line)
     except (ValueError, RecursionError):
-        return None
-    match value:
-        case {"seq": int(seq), "name": str(name), "room": str(room), "count": int(count)}:
-            numbers = all(type(each) is int and 0 <= each <= MAX_SEQ for each in (seq, count))
-            # A line break outside the strings would be valid JSON, and no line.
-            is_line = not {"\n", "\r"} & {*line}
-            return Accepted(name, room, count, line) if numbers and is_line else None
+        pass
     return None

@@ -17,14 +17,20 @@ def upgrade(base: sqlite3.Connection) -> None:
     """Replace the sessions in the file by digests, within a transaction of the caller."""
     key = SessionKey(raw := secrets.token_bytes(KEY_BYTES))
 
-    def id_scope(source: str | bytes | float | None) -> str | bytes | float | None:
-        # That of a client without a session is random. What is no text is damage, found later.
-        return source if not isinstance(source, str) or source[:1] == "#" else key.digest(source)
+    def id_scope(source: bytes) -> str | bytes:
+        try:
+            text = source.decode()
+        except UnicodeDecodeError:  # damage, which is found when its room is read
+            return b""
+        return text if text[:1] == "#" else key.digest(text)  # "#": random, without a session
 
     base.execute("CREATE TABLE session_key (key BLOB NOT NULL, clean INTEGER NOT NULL)")
     base.execute("INSERT INTO session_key VALUES (?, 0)", (raw,))
     base.create_function("id_scope", 1, id_scope, deterministic=True)
-    base.execute("UPDATE message SET source = id_scope(source)")
+    # As bytes, because a text that is not UTF-8 could not be passed to the function.
+    base.execute(
+        "UPDATE message SET source = id_scope(CAST(source AS BLOB)) WHERE typeof(source) = 'text'"
+    )
 
 
 def rewrite_file(base: sqlite3.Connection) -> None:

@@ -22,6 +22,7 @@ from django_site.replication import admission
 from django_site.replication.admission import ProcessAdmission
 from django_site.replication.replica_registry import SCOPE_KEY
 from django_site.store.rejections import Rejected
+from django_site.transport.http import handle_request
 from django_site.transport.websocket import RoomConsumer
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -244,6 +245,44 @@ def test_a_client_that_is_lost_while_it_waits(room: str) -> None:
 
     with override_settings(BROADCAST_TOKEN="s3cret"):
         run_async(part)
+
+
+@pytest.mark.parametrize("kind", ["websocket", "POST", "GET"])
+def test_a_client_that_is_cancelled_while_it_joins(room: str, kind: str) -> None:
+    """A client that is lost between its admission and the room gives its place back."""
+
+    async def part() -> None:
+        replicas, events = application.replicas, asyncio.Queue[dict[str, Any]]()
+        scope = {
+            "type": "websocket" if kind == "websocket" else "http",
+            "method": kind,
+            "path": "/stream" if kind == "GET" else "/",
+            "query_string": f"room={room}".encode(),
+            "headers": ((b"content-length", b"2"),) if kind == "POST" else (),
+            "subprotocols": (),
+            "client": (HERE, 1),
+            SCOPE_KEY: replicas,
+        }
+
+        async def send(event: dict[str, Any]) -> None:
+            raise AssertionError(event)
+
+        serve = RoomConsumer() if kind == "websocket" else handle_request
+        first = {"type": "http.request", "body": b"hi"}
+        events.put_nowait({"type": "websocket.connect"} if kind == "websocket" else first)
+        counter = replicas.admission._admission._connected
+        async with replicas._opening:  # as while the database does not answer
+            serving = asyncio.ensure_future(serve(scope, events.get, send))
+            while not counter.total:
+                assert not serving.done(), serving.result()
+                await asyncio.sleep(0)
+            serving.cancel()
+            await asyncio.wait({serving})
+        assert serving.cancelled()
+        assert (counter.total, counter._by_key) == (0, {})
+        assert not replicas.admission._rooms and not replicas.admission._sessions
+
+    run_async(part)
 
 
 # -- admission control alone --

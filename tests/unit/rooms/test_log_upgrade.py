@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broadcast_server.rooms.log_upgrade import upgrade
-from broadcast_server.rooms.message_log import MessageLog, derive_epoch
+from broadcast_server.rooms.message_log import DamagedRoomError, MessageLog, derive_epoch
 from broadcast_server.rooms.sqlite_log import APPLICATION_ID, SQLiteLog
 
 VERSION_1 = """
@@ -113,6 +113,27 @@ def test_an_upgrade_that_was_interrupted(old: Path) -> None:
     assert files_with_sessions(old) == []
     check(file)
     file.close()
+
+
+@pytest.mark.parametrize(
+    "value", ["CAST(x'ff00' AS TEXT)", "x'ff'", "7", "CAST(x'eda080' AS TEXT)"]
+)
+def test_a_damaged_row_does_not_stop_the_upgrade(old: Path, value: str) -> None:
+    """If a session is damaged, its room cannot be opened, and the file can be used."""
+    base = sqlite3.connect(old, isolation_level=None)
+    base.execute(f"UPDATE message SET source = {value} WHERE seq = 1000")
+    base.execute("INSERT INTO message VALUES ('ops', 1, 'bob', 'hi', 'now', NULL, '#1')")
+    base.execute("INSERT INTO room VALUES ('ops', 'epoch', 1)")
+    base.close()
+    file = SQLiteLog(old)
+    log = MessageLog()
+    file.restore("ops", log)
+    assert log.head == 1
+    if value != "7":  # which becomes a text, as the column has that type
+        with pytest.raises(DamagedRoomError, match="room lobby cannot be opened"):
+            file.restore("lobby", MessageLog())
+    file.close()
+    assert files_with_sessions(old) == []
 
 
 def test_a_copy_keeps_the_key(old: Path) -> None:
