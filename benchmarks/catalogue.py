@@ -114,10 +114,14 @@ def mosquitto(port: int, scratch: Path) -> list[str]:
 
 
 def ours(name: str, *program: str, missing: Callable[[], str | None] = lambda: None) -> Server:
-    """Return our standalone server, run by *program*, with its default settings."""
+    """Return our standalone server, run by *program*, with its default settings but the rate.
+
+    The other servers have no rate either.
+    """
+    start = [*program, "start", "--rate", "0", "--port"]
     return Server(
         name,
-        lambda port, scratch: [sys.executable, *program, "start", "--port", str(port)],
+        lambda port, scratch: [sys.executable, *start, str(port)],
         missing=missing,
         version=package_versions("broadcast-server", "websockets"),
         ours=True,

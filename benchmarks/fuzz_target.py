@@ -59,6 +59,7 @@ async def in_process() -> AsyncIterator[FuzzTarget]:
     """Run the standalone server in this event loop."""
     from deployments import serving
 
+    from broadcast_server.admission.admission import AdmissionLimits
     from broadcast_server.server.first_request import FirstRequest
     from broadcast_server.server.http_connection import HTTPConnection
     from broadcast_server.server.settings import Settings
@@ -67,7 +68,8 @@ async def in_process() -> AsyncIterator[FuzzTarget]:
     complaints = ErrorLog()
     logging.getLogger().addHandler(complaints)
     try:
-        async with serving(Settings(port=0, log_messages=1000)) as server:
+        settings = Settings(port=0, log_messages=1000, limits=AdmissionLimits(rate=0))
+        async with serving(settings) as server:
 
             async def left() -> object:
                 gc.collect()
@@ -171,7 +173,8 @@ async def run_target(kind: str, folder: Path, foreign: Counter[str]) -> AsyncIte
     """
     if str(ROOT / "tests") not in sys.path:
         sys.path.append(str(ROOT / "tests"))
-    start = ("start", "--port", "0", "--log-messages", "1000")
+    # Without a rate, so that a case reaches the rooms at once and not bit by bit.
+    start = ("start", "--port", "0", "--rate", "0", "--log-messages", "1000")
     strict = (sys.executable, "-W", "error")
     if kind == "server":
         async with in_process() as deployment:
@@ -186,5 +189,6 @@ async def run_target(kind: str, folder: Path, foreign: Counter[str]) -> AsyncIte
             yield deployment
     else:
         command = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
-        with in_own_process(*command, foreign=foreign, BROADCAST_DATA=str(folder)) as deployment:
+        variables = {"BROADCAST_DATA": str(folder), "BROADCAST_RATE": "0"}
+        with in_own_process(*command, foreign=foreign, **variables) as deployment:
             yield deployment

@@ -50,12 +50,12 @@ def tutorial(kind: str, where: str, environment: Mapping[str, str]) -> Server:
 
 
 def site(kind: str, where: str, environment: Mapping[str, str]) -> Server:
-    """Return our Django deployment."""
+    """Return our Django deployment, without a rate: the tutorial has none either."""
 
     def command(port: int, scratch: Path) -> list[str]:
         # Its own folder holds its database, unless DATABASE_URL names another.
         serve = asgi(kind, "django_site.asgi:application", port)
-        return ["env", f"BROADCAST_DATA={scratch}", *serve]
+        return ["env", f"BROADCAST_DATA={scratch}", "BROADCAST_RATE=0", *serve]
 
     return Server(
         site_name(kind, where),

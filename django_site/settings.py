@@ -84,8 +84,8 @@ BROADCAST_ALLOW_ORIGIN = parse(
     "BROADCAST_ALLOW_ORIGIN", parse_origins, env.text("BROADCAST_ALLOW_ORIGIN")
 )
 
-# Messages a second of one client, with a burst of ten times as many; 0 is no limit.
-BROADCAST_RATE = env.number("BROADCAST_RATE", RATE, 100)
+# Messages a second of one client, with a burst of twenty times as many; 0 is no limit.
+BROADCAST_RATE = env.number("BROADCAST_RATE", RATE, LIMITS.rate)
 
 # The limits of one process; docs/limits.md gives the reasons.
 BROADCAST_MAX_CLIENTS = env.number("BROADCAST_MAX_CLIENTS", CLIENTS, LIMITS.clients)

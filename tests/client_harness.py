@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
 from broadcast_server.protocol.messages import Event, Message
@@ -67,7 +68,7 @@ def play(scenario: Callable[[], Awaitable[None]]) -> None:
 @asynccontextmanager
 async def deployment(port: int = 0) -> AsyncIterator[tuple[Server, str]]:
     """A standalone server, and its URL."""
-    server = Server(Settings(port=port, grace=1))
+    server = Server(Settings(port=port, grace=1, limits=AdmissionLimits(rate=0)))
     await server.listen()
     try:
         yield server, server.url

@@ -66,6 +66,9 @@ SLOWEST_GROUPS = (
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all modules
 
+NO_RATE = ("--rate", "0")
+"""Tests publish many messages at once. Those of the rate give their own."""
+
 Part = Callable[[Deployment], Awaitable[None]]
 ServedPart = Callable[[ServedDeployment], Awaitable[None]]
 
@@ -77,7 +80,7 @@ def variables(options: tuple[str, ...]) -> dict[str, Any]:
         for flag, value in zip(options[::2], options[1::2], strict=True)
     }
     usual = {
-        "BROADCAST_RATE": "0",  # tests publish many messages at once
+        "BROADCAST_RATE": "0",  # as `NO_RATE`
         # The limit applies to clients with an X-Forwarded-For header; others are local.
         "BROADCAST_TRUSTED_PROXY": "127.0.0.1",
         "BROADCAST_MAX_CLIENTS_PER_ADDRESS": "1",
@@ -138,7 +141,7 @@ class Processes:
         """Return the address of *program* with these options; start it on the first call."""
         key = program, options
         if key not in self._running:
-            command = *program, "start", "--port", "0", *options
+            command = *program, "start", "--port", "0", *NO_RATE, *options
             self._running[key] = self._stack.enter_context(running(*command))
         return self._running[key].url
 
@@ -193,7 +196,7 @@ def program() -> list[str]:
 @pytest.fixture(scope="module")
 def server(program: list[str]) -> Iterator[Running]:
     """A server for all tests of one file; each test uses its own room."""
-    with running(*program, "start", "--port", "0") as server:
+    with running(*program, "start", "--port", "0", *NO_RATE) as server:
         assert server.url
         yield server
         assert server.signal(signal.SIGTERM) == 0
@@ -259,7 +262,7 @@ class Player:
         self.play(served, options)
 
     async def _play(self, part: Part, options: tuple[str, ...]) -> None:
-        settings = replace(settings_of(parse_options(["start", *options])), port=0)
+        settings = replace(settings_of(parse_options(["start", *NO_RATE, *options])), port=0)
         if self.kind == "bare":
             await part(BareDeployment(settings))
         elif self.kind == "cluster":

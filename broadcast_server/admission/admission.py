@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from broadcast_server.protocol.messages import CloseCode, Error
 from broadcast_server.protocol.rejection import Rejection
 
+from .allowances import Allowance, Allowances
 from .connection_counter import ConnectionCounter
 from .place import Place
 from .rate_limit import KeyedRateLimiter
@@ -31,7 +32,7 @@ class AdmissionLimits(NamedTuple):
     clients_per_address: int = 500
     rooms: int = 1000
     joins: int = 50  # for each second and address
-    rate: int = 0  # messages for each second and client; 0 is no limit
+    rate: int = 50  # messages for each second and client; 0 is no limit
 
 
 class Decision(NamedTuple):
@@ -70,7 +71,7 @@ class AdmissionControl:
             self._token_and_throttle = token.encode(), AuthThrottle()
         self._limits = limits
         self._join_rate = KeyedRateLimiter(limits.joins)
-        self._publish_rate = KeyedRateLimiter(limits.rate)
+        self._allowances = Allowances(limits.rate) if limits.rate else None
         self._connected = ConnectionCounter()
 
     def authenticate(self, address: str | None, token: str | None, now: float) -> Decision:
@@ -124,12 +125,34 @@ class AdmissionControl:
         self._connected.add(key)
         return Place(self._connected, key)
 
-    def check_publish_rate(self, address: str | None, now: float) -> Rejection | None:
-        """Count a message published without joining, or return why *address* may not publish."""
-        rate = self._limits.rate
-        if not rate or self._publish_rate.allow(client_key(address), now):
+    def open_allowance(
+        self, address: str | None, session: str | None, now: float
+    ) -> Allowance | None:
+        """Return what a new connection may send, None if it has no limit. Close it in the end."""
+        if self._allowances is None:
             return None
-        return _over_rate(rate, "messages")
+        return self._allowances.open(client_key(address), session, now)
+
+    def close_allowance(self, allowance: Allowance, now: float) -> None:
+        """End *allowance*, because its connection is closed."""
+        if self._allowances is not None:
+            self._allowances.close(allowance, now)
+
+    def check_publish_rate(
+        self, address: str | None, session: str | None, size: int, now: float
+    ) -> Rejection | None:
+        """Count a message of *size* bytes that a client publishes without joining.
+
+        If the client may not publish now, the message is not counted, and the reason is returned.
+        """
+        if self._allowances is None:
+            return None
+        allowance = self._allowances.open(client_key(address), session, now, momentary=True)
+        wait = allowance.delay(now)
+        if not wait:
+            allowance.spend(1, size)
+        self._allowances.close(allowance, now)
+        return _over_rate(self._limits.rate, "messages", wait) if wait else None
 
 
 def _full(subject: str, limit: int, unit_and_remedy: str) -> Rejection:
@@ -137,6 +160,6 @@ def _full(subject: str, limit: int, unit_and_remedy: str) -> Rejection:
     return Rejection(CloseCode.FULL, Error("full", text))
 
 
-def _over_rate(limit: int, unit: str) -> Rejection:
+def _over_rate(limit: int, unit: str, wait: float = 1.0) -> Rejection:
     text = f"more than {limit} {unit} a second from your address, try again later"
-    return Rejection(CloseCode.FULL, Error("full", text), retry_after=1.0)
+    return Rejection(CloseCode.FULL, Error("full", text), retry_after=max(1.0, wait))

@@ -233,8 +233,9 @@ def _add_start(start: EnvParser) -> None:
     )
     start.option(
         "--rate",
-        0,
-        "maximum messages per second from one client, further ones wait; 0 for no limit",
+        50,
+        "maximum messages per second from one client, of 256 bytes each; twenty times as many in a"
+        " burst; further ones wait; 0 for no limit",
         metavar="N",
         type=int_range(*RATE),
     )

@@ -44,8 +44,11 @@ from broadcast_server.protocol.messages import (
 )
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
-MAX_UNCONFIRMED = 1000
-"""Messages that may be without their echo; a reader of input waits when there are as many."""
+MAX_UNCONFIRMED = 250
+MAX_UNCONFIRMED_CHARS = 64 * 2**10
+"""Messages, and characters of them, that may be without their echo; a reader of input waits when
+there are as many. At its default rate, a server reads so much within 5 s. A ping, whose pong the
+client awaits for 20 s, is read after it."""
 
 MAX_CLIENT_FRAME_CHARS = 32 * 2**10
 """Characters after which a frame takes no further line. With one more line of the greatest length,
@@ -97,6 +100,7 @@ class ClientSession:
         self._welcome: Welcome | None = None  # of this connection
         self._ping = ""  # id of the ping whose pong ends the replay
         self._outbox: dict[str, SayRequest] = {}  # messages without their echo: by id, in order
+        self._outbox_chars = 0
         self._unsent: deque[Request] = deque()  # requests for this connection
         self._pending_rename: RenameRequest | None = None  # without its response
 
@@ -106,6 +110,7 @@ class ClientSession:
         """Publish *text*, now or as soon as the session is live."""
         say = SayRequest(text, secrets.token_urlsafe(9))
         self._outbox[say.id or ""] = say
+        self._outbox_chars += len(text)
         if self.live:
             self._unsent.append(say)
 
@@ -151,8 +156,9 @@ class ClientSession:
 
     @property
     def full(self) -> bool:
-        """Whether `MAX_UNCONFIRMED` messages are without their echo."""
-        return len(self._outbox) >= MAX_UNCONFIRMED
+        """Whether so much is without its echo that nothing should be added."""
+        too_long = self._outbox_chars >= MAX_UNCONFIRMED_CHARS
+        return too_long or len(self._outbox) >= MAX_UNCONFIRMED
 
     # -- connections --
 
@@ -225,7 +231,7 @@ class ClientSession:
                 # our cursor: a moderator may hide that at any time.
                 if self._cursor is not None and seq > max(self._last_seq, self._cursor.seq):
                     self._advance(seq)
-                self._outbox.pop(id or "", None)
+                self._confirm(id)
             case Heartbeat(seq=seq):
                 if self.live and seq > self._last_seq:
                     raise GapError
@@ -242,7 +248,7 @@ class ClientSession:
             ):
                 self._pending_rename = None
             case Error(code=code, id=str() as id) if id in self._outbox:
-                del self._outbox[id]
+                self._confirm(id)
                 if code == "duplicate":  # the log has the message, as an echo would tell
                     return False
                 self.rejected += 1
@@ -296,8 +302,14 @@ class ClientSession:
         self._advance(message.seq)
         # Ids are random: nobody else can use ours before the log has it.
         if message.id is not None:
-            self._outbox.pop(message.id, None)
+            self._confirm(message.id)
         return True
+
+    def _confirm(self, id: str | None) -> None:
+        """Forget the message with *id*, if it is one of ours: it need not be sent again."""
+        say = self._outbox.pop(id or "", None)
+        if say is not None:
+            self._outbox_chars -= len(say.text)
 
     def _advance(self, seq: int) -> None:
         if self._welcome is None:

@@ -136,7 +136,7 @@ class Room:
         self._names = NameTable()
         self._sessions: dict[str, Participant] = {}
         self._member_ids = count(1)
-        self._renames: Counter[Participant] = Counter()  # since the last heartbeat
+        self._renames: Counter[int] = Counter()  # by member_id, since the last heartbeat
         self._subscribers: set[Participant] = set()
 
     def __len__(self) -> int:
@@ -188,7 +188,7 @@ class Room:
         """Add *member* under its name from the roster, taking over from a member with this name."""
         previous = self._names.owner(member.name)
         actions = [] if previous is None else self.take_over(previous)
-        member.member_id = next(self._member_ids)
+        member.member_id = next(self._member_ids) if previous is None else previous.member_id
         self._members[member.member_id] = member
         self._names.add(member)
         return [*actions, self._welcome(member)]
@@ -291,8 +291,8 @@ class Room:
             name = validate_name(request.name)
         except ValueError as error:
             return [Send(member, Error("bad_name", str(error), request.id))]
-        self._renames[member] += 1
-        if self._renames[member] > MAX_RENAMES_PER_HEARTBEAT:
+        self._renames[member.member_id] += 1
+        if self._renames[member.member_id] > MAX_RENAMES_PER_HEARTBEAT:
             text = (
                 f"name was changed {MAX_RENAMES_PER_HEARTBEAT} times just now,"
                 " try again in half a minute"
@@ -310,6 +310,7 @@ class Room:
         if participant not in self:  # a subscriber, or replaced or kicked before
             return []
         self._remove(participant)
+        self._renames.pop(participant.member_id, None)
         if self._roster is not None:  # it announces who left
             return []
         if participant.join.session:
@@ -373,7 +374,6 @@ class Room:
     def _remove(self, member: Participant) -> None:
         del self._members[member.member_id]
         self._names.release(member.name)
-        self._renames.pop(member, None)
 
     def _resume_position(self, join: JoinRequest) -> tuple[int, bool, int | None]:
         """Return the resume position, and `recovered` and `missed` of the welcome.

@@ -11,6 +11,7 @@ from broadcast_server.rooms.live_room import Receiver, StreamReceiver
 
 if TYPE_CHECKING:
     from broadcast_server.admission.admission import ClientPlace
+    from broadcast_server.admission.allowances import Allowance
     from broadcast_server.admission.trusted_proxies import TrustedProxies
     from broadcast_server.http.stream import StreamRequest
     from broadcast_server.protocol.join import JoinRequest
@@ -33,6 +34,13 @@ class Timeouts:
 
 class Connection(Protocol):
     """What the server can do with any of its connections."""
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """What the client may send, None if it has no limit or is in no room.
+
+        The server ends it with the connection.
+        """
 
     @property
     def close_code(self) -> int | None:
@@ -68,6 +76,9 @@ class SubscriberConnection(ParticipantConnection, StreamReceiver, Protocol):
 class Applicant(Protocol):
     """A connection that asks to be admitted: to join, to subscribe, or to publish."""
 
+    allowance: Allowance | None
+    """What the client may send. The server sets it when the client asks to join."""
+
     @property
     def client(self) -> str | None:
         """The client's address as far as it is known, None for a Unix socket."""
@@ -85,8 +96,6 @@ class ServerAPI(ServerStatus, Protocol):
     timeouts: Timeouts
     origins: frozenset[str]
     trusted_proxies: TrustedProxies
-    rate: int
-    """Messages a second that each connection may send, 0 for no limit."""
     max_message_bytes: int
     session_key: SessionKey
 
@@ -102,10 +111,13 @@ class ServerAPI(ServerStatus, Protocol):
         join: JoinRequest,
         token: str | None,
         on_admitted: Callable[[ClientPlace], None],
+        *,
+        joins: bool = True,
     ) -> None:
         """Call *on_admitted* or reject *applicant*, now or after a delay.
 
-        The place is given back when *on_admitted* returns, unless `join` or `subscribe` got it.
+        *joins* is whether it will be in the room, and not only publish. The place is given back
+        when *on_admitted* returns, unless `join` or `subscribe` got it.
         """
 
     def cancel_wait(self, applicant: Applicant) -> None:

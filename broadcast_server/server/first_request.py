@@ -36,6 +36,7 @@ class FirstRequest(asyncio.Protocol):
     __slots__ = ("_head", "_server", "_timer", "_transport")
 
     close_code = None  # it is in no room
+    allowance = None
 
     def __init__(self, server: ServerAPI) -> None:
         self._server = server

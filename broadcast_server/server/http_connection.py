@@ -16,6 +16,7 @@ from typing import cast
 import h11
 
 from broadcast_server.admission.admission import ClientPlace
+from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
 from broadcast_server.http.cors import cors_headers, is_origin_allowed, preflight_response
 from broadcast_server.http.post import (
@@ -65,6 +66,7 @@ class HTTPConnection(asyncio.Protocol):
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self.client: str | None = None
+        self.allowance: Allowance | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over from `FirstRequest`."""
@@ -219,7 +221,7 @@ class HTTPConnection(asyncio.Protocol):
                 self, request, lambda result: self._respond(publish_response(request, result))
             )
 
-        self._admit(request.join, publish)
+        self._admit(request.join, publish, joins=False)
 
     def _handle_stream(self) -> None:
         request = parse_stream(self._query, self._headers)
@@ -237,7 +239,7 @@ class HTTPConnection(asyncio.Protocol):
             else:
                 self._start_stream(request, head, place)
 
-        self._admit(request.join, start_stream)
+        self._admit(request.join, start_stream, joins=True)
 
     def _start_stream(self, request: StreamRequest, head: bytes, place: ClientPlace) -> None:
         """Hand the connection over to a `StreamConnection`."""
@@ -253,18 +255,22 @@ class HTTPConnection(asyncio.Protocol):
             chunked=self._http.their_http_version != b"1.0",
             poll=request.poll,
         )
+        connection.allowance, self.allowance = self.allowance, None
         # In this order: a server that stops waits until it has no connection.
         server.connection_opened(connection)
         server.connection_closed(self)
         transport.set_protocol(connection)
         server.subscribe(connection, request, place)
 
-    def _admit(self, join: JoinRequest, on_admitted: Callable[[ClientPlace], None]) -> None:
+    def _admit(
+        self, join: JoinRequest, on_admitted: Callable[[ClientPlace], None], *, joins: bool
+    ) -> None:
         """Call *on_admitted* if the server admits the client."""
         self._awaiting_server = True
         if self._timer is not None:
             self._timer.cancel()  # from here on the client waits for the server
-        self._server.admit(self, join, find_token(self._headers, ()), on_admitted)
+        token = find_token(self._headers, ())
+        self._server.admit(self, join, token, on_admitted, joins=joins)
 
     # -- the response --
 

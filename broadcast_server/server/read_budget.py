@@ -23,7 +23,7 @@ Piece = tuple[bool, bytes]
 class ReadBudget:
     """What one client sent and no batch has taken yet."""
 
-    __slots__ = ("_at", "_payload", "_pieces", "_splitter", "pending", "spent")
+    __slots__ = ("_at", "_payload", "_pieces", "_splitter", "pending", "spent", "spent_bytes")
 
     def __init__(self, splitter: FrameSplitter) -> None:
         self._splitter = splitter
@@ -34,6 +34,8 @@ class ReadBudget:
         """Whether there may be something left for the next batch."""
         self.spent = 0
         """How many messages the last batch took."""
+        self.spent_bytes = 0
+        """How many bytes of text the last batch took."""
 
     def add(self, data: bytes) -> None:
         """Add bytes that were read. They are split only when a batch takes them."""
@@ -56,7 +58,7 @@ class ReadBudget:
         Raw bytes count as one message. A message is never split, so the last one may exceed
         *max_bytes*.
         """
-        self.pending, self.spent = True, 0
+        self.pending, self.spent, self.spent_bytes = True, 0, 0
         while self.spent < max_messages and max_bytes > 0:
             if self._at < len(self._payload):
                 piece: Piece = True, self._next_lines(max_messages - self.spent, max_bytes)
@@ -74,9 +76,13 @@ class ReadBudget:
                     ):
                         self._payload = piece[1]
                         continue
-            newlines = piece[1].count(b"\n") if piece[0] else 0
+            size = len(piece[1])
+            newlines = 0
+            if piece[0]:
+                newlines = piece[1].count(b"\n")
+                self.spent_bytes += size
             self.spent += max(1, newlines + (not piece[1].endswith(b"\n")))
-            max_bytes -= len(piece[1])
+            max_bytes -= size
             yield piece
 
     def _next_lines(self, max_lines: int, max_bytes: int) -> bytes:

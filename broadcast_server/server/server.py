@@ -66,7 +66,6 @@ class Server:
         self.timeouts = settings.timeouts
         self.origins = settings.origins
         self.trusted_proxies = settings.trusted_proxies
-        self.rate = settings.limits.rate
         self.max_message_bytes = settings.max_message_bytes
         self.session_key = SessionKey() if log_file is None else log_file.session_key
         self._metrics = Metrics()
@@ -168,8 +167,11 @@ class Server:
         self._connections.add(connection)
 
     def connection_closed(self, connection: Connection) -> None:
-        """Forget *connection*, and count its close code."""
+        """Forget *connection*, end its allowance, and count its close code."""
         self._connections.discard(connection)
+        if connection.allowance is not None:
+            now = asyncio.get_running_loop().time()
+            self._admission.close_allowance(connection.allowance, now)
         if connection.close_code is not None:
             self._metrics.count_close(connection.close_code)
         if not self._connections:
@@ -183,14 +185,24 @@ class Server:
         join: JoinRequest,
         token: str | None,
         on_admitted: Callable[[ClientPlace], None],
+        *,
+        joins: bool = True,
     ) -> None:
         """Call *on_admitted* or reject *applicant*, now or after a delay.
 
-        The delay is what the admission control asks for. The place is given back when *on_admitted*
-        returns, unless the client was made a participant.
+        The delay is what the admission control asks for. A client that *joins* also waits until
+        its allowance has a token. The place is given back when *on_admitted* returns, unless the
+        client was made a participant.
         """
         now = asyncio.get_running_loop().time()
         decision = self._admission.authenticate(applicant.client, token, now)
+        delay = decision.wait
+        if joins and decision.rejection is None:
+            applicant.allowance = self._admission.open_allowance(
+                applicant.client, join.session, now
+            )
+            if applicant.allowance is not None:
+                delay = max(delay, applicant.allowance.join(now))
 
         def decide() -> None:
             self.cancel_wait(applicant)
@@ -200,7 +212,8 @@ class Server:
 
         if decision.wait:
             self._waiting_for_admission.add(applicant)
-            applicant.wait(decision.wait, decide)
+        if delay:
+            applicant.wait(delay, decide)
         else:
             decide()
 
@@ -265,13 +278,15 @@ class Server:
         done: Callable[[Published | NotEnoughReceivers], None],
     ) -> None:
         """Publish a message, and call *done* once it was delivered; or reject *applicant*."""
-        now = asyncio.get_running_loop().time()
-        rejection = self._admission.check_publish_rate(applicant.client, now)
+        size = len(request.text.encode())
+        rejection = self._admission.check_publish_rate(
+            applicant.client, request.join.session, size, asyncio.get_running_loop().time()
+        )
         if rejection is not None:
             applicant.reject(rejection)
             return
         room = self._rooms.open(request.join.room)
-        self._metrics.received += len(request.text.encode())
+        self._metrics.received += size
         result = room.publish(request, request.join.session or _random_id_scope())
 
         def delivered() -> None:  # by now it is in the log file, too

@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Iterable
 
+from broadcast_server.admission.allowances import Allowance
 from broadcast_server.http.stream import (
     LAST_CHUNK,
     STALL_TIMEOUT_S,
@@ -58,6 +59,7 @@ class StreamConnection(asyncio.Protocol):
         self._server = server
         self._transport = transport
         self.client = client
+        self.allowance: Allowance | None = None
         self.encode: FrameEncoder = frame_chunked if chunked else frame_plain
         self._head = head
         self._format = format

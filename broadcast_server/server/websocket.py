@@ -19,7 +19,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from broadcast_server.admission.rate_limit import TokenBucket
+from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
 from broadcast_server.http.cors import is_origin_allowed
 from broadcast_server.http.site import is_socket_path
@@ -38,7 +38,7 @@ from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .api import ServerAPI
 from .frame_splitter import FrameSplitter
-from .read_budget import MAX_MESSAGES_PER_BATCH, ReadBudget
+from .read_budget import MAX_BYTES_PER_BATCH, MAX_MESSAGES_PER_BATCH, ReadBudget
 from .transport import client_address, describe_client, limit_buffers
 
 try:
@@ -73,12 +73,12 @@ class WebSocketConnection(asyncio.Protocol):
         "_fragments",
         "_pause_timer",
         "_protocol",
-        "_rate",
         "_reading_paused",
         "_received_since_ping",
         "_server",
         "_timer",
         "_transport",
+        "allowance",
         "paused",
     )
 
@@ -98,7 +98,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._client: str | None = None
-        self._rate: TokenBucket | None = None  # None without a rate limit
+        self.allowance: Allowance | None = None
         self._reading_paused = False
         # Set if reading is paused for a time, not until the end of the batch.
         self._pause_timer: asyncio.TimerHandle | None = None
@@ -228,13 +228,15 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _process_pending(self) -> None:
         """Process what this batch may take of what the client sent, and pause for the rest."""
-        protocol, budget, bucket = self._protocol, self._budget, self._rate
+        protocol, budget = self._protocol, self._budget
         was_paused, self._reading_paused = self._reading_paused, False
-        max_messages = MAX_MESSAGES_PER_BATCH
-        if bucket is not None and protocol.state is State.OPEN:
-            available = int(bucket.refill(asyncio.get_running_loop().time()))
-            max_messages = min(max_messages, available)
-        for is_message, piece in budget.take(max_messages):
+        limits = MAX_MESSAGES_PER_BATCH, MAX_BYTES_PER_BATCH
+        # The client's close frame must not wait for the rate.
+        allowance = self.allowance if protocol.state is State.OPEN else None
+        now = asyncio.get_running_loop().time()
+        if allowance is not None:
+            limits = allowance.limit(*limits, now)
+        for is_message, piece in budget.take(*limits):
             if not is_message:
                 # A frame that the library assembles goes to the front of the budget, and this loop
                 # takes it next.
@@ -242,12 +244,15 @@ class WebSocketConnection(asyncio.Protocol):
             elif protocol.state is State.OPEN:
                 self._handle_text(piece)
         self._after_input()
-        if bucket is not None:
-            bucket.spend(budget.spent)
-        if budget.pending and bucket is not None and bucket.available < 1:
+        delay = 0.0
+        if allowance is not None:
+            allowance.spend(budget.spent, budget.spent_bytes)
+            if budget.pending:
+                delay = allowance.reserve(now)
+        if delay:
             # `wait` processes the rest after the delay by itself. It needs something to call before
             # that, and `_flush` finds nothing to write then.
-            self.wait(bucket.delay(), self._flush)
+            self.wait(delay, self._flush)
         elif budget.pending:
             self._reading_paused = True
             self._transport.pause_reading()
@@ -290,9 +295,6 @@ class WebSocketConnection(asyncio.Protocol):
         self._flush()
         forwarded = request.headers.get_all("X-Forwarded-For")
         self._client = client_address(self._transport, self._server.trusted_proxies, forwarded)
-        if self._server.rate:
-            now = asyncio.get_running_loop().time()
-            self._rate = TokenBucket(self._server.rate, self._server.rate, now)
         subprotocols = _offered_subprotocols(request)
         join = parse_join(
             query,

@@ -19,6 +19,7 @@ from broadcast_server.admission.admission import (
     AdmissionLimits,
     ClientPlace,
 )
+from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.auth_throttle import AuthThrottle
 from broadcast_server.admission.place import Place
 from broadcast_server.admission.trusted_proxies import client_key
@@ -92,12 +93,24 @@ class ProcessAdmission:
             self._sessions[room, session] += 1
         return Place(self, Admitted(place, room, session))
 
-    def check_publish_rate(self, address: str | None, now: float) -> None:
-        """Count a message that *address* publishes without joining.
+    def open_allowance(
+        self, address: str | None, session: str | None, now: float
+    ) -> Allowance | None:
+        """Return what a new connection may send, None if it has no limit. Close it in the end."""
+        return self._admission.open_allowance(address, session, now)
+
+    def close_allowance(self, allowance: Allowance, now: float) -> None:
+        """End *allowance*, because its connection is closed."""
+        self._admission.close_allowance(allowance, now)
+
+    def check_publish_rate(
+        self, address: str | None, session: str | None, size: int, now: float
+    ) -> None:
+        """Count a message of *size* bytes that a client publishes without joining.
 
         Raises `Rejected` if it publishes too many a second.
         """
-        _raise_if_rejected(self._admission.check_publish_rate(address, now))
+        _raise_if_rejected(self._admission.check_publish_rate(address, session, size, now))
 
     def remove(self, admitted: Admitted) -> None:
         """Count a client out. Its `ProcessPlace` calls this."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from django.conf import settings
@@ -174,11 +175,13 @@ class _Request:
 
     async def _publish(self, request: PublishRequest) -> Response:
         account = await self._authenticate()
-        now = asyncio.get_running_loop().time()
-        self._replicas.admission.check_publish_rate(self._address, now)
+        size = len(request.text.encode())
+        self._replicas.admission.check_publish_rate(
+            self._address, request.join.session, size, asyncio.get_running_loop().time()
+        )
         with self._place(request.join):
             replica = await self._replicas.get(request.join.room)
-            self._replicas.metrics.received += len(request.text.encode())
+            self._replicas.metrics.received += size
             try:
                 result = await replica.publish(
                     request,
@@ -193,11 +196,30 @@ class _Request:
 
     # -- event streams --
 
+    @asynccontextmanager
+    async def _allowance(self, join: JoinRequest) -> AsyncIterator[None]:
+        """Wait until the client may join, and count its connection as long as this lasts."""
+        loop, admission = asyncio.get_running_loop(), self._replicas.admission
+        allowance = admission.open_allowance(self._address, join.session, loop.time())
+        if allowance is None:
+            yield
+            return
+        try:
+            await asyncio.sleep(allowance.join(loop.time()))
+            yield
+        finally:
+            admission.close_allowance(allowance, loop.time())
+
     async def _subscribe(self) -> Response | None:
         request = parse_stream(self._query, self._headers)
         if isinstance(request, Response):
             return request
         account = await self._authenticate()
+        async with self._allowance(request.join):
+            await self._start_stream(request, account)
+        return None
+
+    async def _start_stream(self, request: StreamRequest, account: Account | None) -> None:
         with self._place(request.join):
             replica = await self._replicas.get(request.join.room)
             if self._scope["method"] == "HEAD":
@@ -205,7 +227,6 @@ class _Request:
                 await self._send({"type": "http.response.body"})
             else:
                 await self._stream(request, account, replica)
-        return None
 
     async def _send_stream_head(self, request: StreamRequest) -> None:
         await self._send_head(200, content_type(request.join.format), STREAM_HEADERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
@@ -16,7 +16,7 @@ from channels.exceptions import StopConsumer
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.admission.rate_limit import BURST_S, TokenBucket
+from broadcast_server.admission.allowances import Allowance, end_of_affordable_lines
 from broadcast_server.http.cors import is_origin_allowed
 from broadcast_server.http.site import is_socket_path
 from broadcast_server.protocol.codec import encode_json, encode_text
@@ -68,7 +68,7 @@ class RoomConsumer(AsyncConsumer):
         self._sending: asyncio.Task[None] | None = None
         self._flow_control: FlowControl | None = None
         self._place: ProcessPlace | None = None
-        self._rate: TokenBucket | None = None
+        self._allowance: Allowance | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
     # -- ASGI events --
@@ -92,11 +92,10 @@ class RoomConsumer(AsyncConsumer):
             case "websocket.connect":
                 await self._connect()
             case "websocket.receive":
-                for part in _split_by_rate(message.get("text")):
-                    if self._closed:
-                        break
-                    await self._wait_to_publish(part or "")
-                    self._receive(part)
+                if message.get("text") is None:
+                    self._receive(None)
+                else:
+                    await self._receive_text(message["text"])
             case "websocket.disconnect":
                 if not self._closed:
                     self._replicas.metrics.count_close(message.get("code") or ABNORMAL_CLOSURE)
@@ -148,6 +147,9 @@ class RoomConsumer(AsyncConsumer):
             account = await authenticate(self.scope, replicas.admission, address, self._delay)
             if self._closed:  # the connection was lost while it waited
                 return
+            await self._wait_to_join(replicas, address, join)
+            if self._closed:
+                return
             self._place = replicas.admission.admit(address, join.room, join.session)
             replica = await replicas.get(join.room)
             participant = await replica.admit(join, account, self._connection_id, self)
@@ -155,10 +157,6 @@ class RoomConsumer(AsyncConsumer):
                 replica.leave_roster(participant, self._connection_id)
                 return
             self._participant, self._replica = participant, replica
-            rate = settings.BROADCAST_RATE
-            if rate:
-                now = asyncio.get_running_loop().time()
-                self._rate = TokenBucket(rate, rate * BURST_S, now)
             replicas.metrics.joins += 1
             # Only a member is closed when its account changes: look again, now that it is one.
             if account is not None and await account_of(self.scope) != account:
@@ -168,6 +166,16 @@ class RoomConsumer(AsyncConsumer):
         except DatabaseError as error:
             outage.database.began(error)
             self._reject(rejections.NO_LOG, join.format)
+
+    async def _wait_to_join(
+        self, replicas: ReplicaRegistry, address: str | None, join: JoinRequest
+    ) -> None:
+        """Wait until the client may send something, which a join counts as."""
+        now = asyncio.get_running_loop().time()
+        self._allowance = replicas.admission.open_allowance(address, join.session, now)
+        delay = 0.0 if self._allowance is None else self._allowance.join(now)
+        if delay:
+            await self._delay(delay)
 
     async def _delay(self, seconds: float) -> None:
         """Let the client wait, without reading from it."""
@@ -180,19 +188,37 @@ class RoomConsumer(AsyncConsumer):
         finally:
             self._flow_control.resume_reading()
 
-    async def _wait_to_publish(self, text: str) -> None:
+    async def _receive_text(self, text: str) -> None:
+        """Handle a frame, as much of it at a time as the client may send."""
+        begin = 0
+        while not self._closed:
+            await self._wait_to_read()
+            end = len(text)
+            if self._allowance is not None:
+                available = self._allowance.available(asyncio.get_running_loop().time())
+                end = end_of_affordable_lines(text, begin, available)
+                part = text[begin:end]
+                size = len(part) if part.isascii() else len(part.encode())
+                self._allowance.spend(part.count("\n", 0, -1) + 1, size)
+            self._receive(text[begin:end])
+            begin = end
+            if begin >= len(text):
+                return
+
+    async def _wait_to_read(self) -> None:
         """Wait while the log is behind or this client is over its rate, without reading."""
-        if self._rate is not None:
-            self._rate.refill(asyncio.get_running_loop().time())
-            self._rate.spend(text.count("\n") + 1)
-        delay = 0.0 if self._rate is None else self._rate.delay()
         if self._replica is None or self._flow_control is None:
             return
+        loop = asyncio.get_running_loop()
+        delay = 0.0 if self._allowance is None else self._allowance.reserve(loop.time())
         if not (delay or self._replica.is_full):
             return
         self._flow_control.pause_reading()
         try:
-            await asyncio.sleep(delay)
+            while delay:
+                await asyncio.sleep(delay)
+                # Meanwhile the connection can be lost, and its allowance with it.
+                delay = 0.0 if self._allowance is None else self._allowance.reserve(loop.time())
             await self._replica.wait_for_space()
         finally:
             self._flow_control.resume_reading()
@@ -228,6 +254,10 @@ class RoomConsumer(AsyncConsumer):
         was_closed, self._closed = self._closed, True
         if self._replica is not None and self._participant is not None and not was_closed:
             self._replica.leave_roster(self._participant, self._connection_id)
+        if self._allowance is not None:
+            now = asyncio.get_running_loop().time()
+            self._replicas.admission.close_allowance(self._allowance, now)
+            self._allowance = None
 
     async def _send_event(self, event: dict[str, Any]) -> None:
         await cast(Callable[[dict[str, Any]], Awaitable[None]], self.base_send)(event)
@@ -277,14 +307,3 @@ class RoomConsumer(AsyncConsumer):
             self.paused = paused
             if self._replica is not None and self._participant is not None:
                 self._replica.flow_changed(self._participant)
-
-
-def _split_by_rate(text: str | None) -> Iterator[str | None]:
-    """Split a frame into what may be published in a second: a whole one might wait for an hour."""
-    lines = text.split("\n") if text else []
-    rate = settings.BROADCAST_RATE
-    if not rate or len(lines) <= rate:
-        yield text
-        return
-    for start in range(0, len(lines), rate):
-        yield "\n".join(lines[start : start + rate])

@@ -711,12 +711,12 @@ def test_streams_are_counted_as_clients(own_server: Player) -> None:
 
 
 def test_the_rate_limit_for_posts_of_one_address(own_server: Player) -> None:
-    """Above its rate, an address gets 429 with Retry-After; other addresses are not delayed."""
+    """Above the rate of one client, 429 with Retry-After; other addresses are not delayed."""
     options = "--rate", "1", "--trusted-proxy", "127.0.0.1"
 
     async def part(deployment: ServedDeployment) -> None:
         here, there = "X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2"
-        for _ in range(10):
+        for _ in range(20):
             assert (await post(deployment.url, "/", "hi", here)).status == 200
         for _ in range(20):
             reply = await post(deployment.url, "/", "hi", here)

@@ -200,7 +200,7 @@ def test_too_much_of_one_address(room: str) -> None:
 
     async def part() -> None:
         target = f"/?room={room}"
-        for _ in range(10):
+        for _ in range(20):
             assert (await http_request("POST", target, body=b"x", address="192.0.2.1"))[0] == 200
         status = 200
         for _ in range(20):

@@ -174,8 +174,11 @@ class Deployment:
 def file_deployment(
     program: tuple[str, ...], *options: str, durable: bool = False, kept_messages: int | None = None
 ) -> Iterator[Deployment]:
-    """Run the standalone server, by the command *program*, with *options* of ``start``."""
-    command = *program, "start", "--port", "0", *options
+    """Run the standalone server, by the command *program*, with *options* of ``start``.
+
+    It has no rate: the load is as fast as it can be, as in the other deployments.
+    """
+    command = *program, "start", "--port", "0", "--rate", "0", *options
     process = Process(command, lambda running: running.url)
     with _started(Deployment(Terms(durable, kept_messages), [process])) as deployment:
         yield deployment

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from deployments import INSTALLED
 
+from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import LogEntry, Message
 from broadcast_server.rooms.actions import Publish
@@ -246,7 +247,7 @@ class FaultyServer(Server):
     """A server whose rooms and logs have a planted fault."""
 
     def __init__(self, planted: Planted) -> None:
-        super().__init__(Settings(port=0, grace=0.5))
+        super().__init__(Settings(port=0, grace=0.5, limits=AdmissionLimits(rate=0)))
         self._rooms = FaultyRegistry(self, planted)
 
 

@@ -12,7 +12,8 @@ from programs import ROOT
 import broadcast_server
 from benchmarks.command import parser as benchmark
 from benchmarks.fuzz import make_parser as make_fuzz_parser
-from broadcast_server.admission import auth_throttle, rate_limit
+from broadcast_server.admission import allowances, auth_throttle, rate_limit
+from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli import send
 from broadcast_server.cli.options import make_parser
 from broadcast_server.client import session
@@ -107,7 +108,8 @@ BOUNDS = {
     == (100, 1000),
     "by answers to its pings | 8 MiB": websocket.MAX_BUFFERED_REPLY_BYTES == 2**23,
     "unsent for a socket, on Linux and macOS | 128 KiB": transport.MAX_UNSENT_BYTES == 2**17,
-    "without an echo | 1,000": session.MAX_UNCONFIRMED == 1000,
+    "without an echo | 250, 64 KiB": (session.MAX_UNCONFIRMED, session.MAX_UNCONFIRMED_CHARS)
+    == (250, 2**16),
     "a line of piped input | 128 KiB": line_splitter.MAX_LINE_BYTES == 2**17,
     "what `send` reads | 128 KiB": send.MAX_TEXT_BYTES == 2**17,
     "its client leaves | 5 s, and 1 s": (exec_sink.EXIT_TIMEOUT_S, exec_sink.KILL_AFTER_S)
@@ -149,6 +151,20 @@ def test_figures_of_the_limits_are_those_of_the_code() -> None:
         auth_throttle.FREE_FAILURES,
     ) == (600, 8, 0.25, 1)
     assert rate_limit.BURST_S == 10 and "ten times as many at once" in document
+    rate, burst_s = AdmissionLimits().rate, allowances.MESSAGE_BURST_S
+    assert (burst_s, allowances.ADDRESS_FACTOR) == (20, 4)
+    assert (
+        f"{rate} by default, and can save up twenty seconds' worth, {rate * burst_s:,}" in document
+    )
+    assert f"a token for each {allowances.BYTES_PER_TOKEN} bytes" in document
+    most = rate * (burst_s + 60)
+    mebibytes = round(most * allowances.BYTES_PER_TOKEN / 2**20)
+    assert f"at most {most:,} messages and {mebibytes} MiB of text" in document
+    assert f"{round(100 * most / message_log.DEFAULT_MAX_MESSAGES)} % of the 50,000" in document
+    share = most * allowances.BYTES_PER_TOKEN / message_log.DEFAULT_MAX_BYTES
+    assert f"{round(100 * share)} % of the 16 MiB" in document
+    assert f"{4 * rate} a second, {4 * rate * burst_s:,} at once" in document
+    assert f"At most {rate_limit.MAX_KEYS:,} clients that are gone" in document
     assert listen_socket.LOG_INTERVAL_S == 60 and "once a minute" in document
 
 

@@ -87,9 +87,12 @@ MODULES = {
             "pending": "",
             "place": "",
             "rate_limit": "",
+            "allowances": "rate_limit",
             "token": "",
             "trusted_proxies": "",
-            "admission": "auth_throttle connection_counter place rate_limit trusted_proxies",
+            "admission": (
+                "allowances auth_throttle connection_counter place rate_limit trusted_proxies"
+            ),
         },
         "client": {
             "address": "",
@@ -283,7 +286,8 @@ PURE = {
     "broadcast_server.rooms.fanout", "broadcast_server.rooms.log_rows",
     "broadcast_server.rooms.message_log",
     "broadcast_server.rooms.metrics", "broadcast_server.rooms.room",
-    "broadcast_server.admission.admission", "broadcast_server.admission.auth_throttle",
+    "broadcast_server.admission.admission", "broadcast_server.admission.allowances",
+    "broadcast_server.admission.auth_throttle",
     "broadcast_server.admission.connection_counter", "broadcast_server.admission.handshake_slots",
     "broadcast_server.admission.int_range",
     "broadcast_server.admission.pending", "broadcast_server.admission.rate_limit",

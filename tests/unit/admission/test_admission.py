@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from broadcast_server.admission.admission import (
     ACCEPTED,
     AdmissionControl,
@@ -127,15 +129,26 @@ def test_joins_are_limited_by_address() -> None:
     assert all(admission.authenticate("127.0.0.1", None, 0.0) == ACCEPTED for _ in range(100))
 
 
-def test_publishing_over_http_is_limited_by_address() -> None:
-    """Each address has its own rate with ten seconds' worth at once, and is told when to retry."""
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "127.0.0.1", None])
+def test_publishing_over_http_is_limited(address: str | None) -> None:
+    """A client has twenty seconds' worth of messages at once, and is told when to retry.
+
+    Another session from the same address is no way around it. The local machine is no exception.
+    """
     admission = AdmissionControl(None, AdmissionLimits(rate=2))
-    assert [admission.check_publish_rate("192.0.2.1", 0.0) for _ in range(20)] == [None] * 20
-    rejection = admission.check_publish_rate("192.0.2.1", 0.0)
-    assert rejection is not None
-    assert (rejection.code, rejection.retry_after) == (CloseCode.FULL, 1.0)
-    assert admission.check_publish_rate("192.0.2.1", 0.5) is None
-    assert admission.check_publish_rate("192.0.2.2", 0.0) is None
-    assert [admission.check_publish_rate("127.0.0.1", 0.0) for _ in range(99)] == [None] * 99
-    unlimited = AdmissionControl(None, AdmissionLimits())
-    assert unlimited.check_publish_rate("192.0.2.1", 0.0) is None
+
+    def publish(session: str | None, now: float, size: int = 1) -> Rejection | None:
+        return admission.check_publish_rate(address, session, size, now)
+
+    assert [publish(f"s{number}", 0.0) for number in range(40)] == [None] * 40
+    for session in ("s1", "s99", None):
+        rejection = publish(session, 0.0)
+        assert rejection is not None
+        assert (rejection.code, rejection.retry_after) == (CloseCode.FULL, 1.0)
+    assert publish("s1", 0.5, size=2048) is None  # which costs eight
+    rejection = publish("s1", 3.5)
+    assert rejection is not None and rejection.retry_after == 1.0
+    assert publish("s1", 4.5) is None
+    assert admission.check_publish_rate("192.0.2.2", "s1", 1, 0.0) is None
+    unlimited = AdmissionControl(None, AdmissionLimits(rate=0))
+    assert all(unlimited.check_publish_rate(address, None, 9, 0.0) is None for _ in range(2000))

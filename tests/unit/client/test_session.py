@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from broadcast_server.client.session import (
     MAX_CLIENT_FRAME_CHARS,
     MAX_UNCONFIRMED,
+    MAX_UNCONFIRMED_CHARS,
     ClientSession,
     GapError,
 )
@@ -325,6 +326,19 @@ def test_a_full_window_opens_with_an_echo() -> None:
     first = sent(session)[0]
     assert isinstance(first, SayRequest)
     receive(session, message(1, first.id))
+    assert not session.full
+
+
+def test_a_window_of_long_messages_is_full_earlier() -> None:
+    """The window is also full with `MAX_UNCONFIRMED_CHARS` characters, until there is an echo."""
+    session = live(0)
+    for _ in range(4):
+        assert not session.full
+        session.send("x" * (MAX_UNCONFIRMED_CHARS // 4))
+    assert session.full
+    first = sent(session)[0]
+    assert isinstance(first, SayRequest)
+    receive(session, Error("too_long", "no", first.id))
     assert not session.full
 
 

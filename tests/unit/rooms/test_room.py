@@ -122,6 +122,21 @@ def test_a_rejected_rename() -> None:
     assert renamed == Send(None, Renamed(f"b{MAX_RENAMES_PER_HEARTBEAT - 1}", "c"))
 
 
+def test_a_takeover_keeps_the_count_of_renames() -> None:
+    """A client that replaces its own connection may not rename itself more often."""
+    room = make()
+    for _ in range(3):
+        bob = client("bob", session="s" * 16)
+        room.connect(bob)
+        answers = [
+            action.event
+            for number in range(MAX_RENAMES_PER_HEARTBEAT)
+            for action in room.rename(bob, RenameRequest(f"b{number}"))
+            if isinstance(action, Send)
+        ]
+    assert [getattr(event, "code", "") for event in answers] == ["too_often"] * len(answers)
+
+
 def test_a_kick() -> None:
     """A kicked member is told why and closed, and only then the others are told."""
     room, bob = make(), client("bob")

@@ -437,6 +437,7 @@ class RoomMachine(RuleBasedStateMachine):
             text = "a newer connection of your session took your place"
             previous.expected_events.append({"type": "error", "code": "replaced", "text": text})
             assert member.name == previous.name
+            member.renames = previous.renames
             self.members[self.members.index(previous)] = member
             self._closed(previous, CloseCode.REPLACED)
         if not replaced:
