@@ -14,9 +14,10 @@ class SiteConfig(AppConfig):
         """Watch accounts and connections to the database, and create the group of moderators."""
         # Both need the models, which are loaded by now.
         from django_site.moderation import group
-        from django_site.store import private_database
+        from django_site.store import private_database, query_log
         from django_site.transport import authentication
 
+        query_log.keep_no_statements()
         authentication.watch()
         private_database.watch()
         group.create_after_migrate(self)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import os
 import stat
 import subprocess
@@ -12,10 +14,14 @@ from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
 
-import django_client  # noqa: F401  # it sets Django up
 import pytest
 import redis.asyncio
 from conftest import DAPHNE, ROOT
+from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIRequest
+from django.test import override_settings
+from django.views.debug import ExceptionReporter
+from django_client import begin_http_request, run_async
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import assert_quiet, listening, running, until
@@ -492,6 +498,52 @@ def test_debug_is_off_and_an_error_is_plain(tmp_path: Path) -> None:
             assert "Invalid HTTP_HOST header: 'a,b'" in site.errors
             assert ("DEBUG=yes: " in site.errors) is (debug == "yes")
             assert "open: no token, anyone who can reach this port can join" in site.errors
+
+
+def test_debug_keeps_no_statements(tmp_path: Path) -> None:
+    """With DEBUG, a connection keeps no statement, in whichever thread it is used."""
+    script = (
+        "from threading import Thread\n"
+        "from django.db import connection\n"
+        "from django_site import models\n"
+        "def ask():\n"
+        "    for number in range(100): models.Room.objects.filter(name=str(number)).exists()\n"
+        "    print(connection.queries_logged, len(connection.queries_log) < 10)\n"
+        "ask(); thread = Thread(target=ask); thread.start(); thread.join()\n"
+    )
+    variables = {"BROADCAST_DATA": str(tmp_path), "DEBUG": "yes"}
+    assert manage("migrate", "--verbosity", "0", **variables).returncode == 0
+    done = manage("shell", "-c", script, **variables)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (0, ["True True"] * 2), done.stderr
+
+
+def test_errors_retain_nothing() -> None:
+    """With DEBUG, neither a request nor an error of its is kept after its response."""
+
+    async def request() -> None:
+        for target, host in (("/", b"a,b"), ("/admin/x/", b"evil.example"), ("/nowhere", b"x,y")):
+            client = begin_http_request("GET", target, (b"host", host))
+            client.scope["headers"] = [(b"host", host)]
+            await client.send_input({"type": "http.request", "body": b""})
+            assert (await client.receive_output(timeout=10))["status"] == 400
+            await client.wait(timeout=10)
+
+    async def part() -> None:
+        counts = []
+        for _ in range(3):
+            for _ in range(10):
+                await request()
+            gc.collect()
+            kept = (ASGIRequest, ExceptionReporter, DisallowedHost)
+            counts.append(sum(isinstance(each, kept) for each in gc.get_objects()))
+        assert max(counts) < 10, counts  # asgiref may still hold those of the last request
+
+    logging.disable(logging.CRITICAL)  # pytest keeps what is logged, with its traceback
+    try:
+        with override_settings(DEBUG=True):
+            run_async(part)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def test_production_settings_are_clean(tmp_path: Path) -> None:

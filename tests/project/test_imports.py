@@ -223,6 +223,7 @@ MODULES = {
             "outage": "",
             "notifier": "message_log outage",
             "private_database": "",
+            "query_log": "",
             "rejections": "",
             "roster_batch": "",
             "presence": "notifier rejections roster_batch",
