@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from broadcast_server.console.private_file import PRIVATE_MODE, check_regular, set_private
@@ -44,7 +45,8 @@ class LogMarker:
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(self.path, flags, PRIVATE_MODE)
         try:
-            set_private(descriptor)
+            with suppress(PermissionError):  # it belongs to another user, who shares it with us
+                set_private(descriptor)
             data = " ".join(marks).encode()
             os.write(descriptor, data)
             os.ftruncate(descriptor, len(data))

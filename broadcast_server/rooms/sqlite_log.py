@@ -56,6 +56,10 @@ APPLICATION_ID = 0x62636C67
 RETRY_INTERVAL_S = 1.0
 """Seconds between two attempts to write, while the file cannot be written."""
 
+MAX_UNWRITTEN_ROOMS = 2048
+"""How many rooms may wait to be written, while the file cannot be written. Each keeps its log in
+memory, also when nobody is in it."""
+
 SCHEMA = """
 CREATE TABLE state (secret BLOB NOT NULL, boot TEXT NOT NULL, safe INTEGER NOT NULL);
 CREATE TABLE room (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, head INTEGER NOT NULL)
@@ -268,7 +272,8 @@ class SQLiteLog:
         memory reach. Between two attempts there is at least `RETRY_INTERVAL_S`.
 
         If they cannot be written and the marker cannot be deleted either, the next start would take
-        the file for whole, and give their numbers again. Then `epochs_must_end`.
+        the file for whole, and give their numbers again. Then `epochs_must_end`, and also if too
+        many rooms wait.
         """
         if not self._uncommitted or (not self.recording and time.monotonic() < self._retry_at):
             return None
@@ -287,7 +292,10 @@ class SQLiteLog:
                 if message.seq >= self._logs[room].first
             ]
             if not self.recording:
-                return None
+                if len(self._logs) <= MAX_UNWRITTEN_ROOMS:
+                    return None
+                self.epochs_must_end = True
+                return f"messages of {len(self._logs)} rooms are not recorded, too many to keep"
             self.recording = False
             self.epochs_must_end = not self._marker.remove()
             return f"messages are not recorded: {error}"

@@ -131,7 +131,7 @@ class RoomRegistry:
         if change is not None:
             logger.warning("%s", change)
             if log_file.epochs_must_end:
-                logger.warning("nor can the file beside it be deleted: all rooms get new epochs")
+                logger.warning("all rooms get new epochs, clients have to connect again")
                 asyncio.get_running_loop().call_soon(self._end_epochs, log_file)
             else:
                 for room in self:

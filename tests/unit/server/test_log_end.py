@@ -17,6 +17,7 @@ from deployments import ServedDeployment, WebSocketClient
 from server_harness import play
 from wire import Wire
 
+from broadcast_server.rooms import sqlite_log
 from broadcast_server.rooms.log_marker import LogMarker
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
@@ -175,6 +176,29 @@ def test_a_room_that_is_dropped_before_it_is_written(tmp_path: Path) -> None:
             status, body = await post(server, "lobby", "x" * 100_000)
             assert (status, json.loads(body)["seq"]) == (200, seq)
             server._rooms._idle.clear()  # as other rooms do
+        file._database.execute("PRAGMA max_page_count=1000000")
+
+    play(part, Settings(port=0, log=tmp_path / "rooms.log", max_message_bytes=2**17))
+
+
+def test_rooms_that_wait_for_the_disk_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk is full, messages of so many rooms wait, and no more."""
+    monkeypatch.setattr(sqlite_log, "MAX_UNWRITTEN_ROOMS", 20)
+
+    async def part(server: Server, deployment: ServedDeployment) -> None:
+        file = server._rooms._log_file
+        assert file is not None
+        (pages,) = file._database.execute("PRAGMA page_count").fetchone()
+        file._database.execute(f"PRAGMA max_page_count={pages}")
+        secret, statuses = file.secret, []
+        for number in range(25):
+            file._retry_at = 0.0
+            statuses.append((await post(server, f"r{number}", "x" * 100_000))[0])
+            assert len(file._logs) <= 21
+        assert statuses == [200] * 20 + [503] + [200] * 4
+        assert file.secret != secret
         file._database.execute("PRAGMA max_page_count=1000000")
 
     play(part, Settings(port=0, log=tmp_path / "rooms.log", max_message_bytes=2**17))
