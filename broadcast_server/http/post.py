@@ -17,6 +17,7 @@ from broadcast_server.protocol.join import (
 )
 from broadcast_server.protocol.messages import BAD_ID, Error, Format, is_valid_id, validate_message
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
+from broadcast_server.protocol.sanitize import escape_control
 from broadcast_server.protocol.session_key import SessionKey
 
 from .responses import Response, plain_response, text_response
@@ -136,5 +137,5 @@ def publish_response(request: PublishRequest, result: Published | NotEnoughRecei
         fields["id"] = request.id
     if result.repeated:
         fields["repeated"] = True
-    line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    line = escape_control(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
     return text_response(200, "application/json", line + "\n")

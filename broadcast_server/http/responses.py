@@ -8,6 +8,7 @@ from math import ceil
 
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.rejection import Rejection
+from broadcast_server.protocol.sanitize import replace_control
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
 NO_CACHE = ("Cache-Control", "no-cache")
@@ -60,8 +61,12 @@ def reject_response(rejection: Rejection) -> Response:
 
 
 def plain_response(status: int, text: str, *headers: tuple[str, str]) -> Response:
-    """Return a response with *text* and a line break as plain text."""
-    return text_response(status, PLAIN_TEXT, text + "\n", *headers)
+    """Return a response with *text* and a line break as plain text.
+
+    It may contain what the client sent, and end up at a terminal.
+    """
+    lines = map(replace_control, text.splitlines())
+    return text_response(status, PLAIN_TEXT, "\n".join(lines) + "\n", *headers)
 
 
 def text_response(status: int, type: str, text: str, *headers: tuple[str, str]) -> Response:

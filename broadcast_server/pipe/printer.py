@@ -8,7 +8,7 @@ from broadcast_server.client.session import missed_text
 from broadcast_server.console.stdio import StdoutWriter
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.messages import Error, Event, Message, Welcome
-from broadcast_server.protocol.sanitize import escape_control, strip_control
+from broadcast_server.protocol.sanitize import escape_control, lines_to_print, strip_control
 
 WRITE_TIMEOUT_S = 0.5
 """Seconds after Ctrl+C in which the reader of standard output can still take what is queued."""
@@ -39,8 +39,8 @@ def _text_lines(event: Event) -> list[str]:
     match event:
         case Error():
             return []  # the pipe writes it to standard error
-        case Message():
-            return [strip_control(line) for line in (encode_text(event) or "").split("\n")]
+        case Message(name=name, text=text):
+            return lines_to_print(name, text)
         case Welcome(recovered=False, missed=missed):
             return [missed_text(missed)]
     line = encode_text(event)

@@ -1,8 +1,8 @@
 """Sanitizing: removing from text of the network whatever could control a terminal.
 
 Control characters could move the cursor, an escape sequence could do almost anything, and a
-bidirectional override could make a line look like another one. Tab is kept, because logs are
-full of it.
+bidirectional override could make a line look like another one. Our terminal and the pipe keep tabs,
+because logs are full of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _UNSAFE = (
 # other sequence only the escape is removed: an unterminated one would take the rest of the line.
 _SEQUENCE = re.compile(f"\\x1b\\[[0-?]*[ -/]*[@-~]|[{_UNSAFE}]")
 _CHARACTER = re.compile(f"[{_UNSAFE}]")
+_CONTROL_TO_SPACE = bytes(32 if octet < 32 or octet == 127 else octet for octet in range(256))
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 
 def strip_control(text: str) -> str:
@@ -25,6 +27,32 @@ def strip_control(text: str) -> str:
     return _SEQUENCE.sub("", text)
 
 
+def lines_to_print(name: str, text: str) -> list[str]:
+    """Return a message as lines to print at our terminal or in a pipe, each with the name."""
+    author = strip_control(name)
+    return [f"{author}: {strip_control(line)}" for line in text.splitlines() or [""]]
+
+
+def is_plain(text: str) -> bool:
+    """Return whether *text* is one line, and safe as it is. Unusual text may be safe as well."""
+    if text.isascii():  # a third of the time that isprintable takes for a long text
+        octets = text.encode()
+        return octets.translate(_CONTROL_TO_SPACE) == octets
+    return text.isprintable()
+
+
+def replace_control(line: str) -> str:
+    """Return *line* for a text client, which may be a terminal: without control characters.
+
+    Each becomes U+FFFD, so that it is seen that there was one, and a tab becomes a space. Whatever
+    else is unsafe could only reorder the line, and is removed.
+    """
+    marked = _CONTROL.sub("\ufffd", line.replace("\t", " "))
+    return _CHARACTER.sub("", marked)
+
+
 def escape_control(line: str) -> str:
     """Return a line of JSON with the same meaning, in which all unsafe characters are escaped."""
+    if line.isprintable():  # nearly every line is, and the pattern takes longer
+        return line
     return _CHARACTER.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

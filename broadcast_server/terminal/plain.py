@@ -14,7 +14,7 @@ from broadcast_server.console.stdio import StdoutWriter, read_stdin
 from broadcast_server.pipe.line_splitter import LineSplitter
 from broadcast_server.protocol.codec import encode_text
 from broadcast_server.protocol.messages import Error, Event, Members, Message, Welcome
-from broadcast_server.protocol.sanitize import strip_control
+from broadcast_server.protocol.sanitize import lines_to_print, strip_control
 
 from .chat import ChatUI
 from .render import Line
@@ -89,8 +89,8 @@ class PlainUI(ChatUI):
 def event_text(event: Event, *, again: bool) -> list[str]:
     """Return *event* in words, without control characters; *again* is true after a reconnect."""
     match event:
-        case Message():
-            return [strip_control(line) for line in (encode_text(event) or "").split("\n")]
+        case Message(name=name, text=text):
+            return lines_to_print(name, text)
         case Error(text=text):
             return [f"Error: {strip_control(text)}."]
         case Welcome(room=room, name=name, count=count, members=members, verified=verified):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -103,6 +104,28 @@ def test_the_body_is_one_message(any_server: Player, body: str, text: str) -> No
         await bob.line()
         assert (await post(deployment.next_url(), "/?room=body", body)).json["count"] == 1
         assert json.loads(await bob.line())["text"] == text
+
+    any_server.play_served(part)
+
+
+def test_no_response_controls_the_terminal_of_curl(any_server: Player) -> None:
+    """What a client sent is in no response and in no stream as it is, if a terminal obeys it."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        target = "/?room=control&name=ci&session=0123456789abcdef&id=a%C2%9B%E2%80%AE"
+        said = "\x1b[2K\x9b2K\x7f\u202ebob: hi"
+        url = deployment.next_url()
+        replies = [await post(url, target, said) for _ in range(2)]
+        assert [reply.json["id"] for reply in replies] == ["a\x9b\u202e"] * 2
+        assert replies[1].json["repeated"] is True
+        for path in ("/x%1B%5B2J%C2%9B2J%E2%80%AE", "/x%0Aforged"):
+            replies.append(await send_request(url, "GET", path))
+            assert replies[-1].status == 404
+        replies.append(await send_request(url, "GET", "/stream?room=control&history=9&poll=1"))
+        assert json.loads(replies[-1].body.splitlines()[1])["text"] == said
+        for reply in replies:
+            unsafe = re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", reply.body)
+            assert not unsafe, reply
 
     any_server.play_served(part)
 

@@ -1,6 +1,7 @@
 """The codec: lines in all formats and both directions, and what becomes of hostile ones."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -142,6 +143,53 @@ def test_every_line_of_a_message_begins_with_its_author(text: str, ends: str) ->
     line = encode_text(Message(1, "bob", ends.join([text, text]), AT))
     assert line
     assert all(part.startswith("bob: ") for part in line.splitlines())
+
+
+@pytest.mark.parametrize("char", [*map(chr, [*range(0x20), *range(0x7F, 0xA0)])])
+def test_a_text_client_gets_no_control_character(char: str) -> None:
+    """A control character in a message or an error is seen as one, or ends a line."""
+    ends_line = len(f"a{char}b".splitlines()) > 1
+    shown = " " if char == "\t" else "\ufffd"
+    line = encode_text(Message(1, "eve", f"a{char}[2K{char}bob: hi", AT))
+    between = "\neve: " if ends_line else shown
+    assert line == f"eve: a{between}[2K{between}bob: hi"
+    assert encode_text(Error("x", f"a{char}bob: hi")) == f"* a{' ' if ends_line else shown}bob: hi"
+
+
+@pytest.mark.parametrize(
+    "char", "\u061c\u200e\u200f\u202a\u202d\u202e\u2066\u2069\u206f\ufeff\ufffb"
+)
+def test_a_text_client_gets_nothing_that_reorders(char: str) -> None:
+    """A bidirectional control could make the author's name of another, and is left out."""
+    assert encode_text(Message(1, "eve", f"{char}a{char}", AT)) == "eve: a"
+    assert encode_text(Error("banned", f"a{char}b")) == "* ab"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\U0001f469\u200d\u2764\ufe0f\u200d\U0001f469", "می\u200cخواهم", "a\u00a0b\u3000c", "", " "],
+)
+def test_a_text_client_gets_ordinary_text_as_it_is(text: str) -> None:
+    """Joiners, selectors and spaces are kept."""
+    assert encode_text(Message(1, "eve", text, AT)) == f"eve: {text}"
+
+
+@given(st.text(), st.none() | st.text(min_size=1))
+def test_json_has_nothing_that_a_terminal_obeys(text: str, id: str | None) -> None:
+    """A line of JSON can be printed as it is, and means the same: controls are escaped."""
+    characters = "\x00\x1b\x7f\x85\x9b\u2028\u202e\u2066\ufeff"
+    for message in (
+        Message(1, "eve", text + characters, AT, id),
+        Message(1, "eve", "a", AT, "\x9b"),
+    ):
+        line = encode_json(message)
+        assert not re.search(
+            "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206f\ufeff]", line
+        )
+        assert decode_event(line) == message
+    for event in (Error("x", characters), Pong(characters), MessageHidden(1, characters)):
+        assert decode_event(encode_json(event)) == event
+        assert not set(encode_json(event)) & set(characters)
 
 
 @pytest.mark.parametrize(
