@@ -44,7 +44,8 @@ async def connected(
     *offered* are subprotocols besides the JSON one.
     """
     subprotocols = [*offered, *(["broadcast.v1.json"] if as_json else [])]
-    client = WebsocketCommunicator(application, target, list(headers), subprotocols)
+    sent = [(b"host", b"testserver"), *headers]
+    client = WebsocketCommunicator(application, target, sent, subprotocols)
     client.scope["client"] = None if address is None else (address, 12345)
     connected, subprotocol = await client.connect(timeout=10)
     assert (connected, subprotocol) == (True, "broadcast.v1.json" if as_json else None)

@@ -286,6 +286,14 @@ def _add_start(start: EnvParser) -> None:
         type=_origins,
     )
     start.option(
+        "--allow-host",
+        "",
+        "comma-separated host names under which the server is reached, such as a proxy's, besides"
+        " this machine's own; .DOMAIN for all below it, * for any",
+        metavar="HOST",
+        type=_hosts,
+    )
+    start.option(
         "--public-url",
         None,
         "address to show to others, if it differs: a proxy's, or the name in the certificate",
@@ -307,6 +315,15 @@ def _origins(value: str) -> frozenset[str]:
 
     try:
         return parse_origins(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _hosts(value: str) -> frozenset[str]:
+    from broadcast_server.http.allowed_hosts import parse_hosts
+
+    try:
+        return parse_hosts(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

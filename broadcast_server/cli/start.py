@@ -75,6 +75,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         log=options.log,
         log_sync=options.log_sync,
         origins=options.allow_origin,
+        hosts=options.allow_host | _public_host(options.public_url),
         token=token_from_options(options),
         trusted_proxies=options.trusted_proxy,
         limits=AdmissionLimits(
@@ -86,6 +87,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
         ),
         grace=options.grace,
     )
+
+
+def _public_host(url: str | None) -> frozenset[str]:
+    """Return the name in --public-url: others use it, so it is one of the server's."""
+    from urllib.parse import urlsplit
+
+    name = urlsplit(url or "").hostname
+    return frozenset([name] if name else [])
 
 
 def _bind_error(error: OSError | UnicodeError, options: argparse.Namespace) -> str:

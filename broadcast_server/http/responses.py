@@ -13,6 +13,14 @@ from broadcast_server.protocol.sanitize import replace_control
 PLAIN_TEXT = "text/plain; charset=utf-8"
 NO_CACHE = ("Cache-Control", "no-cache")
 
+SECURITY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    # A page of another site can neither show a response nor embed it.
+    ("X-Frame-Options", "DENY"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+"""What every response has."""
+
 RETRY_WHEN_FULL_S = 5
 """The Retry-After of a server that is full."""
 

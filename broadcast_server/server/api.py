@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from broadcast_server.admission.admission import ClientPlace
     from broadcast_server.admission.allowances import Allowance
     from broadcast_server.admission.trusted_proxies import TrustedProxies
+    from broadcast_server.http.allowed_hosts import AllowedHosts
     from broadcast_server.http.stream import StreamRequest
     from broadcast_server.protocol.join import JoinRequest
     from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
@@ -95,6 +96,7 @@ class ServerAPI(ServerStatus, Protocol):
 
     timeouts: Timeouts
     origins: frozenset[str]
+    hosts: AllowedHosts
     trusted_proxies: TrustedProxies
     max_message_bytes: int
     session_key: SessionKey

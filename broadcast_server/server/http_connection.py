@@ -8,6 +8,7 @@ published messages. An event stream is handed over to a `StreamConnection`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
@@ -18,7 +19,9 @@ import h11
 from broadcast_server.admission.admission import ClientPlace
 from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
-from broadcast_server.http.cors import cors_headers, is_origin_allowed, preflight_response
+from broadcast_server.http.allowed_hosts import check_host
+from broadcast_server.http.cors import cors_headers, preflight_response
+from broadcast_server.http.own_page import check_page
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
     check_head,
@@ -30,7 +33,7 @@ from broadcast_server.http.post import (
     timeout_response,
     too_long_response,
 )
-from broadcast_server.http.responses import Response, forbidden_origin, reject_response
+from broadcast_server.http.responses import SECURITY_HEADERS, Response, reject_response
 from broadcast_server.http.site import MAX_HEAD_BYTES, respond
 from broadcast_server.http.stream import (
     STREAM_HEADERS,
@@ -46,6 +49,8 @@ from broadcast_server.protocol.session_key import SESSION_HEADER
 from .api import ServerAPI
 from .stream_connection import StreamConnection
 from .transport import client_address
+
+_LONG_LENGTH = re.compile(rb"(\r\ncontent-length:[ \t]*[0-9]{20})[0-9]+", re.IGNORECASE)
 
 
 class HTTPConnection(asyncio.Protocol):
@@ -80,7 +85,8 @@ class HTTPConnection(asyncio.Protocol):
         # A slow client cannot extend the time for a body, or for the rest of a response.
         if not self._response_sent and self._upload is None:
             self._start_timer(BODY_TIMEOUT_S, self._transport.abort)
-        self._http.receive_data(data)
+        # More than 20 digits are invalid to h11, but it is only a message that is too long.
+        self._http.receive_data(_LONG_LENGTH.sub(rb"\1", data))
         self._proceed()
 
     def eof_received(self) -> bool:
@@ -167,21 +173,21 @@ class HTTPConnection(asyncio.Protocol):
         self._sessions = _header_values(event, SESSION_HEADER)
         self.client = client_address(self._transport, self._server.trusted_proxies, forwarded)
         headers, origins = self._headers, self._server.origins
-        stream = is_stream(method, path)
-        max_body = max_body_bytes(self._server.max_message_bytes)
-        too_long = None if is_post(method, path) else check_length(headers, max_body)
-        if too_long is not None:
-            self._start_response(too_long)
+        rejection = check_host(target, _header_values(event, "Host"), self._server.hosts)
+        rejection = rejection or check_page(method, path, headers, origins)
+        if rejection is None and not is_post(method, path):
+            max_body = max_body_bytes(self._server.max_message_bytes)
+            rejection = check_length(headers, max_body)
+        if rejection is not None:
+            self._start_response(rejection)
         elif method == "OPTIONS":
             self._start_response(preflight_response(headers, origins))
-        elif not (stream or is_post(method, path)):
-            self._start_response(respond(self._server, method, target, headers))
-        elif not is_origin_allowed(headers, origins):
-            self._start_response(forbidden_origin())
-        elif stream:
+        elif is_stream(method, path):
             self._handle_stream()
-        else:
+        elif is_post(method, path):
             self._start_upload()
+        else:
+            self._start_response(respond(self._server, method, target, headers))
 
     def _start_upload(self) -> None:
         """Begin to read the body of a POST request, if its headers are valid."""
@@ -296,7 +302,7 @@ class HTTPConnection(asyncio.Protocol):
         headers = [
             ("Date", formatdate(usegmt=True)),
             ("Content-Type", type),
-            ("X-Content-Type-Options", "nosniff"),
+            *SECURITY_HEADERS,
             # A proxy that kept the connection might send a request for an upgrade on it.
             ("Connection", "close"),
             *more,

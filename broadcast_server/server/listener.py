@@ -112,6 +112,11 @@ class Listener:
         return any(address is None or not address.is_loopback for address in addresses)
 
     @property
+    def reachable_by_browser(self) -> bool:
+        """Whether it listens on a port: browsers know no socket files."""
+        return any(_is_inet(sock) for sock in self._sockets)
+
+    @property
     def encrypted(self) -> bool:
         """Whether it uses TLS."""
         return self._certificate is not None

@@ -26,6 +26,7 @@ from .first_request import FirstRequest
 from .listen_socket import ConnectionTracker
 from .listener import Listener
 from .log_format import quote_word
+from .own_names import allowed_hosts
 from .room_registry import LOG_ENDED, NOT_RECORDING, UNREADABLE, RoomRegistry
 from .settings import Settings
 
@@ -93,6 +94,7 @@ class Server:
     async def listen(self) -> None:
         """Start listening; `url` says where. Raises OSError, `ListenError`."""
         await self.listener.open(lambda: FirstRequest(self))
+        self.hosts = allowed_hosts(self.settings, self.listener)
         self._start_heartbeat_timer()
 
     @property

@@ -28,6 +28,7 @@ class Settings:
     log: Path | None = None
     log_sync: bool = False
     origins: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
     token: str | None = field(default=None, repr=False)
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     limits: AdmissionLimits = field(default_factory=AdmissionLimits)

@@ -21,8 +21,8 @@ from websockets.typing import Subprotocol
 
 from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
-from broadcast_server.http.cors import is_origin_allowed
-from broadcast_server.http.site import is_socket_path
+from broadcast_server.http.allowed_hosts import check_host
+from broadcast_server.http.own_page import check_socket
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import (
@@ -283,10 +283,11 @@ class WebSocketConnection(asyncio.Protocol):
         protocol = self._protocol
         path, _, query = request.path.partition("?")
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        if not is_socket_path(path):
-            response = protocol.reject(404, "the WebSocket is at / and nowhere else\n")
-        elif not is_origin_allowed(headers, self._server.origins):
-            response = protocol.reject(403, "this origin is not allowed\n")
+        hosts = request.headers.get_all("Host") or [""]  # RFC 6455, section 4.1, requires one
+        rejection = check_host(request.path, hosts, self._server.hosts)
+        rejection = rejection or check_socket(path, headers, self._server.origins)
+        if rejection is not None:
+            response = protocol.reject(rejection.status, b"".join(rejection.body).decode())
         else:
             response = _accept(protocol, request)
         protocol.send_response(response)

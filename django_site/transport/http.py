@@ -10,12 +10,13 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.http.cors import cors_headers, is_origin_allowed, preflight_response
+from broadcast_server.http.cors import cors_headers, preflight_response
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
     check_head,
@@ -26,7 +27,7 @@ from broadcast_server.http.post import (
     timeout_response,
     too_long_response,
 )
-from broadcast_server.http.responses import Response, forbidden_origin, reject_response
+from broadcast_server.http.responses import SECURITY_HEADERS, Response, reject_response
 from broadcast_server.http.site import respond
 from broadcast_server.http.stream import (
     STREAM_HEADERS,
@@ -57,6 +58,7 @@ from .request_body import (
     read_body,
     routes_to_room,
 )
+from .request_guard import check_request
 from .stream_response import StreamResponse
 
 UNREAD_BODY = {408, 411, 413}
@@ -119,12 +121,14 @@ class _Request:
     async def _respond(self) -> Response | None:
         """Return the response, None if an event stream was sent instead."""
         method, path = self._scope["method"], self._scope["path"]
+        rejection = check_request(self._scope, self._headers)
+        if rejection is not None:
+            # It may have a body, which is not read.
+            return replace(rejection, headers=(("Connection", "close"), *rejection.headers))
         if method == "OPTIONS":
             return preflight_response(self._headers, self._origins)
         if not (is_post(method, path) or is_stream(method, path)):
             return respond(ProcessStatus(self._replicas), method, path, self._headers)
-        if not is_origin_allowed(self._headers, self._origins):
-            return forbidden_origin()
         return await (self._subscribe() if is_stream(method, path) else self._post())
 
     async def _send_head(
@@ -132,7 +136,7 @@ class _Request:
     ) -> None:
         sent = [
             ("Content-Type", type),
-            ("X-Content-Type-Options", "nosniff"),
+            *SECURITY_HEADERS,
             *headers,
             *cors_headers(self._headers, self._origins),
         ]

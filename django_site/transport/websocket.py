@@ -13,12 +13,9 @@ from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
-from django.conf import settings
 from django.db import Error as DatabaseError
 
 from broadcast_server.admission.allowances import Allowance, end_of_affordable_lines
-from broadcast_server.http.cors import is_origin_allowed
-from broadcast_server.http.site import is_socket_path
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL, CloseCode, Format
@@ -34,6 +31,7 @@ from django_site.store.site_key import site_key
 
 from .authentication import account_of, authenticate, session_headers
 from .flow_control import FlowControl
+from .request_guard import check_request
 
 PAUSE_AT_CHARS = 64 * 2**10
 """With more characters waiting to be sent, a connection counts as paused."""
@@ -110,8 +108,7 @@ class RoomConsumer(AsyncConsumer):
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]
         }
-        allowed = is_origin_allowed(headers, settings.BROADCAST_ALLOW_ORIGIN)
-        if not (allowed and is_socket_path(self.scope["path"])):
+        if check_request(self.scope, headers) is not None:
             await self._send_event({"type": "websocket.close"})  # which becomes HTTP status 403
             return
         format = Format.JSON if SUBPROTOCOL in self.scope["subprotocols"] else Format.TEXT

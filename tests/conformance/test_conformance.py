@@ -20,9 +20,9 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 
 from broadcast_server.http.prometheus import CONTENT_TYPE
 
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = HEAD + (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
 )
 KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
 
@@ -31,20 +31,27 @@ KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
     ("request_bytes", "status"),
     [
         (b"nonsense\r\n\r\n", 400),
-        (b"GET /?name=\xc3\xb6 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 400),
+        (b"GET /?name=\xc3\xb6 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\r\n", 400),
+        (HEAD + b"Upgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 400),
         (UPGRADE + b"\xff\r\n\r\n", 400),
         (UPGRADE + KEY + b"\r\nSec-WebSocket-Protocol: \xe9\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"x" * 20_000, 431),
         (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
-        (b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 405),
-        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx", 405),
+        (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
         (b"GET / HTTP/1.0\r\n\r\n", 200),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
-        (b"GET /prefix/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
-        (b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (HEAD + b"Host: localhost\r\n\r\n", 400),
+        (UPGRADE.replace(b"Host: localhost\r\n", b"") + KEY + b"\r\n\r\n", 400),
+        (UPGRADE + KEY + b"\r\nHost: localhost\r\n\r\n", 400),
+        (UPGRADE.replace(b"localhost", b"evil.example") + KEY + b"\r\n\r\n", 421),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 421),
+        (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /prefix/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
+        (b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
     ],
 )
 def test_requests_other_than_handshakes(
@@ -69,7 +76,7 @@ def test_a_response_ends_its_connection(own_server: Player) -> None:
 
     async def part(deployment: ServedDeployment) -> None:
         wire = await Wire.connect(deployment.url)
-        wire.send(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        wire.send(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
         head = await wire.read_head()
         assert head.startswith("HTTP/1.1 404 Not Found")
         assert "connection: close" in head.lower()
@@ -112,7 +119,8 @@ def test_a_message_in_the_packet_of_the_handshake(own_server: Player) -> None:
         alice = await deployment.open("/?name=alice", as_json=False)
         wire = await Wire.connect(deployment.url)
         wire.send(
-            b"GET /?name=bob HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /?name=bob HTTP/1.1\r\nHost: localhost\r\n"
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
             b"\x81\x82\x00\x00\x00\x00hi\x88\x80\x00\x00\x00\x00"
         )
@@ -129,7 +137,8 @@ def test_a_byte_at_a_time(own_server: Player) -> None:
     async def part(deployment: ServedDeployment) -> None:
         wire = await Wire.connect(deployment.url)
         data = (
-            b"GET /?name=bob HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /?name=bob HTTP/1.1\r\nHost: localhost\r\n"
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
             b"\x81\x82\x00\x00\x00\x00hi"
         )
@@ -253,7 +262,7 @@ def test_a_too_large_request_is_read_to_its_end(own_server: Player) -> None:
     async def part(deployment: ServedDeployment) -> None:
         alice = await deployment.open("/?name=alice&room=body", as_json=False)
         wire = await Wire.connect(deployment.url)
-        wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n")
+        wire.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n")
         assert (await wire.read_head()).startswith("HTTP/1.1 413 ")
         # If the server had closed the connection already, the rest would cause a reset.
         for _ in range(4):
@@ -273,7 +282,7 @@ def test_half_a_handshake_is_dropped(installed: Player) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         silent, half = await Wire.connect(deployment.url), await Wire.connect(deployment.url)
-        half.send(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
+        half.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n")
         for wire in (silent, half):
             assert await asyncio.wait_for(wire.reader.read(), 20) == b""
             assert 9.5 < loop.time() - began < 15
@@ -358,7 +367,8 @@ def test_a_token_by_header_or_subprotocol(own_server: Player, token_file: str) -
         await wire.read_to_end()
         page = await Wire.connect(deployment.url)
         page.send(
-            b"GET /?name=eve HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /?name=eve HTTP/1.1\r\nHost: localhost\r\n"
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
             b"Sec-WebSocket-Protocol: bearer.czNjcmV0, broadcast.v1.json\r\n\r\n"
         )
@@ -399,7 +409,7 @@ def test_without_the_token(
         assert await alice.read_frame() == (TEXT, b"* 1 here: alice")
         for path in (b"/", b"/broadcast-server.pyz"):
             wire = await Wire.connect(deployment.url)
-            wire.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            wire.send(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await wire.read_head()).split()[1] in ("200", "404")
 
     own_server.play_served(part, ("--token-file", token_file))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import DAPHNE, UVICORN, Player
@@ -322,6 +323,21 @@ def test_a_post_without_a_length(any_server: Player) -> None:
         assert (await post(deployment.next_url(), "/healthz", "hi")).status == 405
 
     any_server.play_served(part)
+
+
+@pytest.mark.parametrize("digits", [5, 19, 20, 21, 30, 4000])
+def test_a_length_beyond_the_limit(own_server: Player, digits: int) -> None:
+    """A message that is too long is rejected as such, by a length of any number of digits."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        wire = await Wire.connect(deployment.url)
+        wire.send(request_head(deployment.url, "POST", "/", f"Content-Length: {'9' * digits}"))
+        reply = await read_response(wire)
+        assert reply.status == 413
+        assert reply.line == f"message is {'9' * min(digits, 20)} bytes, limit is 4096"
+        wire.cut()
+
+    own_server.play_served(part)
 
 
 def test_chunks_beyond_the_limit(own_server: Player) -> None:
@@ -679,6 +695,105 @@ def test_requests_of_other_origins(any_server: Player) -> None:
         assert own.status == 200
 
     any_server.play_served(part, ("--allow-origin", "https://friend.example"))
+
+
+PAGE_ONLY = "this address was opened or embedded by a page of another site, open it by itself"
+FORM = "a form of a page does not publish, send the message as the body of a request"
+
+
+def test_requests_of_other_sites(any_server: Player) -> None:
+    """What a page of another site opens or embeds is rejected, except the page and the program."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        url = deployment.next_url()
+        friend = "Origin: https://friend.example"
+        stream = "/stream?room=site&poll=1"
+        for site in ("cross-site", "same-site"):
+            for mode, more in (("navigate", ()), ("no-cors", ()), ("navigate", (friend,))):
+                marks = f"Sec-Fetch-Site: {site}", f"Sec-Fetch-Mode: {mode}", *more
+                for method, target in (
+                    ("GET", stream), ("OPTIONS", "/"), ("GET", "/healthz"),
+                    ("GET", "/metrics"), ("GET", "/chat/metrics"), ("GET", "/nothing"),
+                ):  # fmt: skip
+                    reply = await send_request(url, method, target, *marks)
+                    assert reply.status == 403, (method, target, marks)
+                reply = await post(url, "/?room=site", "hi", *marks)
+                assert (reply.status, reply.line) == (403, PAGE_ONLY)
+                assert (await send_request(url, "GET", "/", *marks)).status == 200
+            own_marks = f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: cors", friend
+            assert (await send_request(url, "GET", stream, *own_marks)).status == 200
+            assert (await post(url, "/?room=site", "hi", *own_marks)).status == 200
+        for site in ("none", "same-origin"):
+            marks = f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: navigate"
+            assert (await send_request(url, "GET", stream, *marks)).status == 200
+            assert (await send_request(url, "GET", "/metrics", *marks)).status == 200
+            reply = await post(url, "/?room=site", "hi", *marks)
+            assert (reply.status, reply.line) == (403, FORM)
+        own = "Origin: " + url.replace("ws:", "http:")[:-1]
+        reply = await post(url, "/?room=site", "hi", own, "Accept: text/html,*/*;q=0.8")
+        assert (reply.status, reply.line) == (403, FORM)
+        reply = await post(url, "/?room=site", "hi", own, "Accept: */*")
+        assert reply.status == 200
+
+    any_server.play_served(part, ("--allow-origin", "https://friend.example"))
+
+
+def test_no_response_can_be_embedded(any_server: Player) -> None:
+    """Every response forbids pages of other sites to show, to embed or to reinterpret it."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        url = deployment.next_url()
+        for reply in (
+            await send_request(url, "GET", "/stream?poll=1"),
+            await send_request(url, "GET", "/"),
+            await send_request(url, "GET", "/metrics"),
+            await send_request(url, "GET", "/healthz"),
+            await send_request(url, "OPTIONS", "/"),
+            await post(url, "/?room=embed", "hi"),
+            await post(url, "/?room=embed", ""),
+        ):
+            assert reply.headers["x-content-type-options"] == "nosniff"
+            assert reply.headers["x-frame-options"] == "DENY"
+            assert reply.headers["cross-origin-resource-policy"] == "same-origin"
+
+    any_server.play_served(part)
+
+
+def test_requests_to_other_hosts(any_server: Player) -> None:
+    """A page whose own name was made to resolve to the server gets nothing under that name."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        url = deployment.next_url()
+        evil = "Host: evil.example", "Origin: http://evil.example"
+
+        async def status(*lines: str, body: str = "") -> int:
+            wire = await Wire.connect(url)
+            wire.send("\r\n".join([*lines, "Connection: close", "", body]).encode())
+            return (await read_head(wire))[0]
+
+        length = "Content-Length: 2"
+        upgrade = (
+            "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==",
+        )  # fmt: skip
+        rejected = {400, 403, 421}
+        for host in (evil, evil[:1], ("Host: localhost", evil[0]), (evil[0], "Host: localhost")):
+            assert await status("POST /?room=evil HTTP/1.1", *host, length, body="hi") in rejected
+            for target in ("/stream?poll=1", "/", "/healthz", "/metrics"):
+                assert await status(f"GET {target} HTTP/1.1", *host) in rejected
+            assert await status("OPTIONS / HTTP/1.1", *host) in rejected
+        wire = await Wire.connect(url)
+        wire.send("\r\n".join(
+            ["GET / HTTP/1.1", *evil, "Connection: Upgrade", *upgrade, "", ""]
+        ).encode())  # fmt: skip
+        assert (await read_head(wire))[0] in rejected
+        port = urlsplit(url).port
+        for name in (f"LocalHost:{port}", "localhost.", "a.localhost", "127.0.0.1", "[::1]:80"):
+            assert await status("GET /stream?poll=1 HTTP/1.1", f"Host: {name}") == 200, name
+        for name in ("evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", "a b"):
+            assert await status("GET /stream HTTP/1.1", f"Host: {name}") in rejected, name
+
+    any_server.play_served(part)
 
 
 BEARER = "Authorization: Bearer s3cret"

@@ -134,7 +134,8 @@ def test_a_request_while_the_server_stops() -> None:
             stopping = asyncio.ensure_future(server.stop())
             await until(lambda: not server.accepting)
             wire.send(
-                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+                b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
             )
             assert "101" in await wire.read_head()
@@ -165,7 +166,7 @@ def test_messages_are_rejected_while_the_server_stops() -> None:
             stopping = asyncio.ensure_future(server.stop())
             await until(lambda: not server.accepting)
             wire = await Wire.connect(server.url)
-            wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            wire.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await wire.read_head()).startswith("HTTP/1.1 503 "), "it still answers requests"
             await alice.send("too late")
             lines = []

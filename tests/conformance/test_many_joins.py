@@ -54,7 +54,8 @@ class MinimalClient(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         key = base64.b64encode(os.urandom(16)).decode()
         self.transport.write(
-            f"GET /?name={self.name}&room=crowd HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            f"GET /?name={self.name}&room=crowd HTTP/1.1\r\nHost: localhost\r\n"
+            f"Upgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
         )

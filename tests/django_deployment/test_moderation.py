@@ -655,7 +655,7 @@ def test_a_message_is_hidden_from_who_is_behind(dana: Account) -> None:
             "type": "websocket",
             "path": "/",
             "query_string": query,
-            "headers": [],
+            "headers": [(b"host", b"testserver")],
             "subprotocols": ["broadcast.v1.json"],
         }
         incoming.put_nowait({"type": "websocket.connect"})

@@ -195,6 +195,32 @@ def test_a_subscriber_is_not_listed(room: str) -> None:
     run_async(part)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/accounts/nonexistent/", "/accounts/", "/Accounts/login/", "/accounts/login//",
+        "//accounts/login/", "/accounts/login/x/", "/chat/accounts/login/", "/static/x/",
+        "/chat/admin/", "/accounts/reset/a/b/c/",
+    ],
+)  # fmt: skip
+def test_what_is_posted_to_another_page_is_no_message(room: str, path: str) -> None:
+    """A password that is posted to a page that does not exist is not published."""
+
+    async def part() -> None:
+        for target in (f"{path}?room={room}", f"/prefix{path}?room={room}"):
+            status, text = await http_request("POST", target, body=b"password=secret")
+            assert status == 404
+            assert text.endswith("a message is posted to / or to a prefix of a proxy\n")
+        assert await database_sync_to_async(messages)() == 0
+        assert (await post(f"/prefix/a/?room={room}"))[0] == 200
+        assert await database_sync_to_async(messages)() == 1
+
+    def messages() -> int:
+        return models.Message.objects.filter(room__name=room).count()
+
+    run_async(part)
+
+
 def test_too_much_of_one_address(room: str) -> None:
     """Posts of one address are limited, and the rejection says when to retry."""
 

@@ -197,7 +197,9 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     started = re.findall(r"^ExecStart=\S+ \S+ (start .*)$", DOCUMENT, re.MULTILINE)
-    assert [parse_options(shlex.split(each)).command for each in started] == ["start"]
+    (options,) = (parse_options(shlex.split(each)) for each in started)
+    assert options.command == "start"
+    assert options.allow_host == frozenset(re.findall(r"server_name (\S+);", DOCUMENT))
 
 
 def test_the_health_check_of_the_container(server: Running) -> None:

@@ -134,8 +134,10 @@ MODULES = {
             "program": "",
             "prometheus": "",
             "responses": "",
+            "allowed_hosts": "responses",
             "cors": "responses",
             "site": "chat_page program prometheus responses",
+            "own_page": "cors program responses site",
             "post": "responses site",
             "stream": "responses",
         },
@@ -153,13 +155,15 @@ MODULES = {
             "tls": "",
             "tls_transport": "handshakes",
             "listener": "activation handshakes listen_socket tls tls_transport",
+            "own_names": "listener settings",
             "transport": "",
             "stream_connection": "api transport",
             "http_connection": "api stream_connection transport",
             "websocket": "api frame_splitter read_budget transport",
             "first_request": "api http_connection websocket",
             "server": (
-                "api first_request listen_socket listener log_format room_registry settings tls"
+                "api first_request listen_socket listener log_format own_names room_registry"
+                " settings tls"
             ),
             "serve": "file_limit http_connection listen_socket server settings tls",
         },
@@ -267,12 +271,13 @@ MODULES = {
             "flow_control": "",
             "page": "",
             "page_threads": "",
+            "request_guard": "",
             "stream_response": "flow_control",
             "upload_budget": "",
             "request_body": "upload_budget",
             "daphne_limits": "request_body upload_budget",
-            "http": "authentication page request_body stream_response",
-            "websocket": "authentication flow_control",
+            "http": "authentication page request_body request_guard stream_response",
+            "websocket": "authentication flow_control request_guard",
         },
     },
 }

@@ -254,6 +254,7 @@ def test_defaults_are_those_of_settings() -> None:
     settings = Settings()
     paths = {
         "allow_origin": "origins",
+        "allow_host": "hosts",
         "trusted_proxy": "trusted_proxies",
         "max_clients": "limits.clients",
         "max_clients_per_address": "limits.clients_per_address",

@@ -74,7 +74,7 @@ def test_tls(tls_server: Running, cert_and_key: tuple[Path, Path]) -> None:
 def test_plain_http_on_a_tls_port_is_closed_at_once(tls_server: Running) -> None:
     """Plain HTTP on a port with TLS is closed without a response or a log line."""
     with socket.create_connection(("127.0.0.1", int(tls_server.port)), ANSWER_TIMEOUT_S) as plain:
-        plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         began = time.monotonic()
         assert plain.recv(100) == b""
         assert time.monotonic() - began < 5
@@ -409,7 +409,7 @@ def test_nothing_hostile_reaches_the_log() -> None:
                 wire.send_frame(TEXT, b"hi")
                 await wire.read_frame()
             wire = await Wire.connect(server.url)
-            wire.send(f"GET /{HOSTILE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wire.send(f"GET /{HOSTILE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await wire.read_to_end()
             wire = await Wire.open(server.url, "/?name=ann", token)
             wire.send_frame(TEXT, b"hi")

@@ -60,7 +60,7 @@ def test_half_a_handshake_is_dropped() -> None:
     """A client that sends half a request, or none, and waits is cut."""
 
     async def part(server: Server, deployment: ServedDeployment) -> None:
-        for half in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"):
+        for half in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"):
             wire = await Wire.connect(server.url)
             wire.send(half)
             assert await wire.read_to_end() == b""
@@ -460,7 +460,7 @@ def test_a_client_that_does_not_read_its_response_is_not_read() -> None:
     async def part(server: Server) -> None:
         wire = await Wire.connect(server.url)
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        wire.send(b"GET /broadcast-server.pyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        wire.send(b"GET /broadcast-server.pyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         connections: list[HTTPConnection] = []
         for _ in range(200):
             connections = [c for c in server._connections if isinstance(c, HTTPConnection)]
@@ -539,7 +539,7 @@ def test_a_lost_connection_is_not_kept_in_memory() -> None:
             half.send(b"GET / HTTP/1.1\r\n")
             end(half)
             requesting = await Wire.connect(server.url)
-            requesting.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            requesting.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await requesting.read_head()
             end(requesting)
         for frame in (
