@@ -127,6 +127,30 @@ class Member(models.Model):
         return self.name
 
 
+class KeptName(models.Model):
+    """The name of a guest whose connection broke, kept for its session *until* a time.
+
+    *key* is the unique key of the name, *session* the digest of the session.
+    """
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE)
+    key = models.CharField(max_length=MAX_KEY_CHARS)
+    name = models.CharField(max_length=32)
+    session = models.CharField(max_length=64)
+    until = models.DateTimeField()
+
+    class Meta:
+        """A name and a session are unique in their room."""
+
+        constraints = (
+            models.UniqueConstraint(fields=["room", "key"], name="one_session_a_kept_name"),
+            models.UniqueConstraint(fields=["room", "session"], name="one_kept_name_a_session"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Ban(models.Model):
     """A ban of a *name* or of an *account*, in one *room* or (None) in all, *until* a time.
 

@@ -27,9 +27,17 @@ from websockets.typing import Subprotocol
 
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
-from broadcast_server.protocol.messages import SUBPROTOCOL, CloseCode, Event, Format
+from broadcast_server.protocol.messages import (
+    ABNORMAL_CLOSURE,
+    NORMAL_CLOSURE,
+    SUBPROTOCOL,
+    CloseCode,
+    Event,
+    Format,
+)
 from broadcast_server.protocol.session_key import SESSION_HEADER, SessionKey
 from broadcast_server.rooms.actions import Action, Close, Publish, Send, Subscribe
+from broadcast_server.rooms.kept_names import KeptNames
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.room import Room
@@ -112,13 +120,16 @@ class BareClient(DeploymentClient):
         raise TimeoutError("no line")
 
     async def close(self) -> None:
-        await self.vanish()
+        self._leave(NORMAL_CLOSURE)
 
     async def vanish(self) -> None:
+        self._leave(ABNORMAL_CLOSURE)
+
+    def _leave(self, code: int) -> None:
         assert self.participant is not None
         if self.deployment.clients.pop(self.participant, None):
             self.deployment.execute(
-                self.room, self.deployment.rooms[self.room].disconnect(self.participant)
+                self.room, self.deployment.rooms[self.room].disconnect(self.participant, code)
             )
         self.code = self.code or 1005
 
@@ -140,6 +151,7 @@ class BareDeployment(Deployment):
         self.logs: dict[str, MessageLog] = {}
         self.clients: dict[Participant, BareClient] = {}
         self._session_key = SessionKey()
+        self._kept_names = KeptNames(time.monotonic)
 
     async def open(
         self,
@@ -167,7 +179,8 @@ class BareDeployment(Deployment):
         if join.room not in self.rooms:
             log = MessageLog(self.settings.log_messages, self.settings.log_bytes)
             self.logs[join.room] = log
-            self.rooms[join.room] = Room(join.room, log, self.settings.max_message_bytes)
+            max_bytes = self.settings.max_message_bytes
+            self.rooms[join.room] = Room(join.room, log, max_bytes, kept_names=self._kept_names)
         client = BareClient(self, join.room)
         client.participant = Participant(join, join.session or secrets.token_hex(8))
         self.clients[client.participant] = client

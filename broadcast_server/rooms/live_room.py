@@ -180,12 +180,12 @@ class LiveRoom(ABC):
         """Send *entry*, which has its number in the log, to everyone."""
         self._execute(self.room.deliver(entry))
 
-    def leave(self, participant: Participant) -> None:
-        """Remove *participant*, whose connection is lost."""
+    def leave(self, participant: Participant, code: int | None = None) -> None:
+        """Remove *participant*, whose connection is lost, with that close *code* if it is known."""
         if self._receivers.pop(participant, None) is not None:
             self._polling.discard(participant)
             self._fanout.remove(participant)
-            self._execute(self.room.disconnect(participant))
+            self._execute(self.room.disconnect(participant, code))
 
     def kick(self, participant: Participant, rejection: Rejection) -> None:
         """Close *participant* with *rejection*."""

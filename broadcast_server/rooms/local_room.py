@@ -14,6 +14,7 @@ from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .actions import Publish
+from .kept_names import KeptNames
 from .live_room import MAX_CATCH_UP_MESSAGES, READ_CHUNK_MESSAGES, LiveRoom, Receiver
 from .message_log import MessageLog
 from .metrics import Metrics
@@ -31,6 +32,7 @@ class LocalRoom(LiveRoom):
 
     With *log_file*, each message is also added to that file. *persist* commits the file, and is
     called before a batch is written to the connections. If it returns False, nothing is written.
+    *kept_names* are those of all rooms.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class LocalRoom(LiveRoom):
         metrics: Metrics | None = None,
         log_file: SQLiteLog | None = None,
         persist: Callable[[], bool] | None = None,
+        kept_names: KeptNames | None = None,
     ) -> None:
-        room = Room(name, log, max_message_bytes)
+        room = Room(name, log, max_message_bytes, kept_names=kept_names)
         super().__init__(room, on_close, metrics or Metrics())
         self.log = log
         self._log_file = log_file

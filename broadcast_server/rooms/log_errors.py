@@ -38,6 +38,9 @@ def translate_errors(path: Path) -> Iterator[None]:
         else:
             text = f"cannot be read or written: {sqlite_reason(text)}"
         raise LogFileError(f"log file {path} {text}") from None
+    except UnicodeDecodeError:  # in an error of SQLite that quotes what is damaged
+        text = "is not a log file, or is damaged: name another file"
+        raise LogFileError(f"log file {path} {text}") from None
     except NotAFileError as error:
         raise LogFileError(f"log file {path} is {error.kind}: name a file") from None
     except OSError as error:

@@ -37,15 +37,15 @@ Theory of operation:
   client has not received are no longer in the log (`recovered`, `missed`).
 - A *session* is a random string that a client keeps across its connections. If a member joins with
   the session of another member, it takes over: it gets that member's place in the list and name,
-  and the stale connection is closed with `REPLACED`. Nobody else is told.
+  and the stale connection is closed with `REPLACED`. Nobody else is told. If the connection of a
+  member broke, its name is kept for its session for a while. The room has digests of sessions only.
 - A client can give a message an id. The *id scope* is the namespace of such ids: the session, or a
   random token of the connection. A message with the same id and scope as a message in the log is a
   duplicate. The caller does not log it again but calls `acknowledge_duplicate`.
 
 The neighbours: `live_room` calls the room and carries out its actions, `local_room` and the
 replica of the Django deployment do the logging, and `fanout` turns `Send` and `Subscribe` into
-bytes for each connection. In the Django deployment, members are in several processes, and a
-`Roster` gives them their names. `Roster` says what the room does not do then.
+bytes. With members in several processes, in the Django deployment, a `Roster` names them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ from broadcast_server.protocol.names import validate_name
 from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
 
 from .actions import Action, ClaimName, Close, Publish, Send, Subscribe, close_with
+from .kept_names import KEEPING_CODES, KeptNames
 from .message_log import LogExtent
 from .name_table import NameTable
 from .participant import Participant
@@ -122,18 +123,23 @@ class Room:
 
     The length of a room is the number of its members, without subscribers. Text that is longer
     than *max_message_bytes* in UTF-8 is answered with an error. With a *roster*, the members are in
-    several processes: see `Roster`.
+    several processes: see `Roster`. In *kept_names* it keeps names for clients that come back.
     """
 
     def __init__(
-        self, name: str, log: LogExtent, max_message_bytes: int, roster: Roster | None = None
+        self,
+        name: str,
+        log: LogExtent,
+        max_message_bytes: int,
+        roster: Roster | None = None,
+        kept_names: KeptNames | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self.max_message_bytes = max_message_bytes
         self._roster = roster
         self._members: dict[int, Participant] = {}  # by member_id
-        self._names = NameTable()
+        self._names = NameTable(name, kept_names)
         self._sessions: dict[str, Participant] = {}
         self._member_ids = count(1)
         self._renames: Counter[int] = Counter()  # by member_id, since the last heartbeat
@@ -170,7 +176,8 @@ class Room:
         actions: list[Action] = []
         previous = self._sessions.get(member.join.session or "")
         if previous is None:
-            member.name = self._names.next_free(member.join.name)
+            kept_name = self._names.take_kept(member.join.session)
+            member.name = self._names.next_free(kept_name or member.join.name)
             member.member_id = next(self._member_ids)
         else:
             member.name, member.member_id = previous.name, previous.member_id
@@ -216,11 +223,11 @@ class Room:
     def author_name(self, join: JoinRequest) -> str:
         """Return the name of a message whose author publishes without joining (HTTP `POST`).
 
-        This is the name of the member with the same session. Without one, it is the name in *join*,
-        or the next suffix that is free. The name is not reserved.
+        This is the name that the session has or had, else that in *join* or its next free suffix.
         """
         member = self._sessions.get(join.session or "")
-        return self._names.next_free(join.name) if member is None else member.name
+        name = self._names.find_kept(join.session) if member is None else member.name
+        return name or self._names.next_free(join.name)
 
     def receive(self, member: Participant, frame: str) -> list[Action]:
         """Decode a frame that *member* sent, and handle its lines one by one."""
@@ -304,8 +311,8 @@ class Room:
         """Let every member request `MAX_RENAMES_PER_HEARTBEAT` names again. Call each heartbeat."""
         self._renames.clear()
 
-    def disconnect(self, participant: Participant) -> list[Action]:
-        """Forget *participant*, whose connection is lost. If it was a member, tell the others."""
+    def disconnect(self, participant: Participant, code: int | None = None) -> list[Action]:
+        """Forget *participant*, whose connection is lost with *code*, and tell the others."""
         self._subscribers.discard(participant)
         if participant not in self:  # a subscriber, or replaced or kicked before
             return []
@@ -315,20 +322,22 @@ class Room:
             return []
         if participant.join.session:
             del self._sessions[participant.join.session]
+        if code in KEEPING_CODES:
+            self._names.keep(participant)
         return [Send(None, Left(participant.name, len(self)))]
 
     def kick(self, participant: Participant, rejection: Rejection) -> list[Action]:
         """Close *participant* with *rejection*. If it was a member, tell the others."""
         if participant not in self and participant not in self._subscribers:
             return []
-        return [*close_with(participant, rejection), *self.disconnect(participant)]
+        return [*close_with(participant, rejection), *self.disconnect(participant, rejection.code)]
 
     def stop(self) -> list[Action]:
         """Close everyone because the server stops. Nobody is told who left."""
         participants = *self.members(), *self._subscribers
         closes = [Close(each, STOPPING.code, STOPPING.text) for each in participants]
         self._members.clear()
-        self._names.clear()
+        self._names.keep_all()
         self._subscribers.clear()
         self._sessions.clear()
         return [Send(None, STOPPING.error), *closes]

@@ -30,6 +30,7 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from broadcast_server.console.os_error import describe_file_error
@@ -40,11 +41,14 @@ from broadcast_server.console.private_file import (
     resolve,
 )
 from broadcast_server.protocol.messages import Message
-from broadcast_server.protocol.session_key import KEY_BYTES, SessionKey
+from broadcast_server.protocol.session_key import SessionKey
 
+from .kept_names import KeptName
 from .log_errors import sqlite_reason, translate_errors
+from .log_kept_names import take_kept_names, write_kept_names
 from .log_marker import LogMarker
 from .log_rows import read_head, read_message
+from .log_session_key import read_session_key
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
 
 SCHEMA_VERSION = 2
@@ -102,6 +106,8 @@ class SQLiteLog:
         """What the operator should know about the file, "" if nothing."""
         self.secret: bytes
         """A random key, from which epochs are derived. A new one gives new epochs to all rooms."""
+        self.kept_names: Sequence[KeptName]
+        """The names that were kept when the file was closed; set them for the next `close`."""
         self.session_key: SessionKey
         """The key of the sessions in the file. It stays when epochs change, so that a client that
         resends a message is recognised."""
@@ -171,23 +177,14 @@ class SQLiteLog:
 
             upgrade(base)
             base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        key, clean = self._read_session_key()
+        self.kept_names = take_kept_names(base)
+        key, clean = read_session_key(base)
         self._begin_run(sync=sync)
         if not clean:
             from .log_upgrade import rewrite_file
 
             rewrite_file(base)
         self.session_key = SessionKey(key)
-
-    def _read_session_key(self) -> tuple[bytes, bool]:
-        """Return the key, and whether the file is clean. Make a key if there is none."""
-        match self._database.execute("SELECT key, clean FROM session_key").fetchall():
-            case [(bytes() as key, int() as clean)] if len(key) == KEY_BYTES:
-                return key, bool(clean)
-        key = secrets.token_bytes(KEY_BYTES)  # for a new file, or after damage
-        self._database.execute("DELETE FROM session_key")
-        self._database.execute("INSERT INTO session_key VALUES (?, 1)", (key,))
-        return key, True
 
     def _begin_run(self, *, sync: bool) -> None:
         """Decide whether the epochs continue, and commit the transaction that `_open` began."""
@@ -348,6 +345,7 @@ class SQLiteLog:
         """Write a new mark, so that a copy that was made until now does not match the marker."""
         base = self._database
         base.execute("BEGIN")
+        write_kept_names(base, self.kept_names)
         mark = self._write_state(safe=True)
         if self.recording:
             self._mark_whole(self._mark, mark)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from broadcast_server.protocol.messages import CloseCode, Error
 from broadcast_server.protocol.rejection import Rejection
+from broadcast_server.rooms.kept_names import KeptNames
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DamagedRoomError, MessageLog, derive_epoch
@@ -71,6 +72,9 @@ class RoomRegistry:
         self._on_close = on_close
         self._log_file = log_file
         self._epoch_key = secrets.token_bytes(16) if log_file is None else log_file.secret
+        self._kept_names = KeptNames(time.monotonic)
+        for kept in () if log_file is None else log_file.kept_names:
+            self._kept_names.keep(kept)
         self._open: dict[str, LocalRoom] = {}
         self._idle: dict[str, LocalRoom] = {}  # the one that has been idle longest comes first
         self._drops: dict[str, int] = {}  # how often each room was dropped, without a log file
@@ -148,6 +152,13 @@ class RoomRegistry:
         for room in rooms:
             room.abandon(LOG_ENDED)
 
+    def stop(self) -> None:
+        """Close everyone because the server stops, and keep their names in the log file, if any."""
+        for room in self:
+            room.stop()
+        if self._log_file is not None:
+            self._log_file.kept_names = list(self._kept_names)
+
     def _create(self, name: str) -> LocalRoom:
         settings, log_file = self._settings, self._log_file
         # A room may have been dropped before its messages were written.
@@ -164,6 +175,7 @@ class RoomRegistry:
             metrics=self._metrics,
             log_file=log_file,
             persist=self.persist,
+            kept_names=self._kept_names,
         )
 
     def _restore(self, log_file: SQLiteLog, name: str, log: MessageLog) -> None:

@@ -121,8 +121,7 @@ class Server:
             self._heartbeat_timer.cancel()
         deadline = asyncio.get_running_loop().time() + self.settings.grace
         await self._let_catch_up(self.settings.grace / 2)
-        for room in self._rooms:
-            room.stop()
+        self._rooms.stop()
         for connection in tuple(self._connections):
             connection.shut_down()
         await self._wait_all_closed(deadline)
@@ -334,7 +333,7 @@ class Server:
         """Take *connection*, which is lost, out of its room, if it is in one."""
         if connection in self._participants:
             room, participant = self._forget(connection)
-            room.leave(participant)
+            room.leave(participant, connection.close_code)
             self._log_event(participant, "left", room)
             self._rooms.close_if_empty(room)
 

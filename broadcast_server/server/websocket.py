@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
@@ -38,6 +38,7 @@ from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .api import ServerAPI
 from .frame_splitter import FrameSplitter
+from .handshake import INVALID_HANDSHAKE, accept, offered_subprotocols, select_subprotocol
 from .read_budget import MAX_BYTES_PER_BATCH, MAX_MESSAGES_PER_BATCH, ReadBudget
 from .transport import client_address, describe_client, limit_buffers
 
@@ -50,8 +51,6 @@ except ImportError:  # in the single file, or if websockets was built without a 
 MAX_BUFFERED_REPLY_BYTES = 8 * 2**20
 """How much may wait in the transport of a client that keeps sending requests and does not read
 the replies. Beyond that it is cut."""
-
-INVALID_HANDSHAKE = "request is not a valid handshake\n"
 
 # websockets logs every connection at level INFO, which the server's own log says better.
 _silent_logger = logging.getLogger("websockets.broadcast")
@@ -88,7 +87,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._server = server
         self._protocol = ServerProtocol(
             subprotocols=[Subprotocol(SUBPROTOCOL)],
-            select_subprotocol=_select_subprotocol,
+            select_subprotocol=select_subprotocol,
             max_size=MAX_FRAME_BYTES,
             logger=_silent_logger,
         )
@@ -289,14 +288,14 @@ class WebSocketConnection(asyncio.Protocol):
         if rejection is not None:
             response = protocol.reject(rejection.status, b"".join(rejection.body).decode())
         else:
-            response = _accept(protocol, request)
+            response = accept(protocol, request)
         protocol.send_response(response)
         if response.status_code != 101:
             return
         self._flush()
         forwarded = request.headers.get_all("X-Forwarded-For")
         self._client = client_address(self._transport, self._server.trusted_proxies, forwarded)
-        subprotocols = _offered_subprotocols(request)
+        subprotocols = offered_subprotocols(request)
         join = parse_join(
             query,
             Format.JSON if protocol.subprotocol else Format.TEXT,
@@ -381,28 +380,3 @@ class WebSocketConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay, then)
-
-
-def _offered_subprotocols(request: Request) -> list[str]:
-    values = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
-    return [value.strip() for value in values.split(",")]
-
-
-def _accept(protocol: ServerProtocol, request: Request) -> Response:
-    # If a header that it parses has non-ASCII text, websockets 16.1 responds with 500, or raises
-    # UnicodeError while it builds a response that quotes the header. websockets 17.4 responds with
-    # 400 by itself, but the single file contains 16.1.
-    try:
-        response = protocol.accept(request)
-    except UnicodeError:
-        return protocol.reject(400, INVALID_HANDSHAKE)
-    if response.status_code == 500:
-        return protocol.reject(400, INVALID_HANDSHAKE)
-    return response
-
-
-def _select_subprotocol(
-    protocol: ServerProtocol, offered: Sequence[Subprotocol]
-) -> Subprotocol | None:
-    # By default websockets rejects a client that offers no subprotocol.
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

@@ -24,6 +24,7 @@ from broadcast_server.protocol.messages import CloseCode, Cursor, Event, LogEntr
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, Send
+from broadcast_server.rooms.kept_names import KEEPING_CODES
 from broadcast_server.rooms.live_room import LiveRoom, Receiver, StreamReceiver
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
@@ -31,7 +32,7 @@ from django_site import models
 from django_site.accounts.models import Account
 from django_site.store import message_log, presence, rejections
 from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage, RoomState
-from django_site.store.presence import JoinAttempt, RenameAttempt
+from django_site.store.presence import JoinAttempt, Leaving, RenameAttempt
 from django_site.store.publish import AuthorGone, PendingPost
 from django_site.store.rejections import Rejected
 from django_site.store.sync import SyncResult
@@ -160,17 +161,17 @@ class RoomReplica(LiveRoom):
             return True
         return since.seq <= self._position.head
 
-    def leave_roster(self, participant: Participant, connection_id: str) -> None:
-        """Take a participant, whose connection is lost, out of the room and off the roster."""
+    def leave_roster(self, participant: Participant, connection_id: str, code: int = 0) -> None:
+        """Take a participant, whose connection is lost with *code*, out of room and roster."""
         self.leave(participant)
-        self._drop_connection(connection_id)
+        self._drop_connection(connection_id, code)
 
-    def _drop_connection(self, connection_id: str) -> None:
+    def _drop_connection(self, connection_id: str, code: int = 0) -> None:
         participant = self._roster.participants.pop(connection_id, None)
         if participant is not None:
             self._attempts.pop(participant, None)
             self._catching_up.forget(participant)
-        self._synchronizer.leave(connection_id)
+        self._synchronizer.leave(Leaving(connection_id, code in KEEPING_CODES))
 
     def wake(self, state: RoomState) -> None:
         """Synchronise soon, if *state* shows that there is something new."""

@@ -16,7 +16,7 @@ from django.db import Error as DatabaseError
 
 from django_site.store import outage
 from django_site.store.message_log import RoomState
-from django_site.store.presence import RenameAttempt
+from django_site.store.presence import Leaving, RenameAttempt
 from django_site.store.sync import SyncResult, sync
 
 from .outbox import Batch, Outbox
@@ -66,9 +66,9 @@ class Synchronizer:
         self._room = room
         self._process = process
         self._outbox = outbox
-        # Ids of connections to take off the roster, each when the outbox is processed up to
+        # Connections to take off the roster, each when the outbox is processed up to
         # the place behind what its member published.
-        self._leaving: list[tuple[str, int]] = []
+        self._leaving: list[tuple[Leaving, int]] = []
         self._maybe_logged = False  # whether some of the outbox may be in the log already
         self.up_to_date = False
         """Whether the room knew everything when it was last synchronised."""
@@ -88,9 +88,9 @@ class Synchronizer:
         """Synchronise soon."""
         self._wanted.set()
 
-    def leave(self, connection_id: str) -> None:
+    def leave(self, leaving: Leaving) -> None:
         """Take a connection off the roster, once the messages of its member are logged."""
-        self._leaving.append((connection_id, self._outbox.end))
+        self._leaving.append((leaving, self._outbox.end))
         self._wanted.set()
 
     async def finish_leaving(self) -> None:
@@ -142,9 +142,7 @@ class Synchronizer:
             batch = self._outbox.next_batch()
             batch_end = self._outbox.end_of(batch)
             # A member leaves when its own messages are logged, and waits for no others.
-            leaving = [
-                connection_id for connection_id, place in self._leaving if place <= batch_end
-            ]
+            leaving = [connection for connection, place in self._leaving if place <= batch_end]
             messages, renames = batch.messages(), self._room.rename_attempts(batch)
             try:
                 result = await database_sync_to_async(sync)(

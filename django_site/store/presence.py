@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -25,7 +26,8 @@ from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import family_keys, stored_key
 
-from . import notifier, rejections
+from . import kept_names, notifier, rejections
+from .kept_names import keep_names
 from .rejections import Rejected
 from .roster_batch import RosterBatch
 
@@ -68,6 +70,13 @@ class RenameAttempt:
     id: str | None
 
 
+class Leaving(NamedTuple):
+    """A connection to take off the roster, and whether its name is kept for its session."""
+
+    connection_id: str
+    keeps_name: bool
+
+
 def join(room: int, process: str, attempts: Sequence[JoinAttempt]) -> list[str | Rejected]:
     """Put *attempts* on the roster in one transaction. Returns a name or a rejection for each.
 
@@ -107,6 +116,9 @@ def author_name(room: models.Room, request: JoinRequest, account: Account | None
     member = roster.member_of_session(request.session)
     if member is not None and member.account_id == key:
         return member.name
+    kept_name = roster.take_kept(request.session) if account is None else None
+    if kept_name is not None:  # the batch is not written, so it is still kept
+        return roster.free_name(kept_name, None)
     if account is None and roster.is_owned(name):
         raise Rejected(rejections.name_owned(name))
     return roster.free_name(name, account)
@@ -187,7 +199,8 @@ def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str |
 
 def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
     account = attempt.account
-    name = _requested_name(attempt.join, account)
+    kept_name = roster.take_kept(attempt.join.session) if account is None else None
+    name = kept_name or _requested_name(attempt.join, account)
     if account is not None and roster.is_taken(name):
         roster.write()
         guests = models.Member.objects.filter(room=roster.room, account=None)
@@ -308,10 +321,14 @@ def _lock(rooms: Sequence[int]) -> list[int]:
     return [room.pk for room in locked]
 
 
-def leave(room: int, connection_ids: Sequence[str]) -> None:
+def leave(room: int, leaving: Sequence[Leaving]) -> None:
     """Take connections off the roster. A connection that was taken over has no row any more."""
+    keeping = [each.connection_id for each in leaving if each.keeps_name]
     with transaction.atomic():
         row = models.Room.objects.select_for_update().get(pk=room)
+        if keeping:
+            keep_names([room], models.Member.objects.filter(token__in=keeping))
+        connection_ids = [each.connection_id for each in leaving]
         deleted, _ = models.Member.objects.filter(room=row, token__in=connection_ids).delete()
         if deleted:
             row.roster += 1
@@ -359,18 +376,21 @@ def record_liveness(process: str) -> None:
         dead = [each.pk for each in silent.select_for_update(skip_locked=True)]
         if dead:
             _remove_processes(dead)
+    kept_names.trim()
 
 
 def remove_process(process: str) -> None:
-    """Remove *process*, which stops, and everyone who is connected to it."""
+    """Remove *process*, which stops, and everyone who is connected to it. Names are kept."""
     with transaction.atomic():
         # Nobody joins in the meantime: that would change a roster without changing its version.
         list(models.Process.objects.filter(pk=process).select_for_update())
-        _remove_processes([process])
+        _remove_processes([process], keeping_names=True)
 
 
-def _remove_processes(processes: Sequence[str]) -> None:
+def _remove_processes(processes: Sequence[str], *, keeping_names: bool = False) -> None:
     rooms = models.Room.objects.filter(members__process__in=processes).distinct()
     locked = _lock(list(rooms.values_list("pk", flat=True)))
+    if keeping_names:  # those of a dead process have been kept for as long as it took to notice
+        keep_names(locked, models.Member.objects.filter(process__in=processes))
     models.Room.objects.filter(pk__in=locked).update(roster=F("roster") + 1)
     models.Process.objects.filter(pk__in=processes).delete()

@@ -21,6 +21,8 @@ from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import family_keys, stored_key
 
+from .kept_names import kept_in
+
 SUFFIXES_LOOKED_UP = 64
 """How many suffixes are looked up at once: many clients that ask for one name need as many."""
 
@@ -46,15 +48,19 @@ class RosterBatch:
         self._freed: set[str] = set()  # by this transaction, whatever the table says
         self._owners: dict[str, int] = {}
         self._bans: dict[str, models.Ban] = {}
+        self._kept: set[str] = set()  # for sessions that are not here
+        self._returned: dict[str, int] = {}  # kept no longer, with their rows
         self._all_taken_known = False  # whether every name on the roster was read
         self._numbers: dict[str, int] = {}  # where the next search for a suffix starts
         self._new: list[models.Member] = []
         self._moved: dict[int, models.Member] = {}
         self._bans_looked_up: set[str] = set()  # names, as they are spelled
-        wanted_names = set(names)
+        wanted = {each for each in sessions if each is not None}
+        kept = list(kept_in(room).filter(session__in=wanted)) if wanted else []
+        self._kept_for = {each.session: each for each in kept}
+        wanted_names = {*names, *(each.name for each in kept)}
         self._look_up(map(stored_key, wanted_names))
         self._look_up_bans(wanted_names)
-        wanted = {each for each in sessions if each is not None}
         previous = self._members.filter(session__in=wanted) if wanted else ()
         self._sessions = {member.session: member for member in previous}
         signed_in = set(accounts)
@@ -80,6 +86,20 @@ class RosterBatch:
         """Return the member that has *session*, None if there is none."""
         return self._sessions.get(session) if session is not None else None
 
+    def take_kept(self, session: str | None) -> str | None:
+        """Return the name that is kept for *session*, and keep it no longer.
+
+        None if there is none, or if it is banned or the name of an account by now.
+        """
+        kept = self._kept_for.pop(session or "", None)
+        if kept is None:
+            return None
+        self._returned[kept.key] = kept.pk
+        self._kept.discard(kept.key)
+        if self.ban(kept.name, None) is not None or self.is_owned(kept.name):
+            return None
+        return kept.name
+
     def is_taken(self, name: str) -> bool:
         """Tell whether a member has *name*, in any spelling."""
         key = stored_key(name)
@@ -95,8 +115,9 @@ class RosterBatch:
     def free_name(self, name: str, account: Account | None) -> str:
         """Return *name* if it is free, else its base with the next free suffix.
 
-        A name is free if no member and no other account has it, and for a guest if it is not
-        banned either: otherwise a client banned as bob-2 could ask for bob, and be bob-2 again.
+        A name is free if no member and no other account has it, and for a guest if it is not kept
+        and not banned either: otherwise a client banned as bob-2 could ask for bob, and be bob-2
+        again.
         """
         key = stored_key(name)
         self._look_up([key])
@@ -126,7 +147,7 @@ class RosterBatch:
         owner = self._owners.get(key)
         if key in self._taken or (owner is not None and (account is None or owner != account.pk)):
             return False
-        return account is not None or key not in self._bans
+        return account is not None or not (key in self._bans or key in self._kept)
 
     def _look_up(self, keys: Iterable[str]) -> None:
         new = set(keys) - self._looked_up
@@ -135,6 +156,8 @@ class RosterBatch:
         self._looked_up |= new
         if not self._all_taken_known:
             self._add_taken(self._members.filter(key__in=new))
+        kept = kept_in(self.room).filter(key__in=new).values_list("key", flat=True)
+        self._kept |= set(kept) - self._returned.keys()
         owners = Account.objects.filter(key__in=new)
         self._owners.update(owners.values_list("key", "pk"))
         self._add_bans(Q(key__in=new))
@@ -191,7 +214,9 @@ class RosterBatch:
         self._freed.add(key)
 
     def write(self) -> None:
-        """Write to the table who was added and whose place was taken over."""
+        """Write to the tables who was added, and whose place or kept name was taken over."""
+        if self._returned:
+            models.KeptName.objects.filter(pk__in=self._returned.values()).delete()
         models.Member.objects.bulk_create(self._new)
         models.Member.objects.bulk_update(self._moved.values(), ["process", "token"])
         self._new.clear()

@@ -10,7 +10,7 @@ from broadcast_server.protocol.rejection import Rejection
 
 from . import message_log, presence, publish
 from .message_log import Appended, PendingMessage, RoomState
-from .presence import Present, RenameAttempt
+from .presence import Leaving, Present, RenameAttempt
 from .publish import Outcome
 
 MAX_READ_MESSAGES = 1000
@@ -42,14 +42,14 @@ def sync(
     names: Mapping[str, str],
     messages: Sequence[PendingMessage],
     renames: Sequence[RenameAttempt],
-    leaving: Sequence[str],
+    leaving: Sequence[Leaving],
     maybe_logged: bool,
 ) -> SyncResult:
     """Write what a replica has for *room*, and read what it does not know yet. It blocks.
 
     *known* is what the replica knows of the room, *names* are the names of the authors of
     *messages* that are members then, by the ids of their connections. *process* is the process that
-    the replica is in. *leaving* are the ids of connections to take off the roster. *maybe_logged*
+    the replica is in. *leaving* are connections to take off the roster. *maybe_logged*
     is whether some of *messages* may be in the log already, because the answer to an earlier commit
     was lost.
     """

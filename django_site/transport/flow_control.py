@@ -32,6 +32,11 @@ class FlowControl:
         self._transport: Any = transport if hasattr(transport, "registerProducer") else None
         self._send = send
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the connection is one of Daphne's."""
+        return self._transport is not None
+
     def watch_websocket(self) -> None:
         """Watch a WebSocket, which must have been accepted."""
         if self._transport is not None:

@@ -42,6 +42,9 @@ CLOSE_TIMEOUT_S = 10.0
 DISCONNECT_GRACE_S = 1.0
 """Seconds in which the server reports that a connection is lost, if it reports it at all."""
 
+NO_CODE = 1005
+"""The code that stands for a close frame without one (RFC 6455, section 7.4.1)."""
+
 MAX_REASON_BYTES = 123
 """How many bytes of a reason fit into a close frame (RFC 6455, section 5.5)."""
 
@@ -63,6 +66,7 @@ class RoomConsumer(AsyncConsumer):
         self._queued_chars = 0
         self._more = asyncio.Event()
         self._closed = False
+        self._code = 0  # the close code, once it is known
         self._sending: asyncio.Task[None] | None = None
         self._flow_control: FlowControl | None = None
         self._place: ProcessPlace | None = None
@@ -96,8 +100,17 @@ class RoomConsumer(AsyncConsumer):
                     await self._receive_text(message["text"])
             case "websocket.disconnect":
                 if not self._closed:
-                    self._replicas.metrics.count_close(message.get("code") or ABNORMAL_CLOSURE)
+                    self._code = self._close_code(message)
+                    self._replicas.metrics.count_close(self._code)
                 raise StopConsumer
+
+    def _close_code(self, message: dict[str, Any]) -> int:
+        """Return the close code of a disconnect event: 1006 without a closing handshake."""
+        code = int(message.get("code") or ABNORMAL_CLOSURE)
+        # uvicorn's code for that is 1005, but only the event of a close frame has a reason.
+        uvicorn = self._flow_control is not None and not self._flow_control.is_needed
+        lost = uvicorn and code == NO_CODE and "reason" not in message
+        return ABNORMAL_CLOSURE if lost else code
 
     @property
     def _replicas(self) -> ReplicaRegistry:
@@ -243,6 +256,7 @@ class RoomConsumer(AsyncConsumer):
     def _disconnected(self) -> None:
         if not self._closed:
             self._replicas.metrics.count_close(ABNORMAL_CLOSURE)
+            self._code = ABNORMAL_CLOSURE
             self._leave()
 
     def _leave(self) -> None:
@@ -250,7 +264,7 @@ class RoomConsumer(AsyncConsumer):
             self._place.release()
         was_closed, self._closed = self._closed, True
         if self._replica is not None and self._participant is not None and not was_closed:
-            self._replica.leave_roster(self._participant, self._connection_id)
+            self._replica.leave_roster(self._participant, self._connection_id, self._code)
         if self._allowance is not None:
             now = asyncio.get_running_loop().time()
             self._replicas.admission.close_allowance(self._allowance, now)
@@ -277,6 +291,7 @@ class RoomConsumer(AsyncConsumer):
             reason = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
             self._queue.append({"type": "websocket.close", "code": int(code), "reason": reason})
             self._more.set()
+            self._code = int(code)
             self._leave()
             self._replicas.metrics.count_close(int(code))
             if self._flow_control is not None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 import django_client  # noqa: F401  # it sets Django up
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import Renamed
 from broadcast_server.protocol.rejection import REPLACED
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
-from django_site.store import message_log, presence, rejections
-from django_site.store.presence import JoinAttempt, RenameAttempt
+from django_site.store import kept_names, message_log, presence, rejections
+from django_site.store.presence import JoinAttempt, Leaving, RenameAttempt
 
 SESSION = "s" * 16
 
@@ -146,3 +148,108 @@ def test_many_joins_take_no_more_queries_than_a_few() -> None:
     again = questions(*(guest("u", f"c{each}", f"{SESSION}b{each}") for each in range(50)))
     assert many <= few + 4  # looks ahead for names
     assert again <= few
+
+
+# -- kept names ---------------------------------------------------------------
+
+
+def leave(room: int, *connection_ids: str, keeps_name: bool = True) -> None:
+    """Take connections off the roster, which broke unless not *keeps_name*."""
+    presence.leave(room, [Leaving(each, keeps_name) for each in connection_ids])
+
+
+def expire() -> None:
+    """Let the time of all names that are kept be over."""
+    models.KeptName.objects.update(until=now())
+
+
+def test_a_session_finds_its_name_again() -> None:
+    """Until its session comes back, nobody else gets the name: by joining, renaming, posting."""
+    room = message_log.open_room("kept")
+    assert join(room.pk, guest("Bob", "a", SESSION)) == ["Bob"]
+    leave(room.pk, "a")
+    assert join(room.pk, guest("bob", "b"), guest("BOB", "c")) == ["bob-2", "BOB-3"]
+    (renamed,) = presence.rename(room.pk, [RenameAttempt("b", "bob", None)])
+    assert isinstance(renamed, Renamed) and renamed.to == "bob-2"
+    assert presence.author_name(room, JoinRequest(name="bob"), None) == "bob-4"
+    assert presence.author_name(room, JoinRequest(name="x", session=SESSION), None) == "Bob"
+    assert join(room.pk, guest("bob", "d"), guest("x", "e", SESSION)) == ["bob-4", "Bob"]
+    assert not models.KeptName.objects.filter(room=room).exists()
+
+
+def test_who_leaves_keeps_no_name() -> None:
+    """A client that closed its connection keeps no name, and neither does one without session."""
+    room = message_log.open_room("not-kept").pk
+    join(room, guest("ann", "a", SESSION), guest("bob", "b"))
+    leave(room, "a", keeps_name=False)
+    leave(room, "b")
+    assert join(room, guest("ann", "c"), guest("bob", "d")) == ["ann", "bob"]
+
+
+def test_a_kept_name_is_free_when_its_time_is_over() -> None:
+    """Then its session is like any other, and the row is deleted with the next sign of life."""
+    room = message_log.open_room("expired").pk
+    join(room, guest("bob", "a", SESSION), guest("eve", "b", SESSION + "b"))
+    leave(room, "a", "b")
+    expire()
+    assert join(room, guest("bob", "c"), guest("x", "d", SESSION)) == ["bob", "x"]
+    leave(room, "d")
+    assert join(room, guest("x", "e"), guest("y", "f", SESSION)) == ["x-2", "x"]
+    expire()
+    kept_names.trim()
+    assert not models.KeptName.objects.exists()
+
+
+def test_a_kept_name_that_was_banned_or_given_to_an_account_is_not_given_back() -> None:
+    """Its session gets the name that it asks for."""
+    room = message_log.open_room("kept-banned")
+    join(room.pk, guest("zoe", "a", SESSION), guest("uma", "b", SESSION + "b"))
+    leave(room.pk, "a", "b")
+    until = now() + timedelta(hours=1)
+    models.Ban.objects.create(room=room, name="zoe", key=stored_key("zoe"), until=until)
+    uma = Account.objects.create_user("uma")
+    assert join(room.pk, guest("one", "c", SESSION), guest("two", "d", SESSION + "b")) == [
+        "one",
+        "two",
+    ]
+    assert join(room.pk, signed_in(uma, "e")) == ["uma"]
+
+
+def test_a_process_that_stops_keeps_names_and_a_dead_one_has_kept_them() -> None:
+    """The names of a process that stops are kept in all rooms, and those of accounts are not."""
+    one, two = (message_log.open_room(name).pk for name in ("stops-1", "stops-2"))
+    olaf = Account.objects.create_user("olaf")
+    join(one, guest("bob", "a", SESSION), signed_in(olaf, "b", SESSION + "b"))
+    join(two, guest("bob", "c", SESSION))
+    presence.remove_process("process")
+    kept = models.KeptName.objects.filter(room__in=(one, two)).values_list("room", "name")
+    assert sorted(kept) == [(one, "bob"), (two, "bob")]
+    assert join(one, guest("bob", "d"), guest("bob", "e", SESSION)) == ["bob-2", "bob"]
+
+
+def test_the_kept_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the oldest are deleted with the next sign of life."""
+    monkeypatch.setattr(kept_names, "MAX_KEPT_NAMES", 3)
+    models.KeptName.objects.all().delete()
+    room = message_log.open_room("bounded").pk
+    for number in range(5):
+        join(room, guest(f"n{number}", f"{number}", f"{SESSION}{number}"))
+        leave(room, f"{number}")
+    kept_names.trim()
+    assert sorted(models.KeptName.objects.values_list("name", flat=True)) == ["n2", "n3", "n4"]
+
+
+def test_many_clients_that_return_take_no_more_queries_than_a_few() -> None:
+    """The number of queries does not grow with the number of names that are taken back."""
+    room = message_log.open_room("returning").pk
+
+    def questions(count: int) -> int:
+        joining = [guest("u", f"{count} {each}", f"{SESSION}{each}") for each in range(count)]
+        names = join(room, *joining)
+        leave(room, *(each.connection_id for each in joining))
+        with CaptureQueriesContext(connection) as asked:
+            assert join(room, *joining) == names
+        leave(room, *(each.connection_id for each in joining), keeps_name=False)
+        return len(asked)
+
+    assert questions(50) <= questions(2)

@@ -250,7 +250,7 @@ def test_every_change_of_the_roster_counts(database: Database, room: models.Room
     database.run(lambda: presence.join(room.pk, "process", [guest("bob", "a")]))
     acts: dict[str, Callable[[], object]] = {
         "rename": lambda: presence.rename(room.pk, [RenameAttempt("a", "bill", None)]),
-        "leave": lambda: presence.leave(room.pk, ["a"]),
+        "leave": lambda: presence.leave(room.pk, [presence.Leaving("a", True)]),
     }
     database.at_once(
         lambda: presence.join(room.pk, "process", [guest("carol", "b")]),

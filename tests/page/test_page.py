@@ -197,6 +197,38 @@ def test_a_restart_loses_and_duplicates_nothing(kind: str, tab: Open) -> None:
         deployment.leave()
 
 
+@pytest.mark.parametrize("kind", ["installed", "daphne"])
+def test_two_pages_of_one_name_do_not_swap(kind: str, tab: Open) -> None:
+    """After each restart the second page returns first, and each has the name that it had."""
+    with ExitStack() as stack:
+        deployment = Restarted(kind, stack)
+        one = tab(f"{deployment.url}&name=max", AWAY)
+        one.live(1)
+        two = tab(f"{deployment.url}&name=max", AWAY)
+        two.live(2)
+        for each in (one, two):
+            each.js("void (window.Real = window.WebSocket)")
+        mine = "document.querySelector('#members li:has(small) bdi')?.textContent"
+        for _ in range(5):
+            deployment.stop()
+            for each in (one, two):
+                each.until("!document.querySelector('#banner').hidden")
+                each.js(
+                    "void (window.WebSocket = class { close() {} })"
+                )  # it cannot return by itself
+            deployment.start()
+            for count, each in enumerate((two, one), 1):
+                each.js("void (window.WebSocket = window.Real)")
+                each.js("document.querySelector('#again').click()")
+                each.until("document.querySelector('#banner').hidden")
+                each.live(count)
+            assert (one.js(mine), two.js(mine)) == ("max", "max-2")
+        two.page.reload()
+        two.live(2)
+        assert two.js(mine) == "max-2"
+        deployment.leave()
+
+
 def test_a_reload_is_the_same_person(here: str, tab: Open) -> None:
     """A reloaded page keeps its name and draft, and shows the room's history."""
     alice = tab(f"{here}&name=alice")

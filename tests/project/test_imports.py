@@ -114,8 +114,11 @@ MODULES = {
             "pipe": "cursor_file line_splitter progress",
         },
         "rooms": {
+            "kept_names": "",
+            "log_kept_names": "kept_names",
             "log_marker": "",
             "log_rows": "",
+            "log_session_key": "",
             "log_upgrade": "",
             "message_log": "",
             "log_errors": "message_log",
@@ -123,11 +126,16 @@ MODULES = {
             "participant": "",
             "actions": "participant",
             "fanout": "participant",
-            "name_table": "participant",
-            "room": "actions message_log name_table participant",
+            "name_table": "kept_names participant",
+            "room": "actions kept_names message_log name_table participant",
             "live_room": "actions fanout metrics participant room",
-            "sqlite_log": "log_errors log_marker log_rows log_upgrade message_log",
-            "local_room": "actions live_room message_log metrics participant room sqlite_log",
+            "sqlite_log": (
+                "kept_names log_errors log_kept_names log_marker log_rows log_session_key"
+                " log_upgrade message_log"
+            ),
+            "local_room": (
+                "actions kept_names live_room message_log metrics participant room sqlite_log"
+            ),
         },
         "http": {
             "chat_page": "",
@@ -145,6 +153,7 @@ MODULES = {
             "api": "",
             "file_limit": "",
             "frame_splitter": "",
+            "handshake": "",
             "listen_socket": "",
             "activation": "listen_socket",
             "handshakes": "listen_socket",
@@ -159,7 +168,7 @@ MODULES = {
             "transport": "",
             "stream_connection": "api transport",
             "http_connection": "api stream_connection transport",
-            "websocket": "api frame_splitter read_budget transport",
+            "websocket": "api frame_splitter handshake read_budget transport",
             "first_request": "api http_connection websocket",
             "server": (
                 "api first_request listen_socket listener log_format own_names room_registry"
@@ -223,14 +232,15 @@ MODULES = {
             "service_url": "",
         },
         "store": {
+            "kept_names": "",
             "message_log": "",
             "outage": "",
             "notifier": "message_log outage",
             "private_database": "",
             "query_log": "",
             "rejections": "",
-            "roster_batch": "",
-            "presence": "notifier rejections roster_batch",
+            "roster_batch": "kept_names",
+            "presence": "kept_names notifier rejections roster_batch",
             "publish": "message_log presence rejections",
             "schema": "private_database",
             "site_key": "",
@@ -315,7 +325,12 @@ PURE = {
 IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_toolkit", "django"}
 
 LIBRARIES = {
-    "websockets": {"server.websocket", "client.client", "client.handshake_errors"},
+    "websockets": {
+        "server.handshake",
+        "server.websocket",
+        "client.client",
+        "client.handshake_errors",
+    },
     "h11": {"server.http_connection"},
     "prompt_toolkit": {"terminal.completer", "terminal.prompt"},
 }

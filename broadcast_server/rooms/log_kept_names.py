@@ -1,0 +1,33 @@
+"""The kept names in a log file: written when the server stops, and read by its next start."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from broadcast_server.protocol.names import validate_name, validate_room
+
+from .kept_names import KeptName
+
+
+def take_kept_names(base: sqlite3.Connection) -> list[KeptName]:
+    """Return the names in the file, and delete them. What cannot be a name is left out."""
+    columns = "room TEXT NOT NULL, session TEXT NOT NULL, name TEXT NOT NULL"
+    base.execute(f"CREATE TABLE IF NOT EXISTS kept_name ({columns})")
+    rows = base.execute("SELECT room, session, name FROM kept_name").fetchall()
+    base.execute("DELETE FROM kept_name")
+    return [KeptName(*row) for row in rows if _is_valid(*row)]
+
+
+def write_kept_names(base: sqlite3.Connection, kept_names: Iterable[KeptName]) -> None:
+    """Write *kept_names* to the file, for the next start."""
+    base.executemany("INSERT INTO kept_name VALUES (?, ?, ?)", kept_names)
+
+
+def _is_valid(room: object, session: object, name: object) -> bool:
+    if not (isinstance(room, str) and isinstance(session, str) and isinstance(name, str)):
+        return False
+    try:
+        return bool(validate_room(room) and validate_name(name) == name)
+    except ValueError:
+        return False
