@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from broadcast_server.protocol.messages import MAX_TEXT_BYTES
+
 _NUMBER = re.compile("[+-]?[0-9]{1,20}")
 
 
@@ -31,8 +33,7 @@ class IntRange(NamedTuple):
 
 CLIENTS = ROOMS = JOINS = IntRange(1, 10**6)
 RATE = IntRange(0, 10**6)
-MESSAGE_BYTES = IntRange(1, 2**17)
-"""The longest message. JSON can need six bytes for one of its bytes, and a frame has 1 MiB."""
+MESSAGE_BYTES = IntRange(1, MAX_TEXT_BYTES)
 
 
 def parse_choice(value: str, known: tuple[str, ...]) -> str:

@@ -24,6 +24,11 @@ BYTES_PER_LINE = 16
 MAX_FRAME_BYTES = 2**20
 """The longest WebSocket frame. The library closes the connection with 1009 for a longer one."""
 
+MAX_TEXT_BYTES = 2**17
+"""The largest limit of one message that a server can have. JSON needs at most six bytes for one of
+its bytes, so every message fits into a frame of `MAX_FRAME_BYTES`, which is also the longest frame
+that Daphne sends and that most clients take."""
+
 MAX_ID_CHARS = 64
 
 MAX_SEQ_DIGITS = 18
@@ -271,6 +276,19 @@ def validate_message(text: str, id: str | None, limit: int) -> SayRequest | Erro
     if len(text) > max_lines and (lines := len(text.splitlines())) > max_lines:
         return Error("too_many_lines", f"message is {lines} lines, limit is {max_lines}", id)
     return SayRequest(text, id)
+
+
+def fit_text(text: str) -> str:
+    """Return the *text* of a stored message, or a note in its place if no frame has room for it.
+
+    No server of ours logs such a message, but a log can be written by other programs.
+    """
+    if 4 * len(text) <= MAX_TEXT_BYTES:
+        return text
+    size = len(text.encode(errors="replace"))
+    if size <= MAX_TEXT_BYTES:
+        return text
+    return f"(message of {size} bytes is not shown, the limit is {MAX_TEXT_BYTES})"
 
 
 def _utf8_size(text: str) -> int | None:

@@ -49,7 +49,8 @@ Encoder = Callable[[Event], str | None]
 """Encodes an event as a line, or as several. Returns None if the format has no line for it."""
 
 MAX_SERVER_FRAME_CHARS = 64 * 2**10
-"""A payload with more characters than this gets no further line: the batch continues in another."""
+"""A payload has no more characters than this, unless it is a single line: the batch continues in
+another one. With more, a frame with the longest message could exceed `MAX_FRAME_BYTES`."""
 
 MAX_BATCH_EVENTS = 4096
 """A batch with this many events for everyone is full and should end early."""
@@ -346,10 +347,10 @@ def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
             continue
         # One message can be many lines for a text client. They need not be in one frame.
         for part in line.split("\n") if len(line) > MAX_SERVER_FRAME_CHARS else (line,):
-            payload.append(part)
             size += len(part) + 1
-            if size > MAX_SERVER_FRAME_CHARS:
+            if size > MAX_SERVER_FRAME_CHARS and payload:
                 yield "\n".join(payload).encode()
-                payload, size = [], 0
+                payload, size = [], len(part) + 1
+            payload.append(part)
     if payload:
         yield "\n".join(payload).encode()

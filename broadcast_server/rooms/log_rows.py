@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broadcast_server.protocol.messages import MAX_FRAME_BYTES, MAX_SEQ, Message, is_valid_id
+from broadcast_server.protocol.messages import (
+    MAX_FRAME_BYTES,
+    MAX_SEQ,
+    Message,
+    fit_text,
+    is_valid_id,
+)
 from broadcast_server.protocol.sanitize import strip_control
 
 MAX_NAME_CHARS = 64
@@ -48,7 +54,7 @@ def read_message(row: Sequence[object]) -> tuple[Message, str]:
         raise ValueError(f"the time or the id of message {seq} is invalid")
     if len(id_scope) > MAX_ID_SCOPE_CHARS:
         raise ValueError(f"the id scope of message {seq} is invalid")
-    return Message(seq, name, text, at, id), id_scope
+    return Message(seq, name, fit_text(text), at, id), id_scope
 
 
 def _is_line(text: str, max_chars: int) -> bool:

@@ -10,9 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from broadcast_server.protocol.messages import LogEntry, Message, MessageHidden
+from django.conf import settings
+from django.db.models import Max
+from django.db.models.functions import Length, Substr
+
+from broadcast_server.protocol.messages import (
+    MAX_TEXT_BYTES,
+    LogEntry,
+    Message,
+    MessageHidden,
+    fit_text,
+)
+from broadcast_server.protocol.names import MAX_NAME_CHARS
 from broadcast_server.protocol.timestamp import rfc3339
 from django_site import models
+
+MAX_READ_BYTES = 8 * 2**20
+"""How many bytes of messages are read at once, if each is as long as it may be."""
+
+MAX_STORED_CHARS = 2 * MAX_TEXT_BYTES
+"""How many characters the longest text has as it is stored, see `escape_nul`."""
 
 NO_ID_PREFIX = "~"
 """Begins the source of a message that came without an id. The server made up an id for it, which
@@ -173,18 +190,37 @@ def append(
 def read(room: int, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
     """Return up to *limit* entries after number *after*, hidden messages as `MessageHidden`.
 
-    With *upto*, the last of them is number *upto*.
+    With *upto*, the last of them is number *upto*. There are fewer if messages may be so long that
+    as many would take more than `MAX_READ_BYTES`. What no frame has room for, because another
+    program has written it, is replaced by a note.
     """
     rows = models.Message.objects.filter(room=room, seq__gt=after).order_by("seq")
     if upto is not None:
         rows = rows.filter(seq__lte=upto)
-    columns = "seq", "name", "text", "at", "source", "client_id", "edit"
+    limit = max(1, min(limit, MAX_READ_BYTES // settings.BROADCAST_MAX_MESSAGE_BYTES))
+    # The database cuts what is too long, so that it does not fill the memory of this process.
+    rows = rows.annotate(start=Substr("text", 1, MAX_STORED_CHARS + 1))
+    columns = "seq", "name", "start", "at", "source", "client_id", "edit"
     return [
-        Message(seq, name, unescape_nul(text), rfc3339(at), _client_id(source, id))
+        Message(
+            seq,
+            name[:MAX_NAME_CHARS],
+            _read_text(room, seq, text),
+            rfc3339(at),
+            _client_id(source, id),
+        )
         if edit is None
         else MessageHidden(seq, _client_id(source, id))
         for seq, name, text, at, source, id, edit in rows.values_list(*columns)[:limit]
     ]
+
+
+def _read_text(room: int, seq: int, stored: str) -> str:
+    if len(stored) <= MAX_STORED_CHARS:
+        return fit_text(unescape_nul(stored))
+    message = models.Message.objects.filter(room=room, seq=seq)
+    size = message.aggregate(size=Max(Length("text")))["size"]
+    return f"(message of {size} characters is not shown, the limit is {MAX_TEXT_BYTES} bytes)"
 
 
 def read_hidden(room: int, after: int, upto: int) -> list[MessageHidden]:

@@ -311,6 +311,9 @@ class RoomConsumer(AsyncConsumer):
                 try:
                     await self._send_event(event)
                 except Exception:  # each server raises its own; the disconnect event follows
+                    # Daphne raises one for a frame over its limit as well, and no event follows.
+                    flow_control.abort()
+                    self._disconnect_soon()
                     return
             self._set_paused(False)
 

@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadcast_server.protocol.codec import encode_json
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
+    MAX_FRAME_BYTES,
+    MAX_TEXT_BYTES,
     Error,
     Event,
     Format,
@@ -231,6 +234,22 @@ def test_at_most_one_unsent_answer_to_who() -> None:
         fanout.end_batch()
     fanout.resume(bob)
     assert fanout.catch_up(bob, []) == [b"* 1 here: bob"]
+
+
+@pytest.mark.parametrize("format", [Format.JSON, Format.TEXT])
+def test_no_payload_is_longer_than_a_frame(format: Format) -> None:
+    """A frame is at most 1 MiB, even if the longest message follows the widest that fit before it.
+
+    The other lines have 65,536 characters of four bytes, except for what JSON adds to them.
+    """
+    name, at, id = "\N{PARTY POPPER}" * 32, "2026-11-25T09:00:00.000Z", "\x01" * 64
+    room_for_text = MAX_SERVER_FRAME_CHARS // 2 - len(encode_json(Message(1, name, "", at))) - 1
+    fanout = Fanout()
+    for seq in (1, 2):
+        fanout.broadcast(Message(seq, name, "\N{PARTY POPPER}" * room_for_text, at))
+    fanout.broadcast(Message(3, name, "\x01" * MAX_TEXT_BYTES, at, id))
+    payloads = fanout.end_batch().common(format)
+    assert max(map(len, payloads)) <= MAX_FRAME_BYTES
 
 
 def test_a_message_of_many_lines_is_several_payloads() -> None:
