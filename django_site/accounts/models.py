@@ -58,8 +58,10 @@ class AccountManager(UserManager["Account"]):
 
         Two accounts that look alike are older than the rule by which they do.
         """
-        exact = self.filter(username=unicodedata.normalize("NFC", name)).first()
-        return exact or self.filter(key=stored_key(name)).first()
+        # In one statement, whether there is such an account or not: see `login_throttle`.
+        exact = unicodedata.normalize("NFC", name)
+        found = self.filter(models.Q(username=exact) | models.Q(key=stored_key(name)))
+        return min(found, key=lambda each: each.username != exact, default=None)
 
 
 class Account(AbstractUser):

@@ -110,9 +110,14 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
 
     # -- actions --
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the actions for selected rows, none without the permission."""
-        actions = self.row_actions if self.may_act(request) else ()
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Return the actions for selected rows, none without the permission.
+
+        *action_location* exists since Django 6.1, which can also show actions on the page of a
+        row. There, `tools` has them already.
+        """
+        on_list = action_location is None or action_location.name == "CHANGE_LIST"
+        actions = self.row_actions if on_list and self.may_act(request) else ()
         rows = self.opts.verbose_name_plural
         return {
             action.name: (self._ask_reason, action.name, f"{action.label} selected {rows}…")

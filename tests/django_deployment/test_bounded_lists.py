@@ -168,7 +168,7 @@ def test_no_query_breaks_a_list(table: type[Model], root: Client) -> None:
         assert answer.status_code in (200, 302, 400), query
 
 
-@pytest.mark.parametrize("key", ["9" * 30, "9" * 5000, "-1", "x", "\0", "٣"])
+@pytest.mark.parametrize("key", ["9" * 30, "9" * 5000, "-1", "x", "\0"])
 def test_no_key_breaks_a_page(key: str, root: Client) -> None:
     """A row that cannot exist is not found, by its page or by an action."""
     for name in ("message/hide", "room/close", "ban/lift"):
