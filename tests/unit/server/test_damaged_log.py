@@ -276,6 +276,13 @@ def test_damaged_bytes(path: Path, seed: int, caplog: pytest.LogCaptureFixture) 
     check_log(caplog)
 
 
+def test_an_error_that_is_not_utf8(path: Path) -> None:
+    """An error of SQLite that quotes damaged bytes is one line as well."""
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE message", b"CREATE \xfdABLE message"))
+    with pytest.raises(LogFileError, match=r"is not a log file, or is damaged: name another file$"):
+        SQLiteLog(path)
+
+
 @pytest.mark.parametrize("table", ["state", "room", "message"])
 def test_a_missing_table(path: Path, table: str) -> None:
     """A file without one of the tables is rejected in one line, and not changed."""
