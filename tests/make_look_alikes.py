@@ -27,6 +27,24 @@ _NAMED_LETTER = re.compile(
 )
 _SMALL_CAPITALS = {"\u0138": "k", "\u028d": "m"}  # the skeletons of small letters ka and em
 
+# Letters with the same picture in Chromium and DejaVu Sans, in one of their cases, that keys would
+# distinguish: as which other letter each counts.
+_TWINS = {
+    "\u00f0": "\u0111",
+    "\u0256": "\u0111",
+    "\u019e": "\u03b7",
+    "\u03c9": "\u0461",
+    "\u025b": "e",
+    "\u0511": "e",
+    "\u028c": "\u03bb",
+    "\u2c76": "\u0371",
+    "\u0265": "\u0447",
+    "\u2c68": "\u04a3",
+    "\u2d4d": "\u0438",
+    "\u050b": "\u0195",
+    "\u0183": "\u0431",
+}
+
 # What a name must not imitate, beyond UTS #39: by the names of characters, and by characters.
 _MORE = {
     ":": (r"\bCOLON\b(?! SIGN)", "\u02d1\u1361\u205d\u2237\u2803\u2805\u2806\u2818\u2828\u2830"),
@@ -126,6 +144,8 @@ class Looks:
         folded = self.unicode.fold(char)
         if len(folded) > 1:
             return "".join(map(self.look, folded))
+        if folded in _TWINS:
+            return self.look(_TWINS[folded])
         small, capital = self.unicode.cases(folded)
         latin = self.unicode.script(char) == "Latn"
         for each in (small, capital) if latin else (capital, small):

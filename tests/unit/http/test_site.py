@@ -124,6 +124,14 @@ def test_other_clients_get_instructions(accept: str | None) -> None:
     assert dict(response.headers)["Vary"] == "Accept"
 
 
+def test_a_response_repeats_no_control_character() -> None:
+    """The method and the path of a request are in an error as text that a terminal can show."""
+    for method, target in (("GET", "/x\x1b[2J\x9b\n\u202ebob: hi"), ("G\x1b[2J", "/")):
+        text = b"".join(respond(Server(), method, target, {}).body).decode()
+        assert "\ufffd[2J" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+
+
 def test_a_browser_gets_the_page_only_at_the_address_itself() -> None:
     """Any other path or method is an error for a browser, too."""
     assert browse("/nowhere").status == 404

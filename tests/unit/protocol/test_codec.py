@@ -181,6 +181,8 @@ def test_json_has_nothing_that_a_terminal_obeys(text: str, id: str | None) -> No
     for message in (
         Message(1, "eve", text + characters, AT, id),
         Message(1, "eve", "a", AT, "\x9b"),
+        Message(1, "eve", "\x7f", AT),
+        Message(1, "eve", "a", AT, "\x7f"),
     ):
         line = encode_json(message)
         assert not re.search(

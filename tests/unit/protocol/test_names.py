@@ -194,6 +194,7 @@ def test_a_long_name_is_shortened_for_its_suffix() -> None:
         ("Νίκος", "ΝΊΚΟΣ"),
         ("o\u0338", "o\u0338\u0338"),  # one stroke on top of the other
         ("ロ", "口"),
+        *(("\u0110\u1eb7ng", "\u00d0\u1eb7ng"), ("\u03c9", "\u0461"), ("h\u025bllo", "hello")),
     ],
 )
 def test_names_that_look_the_same_have_the_same_key(one: str, other: str) -> None:
