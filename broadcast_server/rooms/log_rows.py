@@ -1,4 +1,4 @@
-"""Log rows: what may stand in the tables of a log file, and what is damage. Pure.
+"""Log rows: what may stand in the tables of a log file, and what is damage.
 
 The bytes of a disk can change. A row that this server cannot have written is an error here, so
 that it can neither be sent to anyone nor make a number be given twice.
@@ -6,7 +6,9 @@ that it can neither be sent to anyone nor make a number be given twice.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from broadcast_server.protocol.messages import (
     MAX_FRAME_BYTES,
@@ -21,6 +23,16 @@ MAX_NAME_CHARS = 64
 MAX_TIME_CHARS = 64
 MAX_ID_SCOPE_CHARS = 256
 """Generous limits, so that what a later version writes is not taken for damage."""
+
+
+def fetch_rows(base: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a *query*, none if a text in them is not UTF-8: that is damage, too."""
+    try:
+        return base.execute(query).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" in str(error):
+            return []
+        raise
 
 
 def read_head(value: object) -> int:

@@ -7,10 +7,12 @@ import sqlite3
 
 from broadcast_server.protocol.session_key import KEY_BYTES
 
+from .log_rows import fetch_rows
+
 
 def read_session_key(base: sqlite3.Connection) -> tuple[bytes, bool]:
     """Return the key, and whether the file is clean of sessions. Make a key if there is none."""
-    match base.execute("SELECT key, clean FROM session_key").fetchall():
+    match fetch_rows(base, "SELECT key, clean FROM session_key"):
         case [(bytes() as key, int() as clean)] if len(key) == KEY_BYTES:
             return key, bool(clean)
     key = secrets.token_bytes(KEY_BYTES)  # for a new file, or after damage

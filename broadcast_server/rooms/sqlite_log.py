@@ -47,7 +47,7 @@ from .kept_names import KeptName
 from .log_errors import sqlite_reason, translate_errors
 from .log_kept_names import take_kept_names, write_kept_names
 from .log_marker import LogMarker
-from .log_rows import read_head, read_message
+from .log_rows import fetch_rows, read_head, read_message
 from .log_session_key import read_session_key
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
 
@@ -188,7 +188,7 @@ class SQLiteLog:
 
     def _begin_run(self, *, sync: bool) -> None:
         """Decide whether the epochs continue, and commit the transaction that `_open` began."""
-        match self._database.execute("SELECT secret, boot, safe FROM state").fetchall():
+        match fetch_rows(self._database, "SELECT secret, boot, safe FROM state"):
             case [(bytes() as secret, str() as boot, int() as safe)] if 16 <= len(secret) <= 64:
                 last_boot_id, _, mark = boot.partition(" ")
                 # A file that was open without sync and was not closed is not safe: if the machine

@@ -22,6 +22,7 @@ from server_harness import Part, play
 from wire import Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
+from broadcast_server.rooms.kept_names import KeptName
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 from broadcast_server.server.server import Server
@@ -304,6 +305,7 @@ def test_a_missing_table(path: Path, table: str) -> None:
         "UPDATE state SET secret = 'text'",
         "UPDATE state SET secret = x'00'",
         "UPDATE state SET boot = x'ff'",
+        "UPDATE state SET boot = CAST(x'ff' AS TEXT)",
         "UPDATE state SET safe = 'yes'",
     ],
 )
@@ -322,6 +324,28 @@ def test_a_damaged_state_ends_the_epochs(path: Path, change: str) -> None:
     file.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM session_key",
+        "INSERT INTO session_key SELECT * FROM session_key",
+        "UPDATE session_key SET key = CAST(x'ff' AS TEXT)",
+        "UPDATE session_key SET key = x'00'",
+        "UPDATE session_key SET clean = 'yes'",
+    ],
+)
+def test_a_damaged_session_key_is_replaced(path: Path, change: str) -> None:
+    """Without a valid key, clients are not recognised any more, and all messages are kept."""
+    base = sqlite3.connect(path)
+    base.execute(change)
+    base.commit()
+    base.close()
+    file, log = SQLiteLog(path), MessageLog()
+    file.restore("lobby", log)
+    assert log.head == ROOMS["lobby"]
+    file.close()
+
+
 @pytest.mark.parametrize("name", ["x'ff'", "CAST(x'ff' AS TEXT)", "'Not A Room'", "''", "char(10)"])
 def test_the_name_of_a_room_does_not_stop_the_start(path: Path, name: str) -> None:
     """A room whose name cannot be read is never asked for, also when the epochs end."""
@@ -335,6 +359,36 @@ def test_the_name_of_a_room_does_not_stop_the_start(path: Path, name: str) -> No
     file.restore("lobby", log)
     assert log.head == ROOMS["lobby"]
     file.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO kept_name VALUES (CAST(x'ff' AS TEXT), 's', 'bob')",
+        "INSERT INTO kept_name VALUES (x'ff', 7, NULL)",
+        "INSERT INTO kept_name VALUES ('lobby', 's', 'a' || char(10) || 'b')",
+        "DROP TABLE kept_name",
+        "CREATE TABLE other (x); DROP TABLE kept_name; CREATE TABLE kept_name (x)",
+        "DROP TABLE kept_name; CREATE VIEW kept_name AS SELECT * FROM room",
+    ],
+)
+def test_damaged_names_do_not_stop_the_start(path: Path, change: str) -> None:
+    """Names that were kept for their members and are damaged are forgotten, and no more."""
+    base = sqlite3.connect(path)
+    base.execute("PRAGMA writable_schema=ON")
+    base.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
+    base.execute("PRAGMA writable_schema=RESET")
+    base.executescript(change)
+    base.close()
+    kept = KeptName("lobby", "s", "bob")
+    none: list[KeptName] = []
+    for expected in ([none], [none, [kept]]):  # the table may be beyond use
+        file, log = SQLiteLog(path), MessageLog()
+        assert [*file.kept_names] in expected
+        file.restore("lobby", log)
+        assert log.head == ROOMS["lobby"]
+        file.kept_names = [kept]
+        file.close()
 
 
 # -- while the server runs --
