@@ -78,6 +78,9 @@ class Application:
         if "daphne.server" in sys.modules:
             self._stop_with_daphne()
             limit_daphne()
+            from .transport.daphne_handshake import ignore_odd_subprotocols
+
+            ignore_odd_subprotocols()
 
     def _stop_with_daphne(self) -> None:
         """Have Daphne's reactor wait until every connection is closed, before it cuts them."""

@@ -796,6 +796,25 @@ def test_requests_to_other_hosts(any_server: Player) -> None:
     any_server.play_served(part)
 
 
+def test_a_subprotocol_that_is_not_ascii(any_server: Player) -> None:
+    """It is rejected, or ignored where the library does not show it; it is no error of ours."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        url = deployment.next_url()
+        wire = await Wire.connect(url)
+        head = request_head(
+            url, "GET", "/",
+            "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==", "Sec-WebSocket-Protocol: @",
+        )  # fmt: skip
+        wire.send(head.replace(b"@", b"\xff"))
+        status = (await read_head(wire))[0]
+        assert status == (101 if any_server.kind in ("daphne", "cluster") else 400)
+        wire.cut()
+
+    any_server.play_served(part)
+
+
 BEARER = "Authorization: Bearer s3cret"
 
 

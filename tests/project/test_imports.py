@@ -277,6 +277,7 @@ MODULES = {
         },
         "transport": {
             "authentication": "",
+            "daphne_handshake": "",
             "fd_exhaustion": "",
             "flow_control": "",
             "page": "",
