@@ -2,7 +2,8 @@
 
 Daphne stores a body of any length, in a temporary file from 100,000 bytes on, before the
 application hears of the request, and has no limit on its time. So the classes of Daphne and Twisted
-that read requests are extended here. Verified with Daphne 4.2.2 and 4.2.3, and with Twisted 26.10.
+that read requests are extended here. This was verified with Daphne 4.2.2 and Twisted 24.7, and with
+Daphne 4.2.3 and Twisted 26.10.
 """
 
 from __future__ import annotations
