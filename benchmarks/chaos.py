@@ -19,6 +19,7 @@ TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
 from deployments import INSTALLED, zipped  # noqa: E402  # after the path is extended
+from faults import mutants  # noqa: E402  # after the path is extended
 from faults.deployment import Deployment, cluster_deployment, daphne_deployment, file_deployment  # noqa: E402  # after the path is extended
 from faults.run import Figures, Run  # noqa: E402  # after the path is extended
 
@@ -42,6 +43,9 @@ def deployment(options: argparse.Namespace) -> AbstractContextManager[Deployment
 def main() -> int:
     """Play runs, and return 1 if there was a violation."""
     options = _parser().parse_args()
+    if options.mutants:
+        detected = [mutants.is_detected(name, options.seed) for name in mutants.MUTANTS]
+        return 0 if all(detected) else 1
     end = time.monotonic() + 60 * options.minutes
     figures: list[Figures] = []
     violations: Counter[str] = Counter()
@@ -65,6 +69,7 @@ def _line(figures: Figures) -> str:
     return (
         f"{figures.seconds:.0f} s, {figures.published} messages, {figures.received} receipts,"
         f" {sum(figures.faults.values())} faults, {figures.restarts} restarts,"
+        f" {figures.resumes} resumes with {figures.replayed} messages,"
         f" {figures.longest_absent} disconnected for {figures.longest_absence:.1f} s"
     )
 
@@ -102,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--zipapp", type=Path, default=TESTS.parent / "broadcast-server.pyz")
     parser.add_argument("--log", type=Path, help="passed to start: keep the log in a file")
     parser.add_argument("--log-messages", type=int, help="passed to start: keep this many messages")
+    parser.add_argument(
+        "--mutants", action="store_true", help="plant faults in the server, and detect each of them"
+    )
     parser.add_argument("--floods", action="store_true", help="some clients publish 900 KB at once")
     return parser
 

@@ -39,16 +39,23 @@ server, and our server cannot hide a fault of our client.
 *STATELESS* has no cursor and no session. Within one connection, it receives every message from
 the welcome's number on, and before that as much of the history as it asked for.
 
+*RESUMER* publishes nothing and resumes all the time: from a cursor up to 150 messages back, or from
+one of a log that is gone, with a WebSocket, a session takeover, a stream, a `Last-Event-ID` or a
+poll, or with a number of past messages instead. Each of its connections receives one number after
+the other from there on, at least to the welcome's number when the replay is over, and is told the
+right number of missed messages.
+
 *TEXT* receives lines only: within one connection, a section of the log without a gap, which begins
 no later than the first message that is published after its handshake was answered. The echo is
 its acknowledgement. It does not resend what a broken connection lost, so such a message is in the
 log once or not at all.
 
 A pong follows everything that was sent before the ping was answered, and a heartbeat has the
-number of the last message received.
+number of the last message received. Within one connection, joins, leaves and renames agree with
+the list of members in the welcome, and have the right number of members.
 
-*Not promised*, and so not checked: when anything happens, beyond "in the end", and who is told of
-whose joins and leaves.
+*Not promised*, and so not checked: when anything happens, beyond "in the end", and which joins and
+leaves a client is told of that was away.
 """
 
 from __future__ import annotations
@@ -63,6 +70,7 @@ from .history import (
     FinalState,
     GaveUp,
     History,
+    Kind,
     ProcessFault,
     Published,
     Received,
@@ -72,6 +80,7 @@ from .history import (
     Welcomed,
 )
 from .lines import check_lines
+from .resumes import check_notices, check_resumes
 from .stream import check_stream
 
 
@@ -91,8 +100,11 @@ def check(history: History) -> list[Violation]:
     ):
         violations += rule(evidence)
     for client, kind in history.clients.items():
-        if kind.numbered:
+        if kind is Kind.RESUMER:
+            violations += check_resumes(evidence, client)
+        elif kind.numbered:
             violations += check_stream(evidence, client)
+        violations += check_notices(evidence, client)
     return sorted(violations, key=lambda violation: violation.at)
 
 

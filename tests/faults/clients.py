@@ -34,6 +34,7 @@ from .history import (
     HeartbeatReceived,
     Kind,
     Line,
+    Noticed,
     Opened,
     PingSent,
     PongReceived,
@@ -201,6 +202,28 @@ class Member(ABC):
         """Record that the client does not reconnect any more."""
         self.gave_up = True
         self.record(GaveUp, self.name, reason)
+
+
+class Noticer:
+    """Records what one connection of a JSON client is told about members."""
+
+    def __init__(self, member: Member, connection: int) -> None:
+        self._member = member
+        self._connection = connection
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Record *event* if it is about members."""
+        match event["type"]:
+            case "welcome" | "members":
+                names = tuple(event["members"])
+            case "joined" | "left":
+                names = (event["name"],)
+            case "renamed":
+                names = event["name"], event["to"]
+            case _:
+                return
+        fields = self._member.name, self._connection, event["type"], names, event.get("count")
+        self._member.record(Noticed, *fields)
 
 
 # -- our own client ----------------------------------------------------------------
@@ -472,6 +495,9 @@ class SocketClient(Member):
         except (OSError, InvalidHandshake, asyncio.TimeoutError, EOFError):
             self._uncertain_attempts += 1
             return
+        if self._leaving:  # since it began to connect
+            await socket.close()
+            return
         self.connection += 1
         self.record(Opened, self.name, self.connection)
         self.socket = socket
@@ -584,6 +610,7 @@ class StatelessClient(SocketClient):
 
     def line(self, line: str) -> None:
         event = json.loads(line)
+        Noticer(self, self.connection).take(event)
         match event["type"]:
             case "welcome":
                 fields = (event[key] for key in ("name", "epoch", "seq", "recovered", "missed"))

@@ -28,6 +28,7 @@ class Rule(enum.Enum):
     ARCHIVE = "a received message is not in the log"
     UNANSWERED = "a message was neither acknowledged nor rejected"
     PONG = "a pong arrived before an event that it should follow"
+    NOTICES = "a client was told a wrong join or leave, or not told of one"
     RENAMED = "a client got another name when it reconnected"
     DISCONNECTED = "a client could not reconnect"
     GAVE_UP = "a client gave up"

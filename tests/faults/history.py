@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     PIPE = "connect --listen, a process"
     INDEPENDENT = "JSON with a cursor and a session, without our client's code"
     STATELESS = "JSON, a new client on each connection"
+    RESUMER = "JSON, resumes all the time, from anywhere and in every way"
     TEXT = "text"
 
     @property
@@ -29,9 +30,14 @@ class Kind(enum.Enum):
         return self not in (Kind.PIPE, Kind.TEXT)
 
     @property
+    def publishes(self) -> bool:
+        """Whether the client publishes messages."""
+        return self is not Kind.RESUMER
+
+    @property
     def resumes(self) -> bool:
         """Whether the client resumes when it reconnects: with its session, cursor and ids."""
-        return self not in (Kind.STATELESS, Kind.TEXT)
+        return self not in (Kind.STATELESS, Kind.TEXT, Kind.RESUMER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Terms:
 
     durable: bool  # the log outlives the server processes
     kept_messages: int | None = None  # how many messages the log keeps, None for all
+    floods: bool = False  # some clients publish so much that others may be behind for seconds
 
     @property
     def complete(self) -> bool:
@@ -126,6 +133,46 @@ class Line:
     client: str
     connection: int
     line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A resumer asks for what follows number *seq* of *epoch*, or for *asked* older messages.
+
+    *epoch* is empty in the second case.
+    """
+
+    at: float
+    client: str
+    connection: int
+    epoch: str
+    seq: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A resumer learned that the replay of a connection is over."""
+
+    at: float
+    client: str
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A client received a list of members, or that one joined, left or was renamed.
+
+    *kind* is the type of the event, *names* are those that it has, and *count* is the number of
+    members that it tells, None if it tells none.
+    """
+
+    at: float
+    client: str
+    connection: int
+    kind: str
+    names: tuple[str, ...]
+    count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +281,9 @@ Record = (
     | Welcomed
     | Received
     | Line
+    | Resumed
+    | Replayed
+    | Noticed
     | HeartbeatReceived
     | PongReceived
     | Acknowledged

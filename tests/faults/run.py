@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 from urllib.parse import urlencode
@@ -42,6 +42,7 @@ from .history import (
 )
 from .plan import Fault, FaultKind, plan
 from .proxy import Address, ClientProxy
+from .resumer import Resumer
 
 JOIN_TIMEOUT_S = 45.0
 """Time for all clients to join, and again to reconnect: `connect` backs off to 15 seconds."""
@@ -58,10 +59,14 @@ EVERYONE = {
         Kind.STATELESS: 2,
         Kind.PIPE: 1,
         Kind.PIPE_JSON: 1,
+        Kind.RESUMER: 2,
     },
     "side": {Kind.OURS: 1, Kind.INDEPENDENT: 1, Kind.TEXT: 1, Kind.STATELESS: 1},
 }
 """The clients of a run: by room, how many of each kind."""
+
+
+ALL_CLIENTS: dict[Kind, type[Member]] = {**CLIENTS, Kind.RESUMER: Resumer}
 
 
 class Deployment(Protocol):
@@ -95,6 +100,8 @@ class Figures:
     received: int
     connections: int
     restarts: int
+    resumes: int  # of resumers, that were welcomed
+    replayed: int  # messages that resumers received
     faults: Mapping[str, int]  # injected faults, by kind
     longest_absence: float  # seconds from a close to the next event
     longest_absent: str  # the client with the longest absence
@@ -111,7 +118,11 @@ class RunResult:
 
 
 class Run:
-    """One run against one deployment."""
+    """One run against one deployment.
+
+    The faults begin within *seconds*. After them it goes on until resumers have resumed *resumes*
+    times.
+    """
 
     def __init__(
         self,
@@ -124,6 +135,7 @@ class Run:
         pause: float = 0.4,
         timeout: float = JOIN_TIMEOUT_S,
         floods: bool = False,
+        resumes: int = 0,
     ) -> None:
         self._deployment = deployment
         self._seed = seed
@@ -141,6 +153,8 @@ class Run:
         if faults is not None:
             self.plan = tuple(faults)
         self._seconds = seconds
+        self._floods = floods
+        self._resumes = resumes
         self._pause = pause
         self._timeout = timeout
 
@@ -175,7 +189,7 @@ class Run:
             random = Random(f"link {name} {self._seed}")
             self._proxies[name] = ClientProxy(self._choosing(random), random)
             url = await self._proxies[name].listen()
-            member = CLIENTS[kind](
+            member = ALL_CLIENTS[kind](
                 name, f"{room}-{self._seed}", url, self._record, Random(f"{name} {self._seed}")
             )
             self._members[name] = member
@@ -199,9 +213,14 @@ class Run:
             await asyncio.sleep(max(0, begin + fault.at - self._record.now))
             tasks.add(asyncio.ensure_future(self._inject(fault)))
         await asyncio.sleep(max(0, begin + self._seconds - self._record.now))
+        while self._resume_count() < self._resumes:  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.02)
         for link in self._proxies.values():
             link.restore()
         await asyncio.gather(*tasks)  # no fault lasts longer than a few seconds
+
+    def _resume_count(self) -> int:
+        return sum(each.answer_count for each in self._members.values() if not each.kind.publishes)
 
     async def _inject(self, fault: Fault) -> None:
         if fault.kind is FaultKind.FLOOD:
@@ -222,6 +241,9 @@ class Run:
         for room in self._clients:
             here = [each for each in members if each.room == f"{room}-{self._seed}"]
             await self._publish_last([each for each in here if not each.gave_up])
+        # While one room is waited for, a client of the other may lose its connection: under load
+        # a process counts as dead, or a ping is not answered in time. It has to come back.
+        await self._until(lambda: all(each.connected for each in members if not each.gave_up))
 
     async def _publish_last(self, members: Sequence[Member]) -> None:
         """Have one client publish a last message, and again if not all have received it."""
@@ -297,6 +319,7 @@ class Run:
         histories = {room: self._history(room) for room in self._clients}
         violations = [each for history in histories.values() for each in check(history)]
         records = self._record.records
+        resumers = {name for name, each in self._members.items() if each.kind is Kind.RESUMER}
         absences = {name: self._absence(name) for name in self._members}
         slowest = max(absences, key=lambda name: absences[name])
         figures = Figures(
@@ -305,6 +328,10 @@ class Run:
             received=sum(isinstance(each, (Received, Line)) for each in records),
             connections=sum(isinstance(each, (Opened, Welcomed)) for each in records),
             restarts=sum(isinstance(each, Restarted) for each in records),
+            resumes=sum(isinstance(each, Welcomed) and each.client in resumers for each in records),
+            replayed=sum(
+                isinstance(each, Received) and each.client in resumers for each in records
+            ),
             faults=dict(self._injected),
             longest_absence=absences[slowest],
             longest_absent=slowest,
@@ -327,7 +354,8 @@ class Run:
             records.append(ProcessFault(self._record.now, "the log could not be read at the end"))
         else:
             records.append(archive)
-        return History(self._deployment.terms, clients, tuple(records))
+        terms = replace(self._deployment.terms, floods=self._floods)
+        return History(terms, clients, tuple(records))
 
     def _absence(self, client: str) -> float:
         """Return the longest time in seconds from a close to the client's next event."""

@@ -19,6 +19,9 @@ from .history import (
     Welcomed,
 )
 
+STOPPING_CODE = 4001
+"""The close code of a server that stops."""
+
 
 def check_stream(evidence: Evidence, client: str) -> Iterator[Violation]:
     """Check everything that a client that sees numbers received."""
@@ -44,6 +47,8 @@ def check_stream(evidence: Evidence, client: str) -> Iterator[Violation]:
                 yield from stream.check_pong(each)
             case Opened() | Closed():
                 stream.sent.clear()
+                if isinstance(each, Closed) and each.code == STOPPING_CODE:
+                    yield from stream.check_stopped(each)
     archive = evidence.archive
     if archive is not None and (stream.epoch, stream.seq) != (
         archive.epoch,
@@ -63,6 +68,7 @@ class Stream:
         self.answered: set[str] = set()  # a resent message gets no second answer
         self.pings: dict[tuple[int, str], list[str]] = {}
         self._terms = evidence.terms
+        self._logs = evidence.logs
         self._returns = evidence.clients[client].resumes
         self._client = client
         self._connection = -1
@@ -132,6 +138,19 @@ class Stream:
         elif heartbeat.seq < self.seq:
             what = f"a heartbeat has {heartbeat.seq} after {self.seq} of {self.epoch}"
             yield self._violation(Rule.MISREPORTED, what, heartbeat.at)
+
+    def check_stopped(self, closed: Closed) -> Iterator[Violation]:
+        """Process a close by a server that stops, which finishes what it has begun.
+
+        If the log is in memory, nothing is told about it later. A client that was behind for
+        half of the server's grace period may be cut, which only happens under a flood.
+        """
+        if closed.connection != self._connection:  # it came too late to be welcomed
+            return
+        last = max(self._logs.get(self.epoch, {}), default=0)
+        if not (self._terms.durable or self._terms.floods) and self.seq < last:
+            what = f"closed at {self.seq} of {self.epoch}, which ended at {last}"
+            yield self._violation(Rule.LOST, what, closed.at)
 
     def check_pong(self, pong: PongReceived) -> Iterator[Violation]:
         """Process a pong, which must follow all events that were due before it."""

@@ -21,6 +21,7 @@ from deployments import INSTALLED
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import LogEntry, Message
+from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.actions import Publish
 from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
@@ -31,13 +32,17 @@ from broadcast_server.rooms.room import Room
 from broadcast_server.server.room_registry import RoomRegistry
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
-from faults.clients import Recorder
+from faults import mutants
+from faults.clients import FINAL_SUFFIX, Recorder
 from faults.deployment import Deployment, cluster_deployment, file_deployment
 from faults.evidence import Rule
 from faults.history import Kind, Terms
 from faults.plan import Fault, FaultKind
 from faults.proxy import Address
 from faults.run import Run
+
+MUTANT_RESUMES = 700
+"""Of these, 500 are with a cursor, so a fault at one in fifty is missed once in 20,000 runs."""
 
 # -- the deployments --
 
@@ -60,6 +65,42 @@ def test_the_single_file_under_faults() -> None:
 def test_the_django_deployment_under_faults() -> None:
     """The same holds for two Django processes whose Redis and PostgreSQL are killed."""
     assert_holds(cluster_deployment(), 1, 10)
+
+
+@pytest.mark.parametrize("name", ["skip-at-cursor", "lost-leave"])
+def test_a_mutant_of_the_server_is_detected(name: str) -> None:
+    """A run detects a server that is wrong about one resume in fifty, in a bounded number of them.
+
+    ``python -m benchmarks.chaos --mutants`` plays all mutants.
+    """
+    assert mutants.is_detected(name, 7, seconds=3.0, resumes=MUTANT_RESUMES)
+
+
+class ClosesAtTheEnd(LocalRoom):
+    """Closes a member, which may come back, as soon as it has received the last message."""
+
+    def deliver(self, entry: LogEntry) -> None:
+        super().deliver(entry)
+        if isinstance(entry, Message) and entry.text.endswith(FINAL_SUFFIX):
+            member = next(each for each in self.room.members() if each.name == "independent0")
+            asyncio.get_running_loop().call_soon(self.kick, member, STOPPING)
+
+
+def test_a_client_may_lose_its_connection_at_the_end_of_a_run() -> None:
+    """It is not reported as long as it can come back: a connection may end at any moment."""
+
+    async def play() -> set[Rule]:
+        planted = Planted(None, ClosesAtTheEnd)
+        server = FaultyServer(planted)
+        await server.listen()
+        try:
+            deployment = InThisLoop(server, planted.messages)
+            run = Run(deployment, 3, 0.1, clients=FEW_CLIENTS, faults=(), pause=0.05)
+            return {each.rule for each in (await run.play()).violations}
+        finally:
+            await server.stop()
+
+    assert asyncio.run(play()) == set()
 
 
 # -- planted faults --

@@ -21,6 +21,7 @@ from faults.history import (
     Kind,
     Line,
     LogRead,
+    Noticed,
     Opened,
     PingSent,
     PongReceived,
@@ -29,7 +30,9 @@ from faults.history import (
     Received,
     Record,
     Rejected,
+    Replayed,
     Restarted,
+    Resumed,
     Sent,
     Terms,
     Welcomed,
@@ -43,6 +46,7 @@ CLIENTS = {
     "val": Kind.STATELESS,
     "tex": Kind.TEXT,
     "pip": Kind.PIPE,
+    "rex": Kind.RESUMER,
 }
 
 
@@ -178,6 +182,83 @@ def test_lines_without_violations() -> None:
 def test_each_rule(rule: Rule, parts: list[Record | list[Record]]) -> None:
     """A history that violates a rule is reported."""
     assert rule in violated_rules(JOINED, ANSWERED, *parts, LOG)
+
+
+def resumed(
+    *entries: tuple[int, str], after: int = 0, epoch: str = "E", **changes: Any
+) -> list[Record]:
+    """Return records in which rex resumes after number *after*, and then receives *entries*."""
+    return [
+        Resumed(0, "rex", 1, epoch, after, 0),
+        joined("rex", 3, **changes),
+        *received("rex", *entries),
+        Replayed(0, "rex", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "parts"),
+    [
+        (set(), [resumed(*ABC)]),
+        (set(), [resumed(*ABC[1:], after=1), resumed(after=3)]),
+        (set(), [resumed(*ABC, after=7, epoch="old", **LOST_LOG)]),
+        (set(), [Resumed(0, "rex", 1, "", 0, 2), joined("rex", 3), received("rex", *ABC[1:])]),
+        ({Rule.LOST}, [resumed(*ABC[1:])]),
+        ({Rule.LOST}, [resumed(*ABC[:2])]),
+        ({Rule.LOST}, [resumed(ABC[0], ABC[2])]),
+        ({Rule.DOUBLED}, [resumed(*ABC, after=1)]),
+        ({Rule.MISREPORTED}, [resumed(*ABC, after=7, epoch="old")]),
+        ({Rule.MISREPORTED}, [resumed(*ABC, recovered=False)]),
+    ],
+)  # fmt: skip
+def test_a_client_that_resumes_all_the_time(rules: set[Rule], parts: list[Any]) -> None:
+    """Each connection of a resumer is checked by itself, from the cursor that it asked for."""
+    found = violated_rules(JOINED[:1], JOINED[2:], ANSWERED, *parts, LOG, clients="ann rex")
+    assert found == rules
+
+
+def noticed(kind: str, *names: str, count: int | None = None, connection: int = 1) -> Record:
+    """Return the record of a notice that bob receives."""
+    return Noticed(0, "bob", connection, kind, names, count)
+
+
+WELCOMED = noticed("welcome", "ann", "bob", count=2)
+
+
+@pytest.mark.parametrize(
+    ("rules", "parts"),
+    [
+        (set(), [noticed("joined", "carl", count=3), noticed("left", "carl", count=2)]),
+        (set(), [noticed("renamed", "ann", "eve"), noticed("left", "eve", count=1)]),
+        (set(), [noticed("joined", "carl", count=3), noticed("welcome", "bob", count=1)]),
+        ({Rule.NOTICES}, [noticed("joined", "ann", count=2)]),
+        ({Rule.NOTICES}, [noticed("joined", "carl", count=4)]),
+        ({Rule.NOTICES}, [noticed("left", "carl", count=2)]),
+        ({Rule.NOTICES}, [noticed("left", "ann", count=2)]),
+        ({Rule.NOTICES}, [noticed("renamed", "carl", "eve")]),
+        ({Rule.NOTICES}, [noticed("members", "bob", count=1)]),
+    ],
+)
+def test_joins_and_leaves(rules: set[Rule], parts: list[Record]) -> None:
+    """What one connection is told about members agrees with the list in its welcome."""
+    history = [JOINED, ANSWERED, WELCOMED, *parts, received("bob", *ABC), LOG]
+    assert violated_rules(*history) == rules
+
+
+def test_a_server_that_stops_finishes_what_it_has_begun() -> None:
+    """Who is told that a server with its log in memory stops has received all of that log."""
+    log = [*JOINED, *ANSWERED, *received("bob", *ABC[:2])]
+    again = [
+        Restarted(0),
+        joined("ann", 0, "F", 2, **LOST_LOG),
+        joined("bob", 0, "F", 2, **LOST_LOG),
+    ]
+    stopped, cut = Closed(0, "bob", 1, 4001), Closed(0, "bob", 1, 1006)
+    late = Closed(0, "bob", 2, 4001)  # a connection that was not welcomed
+    assert violated_rules(log, stopped, again, terms=MEMORY) == {Rule.LOST}
+    assert violated_rules(log, cut, late, again, terms=MEMORY) == set()
+    flooded = replace(MEMORY, floods=True)
+    assert violated_rules(log, stopped, again, terms=flooded) == set()
 
 
 def test_a_log_in_memory_is_lost_by_a_restart_only() -> None:
