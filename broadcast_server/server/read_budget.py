@@ -59,6 +59,7 @@ class ReadBudget:
         *max_bytes*.
         """
         self.pending, self.spent, self.spent_bytes = True, 0, 0
+        text_bytes = 0
         while self.spent < max_messages and max_bytes > 0:
             if self._at < len(self._payload):
                 piece: Piece = True, self._next_lines(max_messages - self.spent, max_bytes)
@@ -67,7 +68,7 @@ class ReadBudget:
                 next_piece = next(self._pieces, None)
                 if next_piece is None:
                     self.pending = False
-                    return
+                    break
                 piece = next_piece
                 if piece[0]:
                     newlines = piece[1].count(b"\n")
@@ -80,10 +81,11 @@ class ReadBudget:
             newlines = 0
             if piece[0]:
                 newlines = piece[1].count(b"\n")
-                self.spent_bytes += size
+                text_bytes += size
             self.spent += max(1, newlines + (not piece[1].endswith(b"\n")))
             max_bytes -= size
             yield piece
+        self.spent_bytes = text_bytes
 
     def _next_lines(self, max_lines: int, max_bytes: int) -> bytes:
         """Cut the next lines off the payload, at least one."""

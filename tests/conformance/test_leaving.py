@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import NO_RATE
 from deployments import ANSWER_TIMEOUT_S, INSTALLED, ServedDeployment, WebSocketClient, serving
 from programs import Running, running
 from wire import CLOSE, TEXT, Wire
 
+from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts
 from broadcast_server.server.settings import Settings
 
@@ -96,7 +98,7 @@ async def run_load(url: str, stop: Callable[[], None]) -> list[LoadClient]:
 
 def test_stopping_under_load(tmp_path: Path) -> None:
     """A message that any client received reached all clients, and is in the log after a restart."""
-    command = *INSTALLED, "start", "--port", "0", "--log", str(tmp_path / "log")
+    command = *INSTALLED, "start", "--port", "0", *NO_RATE, "--log", str(tmp_path / "log")
 
     async def before(server: Running) -> list[LoadClient]:
         return await run_load(server.url, lambda: server.process.send_signal(signal.SIGTERM))
@@ -128,7 +130,7 @@ def test_a_request_while_the_server_stops() -> None:
     """A handshake that is under way when the server stops gets the error, and not a reset."""
 
     async def part() -> None:
-        async with serving(Settings(port=0)) as server:
+        async with serving(Settings(port=0, limits=AdmissionLimits(rate=0))) as server:
             wire = await Wire.connect(server.url)
             await until(lambda: bool(server._connections))
             stopping = asyncio.ensure_future(server.stop())
@@ -155,7 +157,7 @@ def test_messages_are_rejected_while_the_server_stops() -> None:
     """A stopping server accepts no message, since others might not receive it, and says so."""
 
     async def part() -> None:
-        async with serving(Settings(port=0, grace=1)) as server:
+        async with serving(Settings(port=0, grace=1, limits=AdmissionLimits(rate=0))) as server:
             deployment = ServedDeployment(server.url)
             alice = await deployment.open("/?name=alice", as_json=False)
             slow = await Wire.open(server.url, "/?name=slow")

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
+from conftest import NO_RATE
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import Running, running, shell, until
@@ -173,7 +174,7 @@ def test_a_server_restart_loses_no_line(program: list[str], number: int) -> None
     Which server receives a line cannot be controlled, so the test compares the echoes that the
     sender printed: each line, once, in order.
     """
-    with running(*program, "start", "--port", "0") as first:
+    with running(*program, "start", "--port", "0", *NO_RATE) as first:
         url, port = first.url, first.port
         with (
             running(*program, "connect", url, "--name", "listener", "--listen") as listener,
@@ -186,7 +187,7 @@ def test_a_server_restart_loses_no_line(program: list[str], number: int) -> None
             first.process.send_signal(number)
             first.process.wait()
             sender.say("".join(f"after {count}\n" for count in range(100)))
-            with running(*program, "start", "--port", port) as second:
+            with running(*program, "start", "--port", port, *NO_RATE) as second:
                 assert second.url == url
                 expected = [f"app: before {count}" for count in range(100)]
                 expected += [f"app: during {count}" for count in range(3000)]
