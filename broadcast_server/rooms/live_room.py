@@ -51,6 +51,10 @@ to all. Without this limit, 5,000 clients that reconnect at once would need 12 m
 REST_RATIO = 0.25
 """How long a room waits before it writes again, as a share of the time that the last write took."""
 
+MAX_REST_S = 0.25
+"""How long a room waits at most. A write that takes longer than four times that was none: the
+process stood still in it, and should not be silent for another quarter of that time."""
+
 CLOCK_RESOLUTION_S = 0.001
 """The resolution of the event loop's timers. A shorter wait is skipped, because the timer would
 round it up."""
@@ -320,7 +324,7 @@ class LiveRoom(ABC):
         for callback in callbacks:
             loop.call_soon(callback)
         end = loop.time()
-        self._earliest_flush = end + (end - begin) * REST_RATIO
+        self._earliest_flush = end + min((end - begin) * REST_RATIO, MAX_REST_S)
         self._metrics.observe_batch(end - begin)
         self._metrics.deliveries += self._fanout.take_delivered()
 

@@ -27,6 +27,14 @@ REST_RATIO = 0.5
 """How long it rests before it synchronises again, as a share of what the last time took, with
 writing to everyone."""
 
+MAX_REST_S = 0.5
+"""How long it rests at most. What took longer than twice that was not work: the database was locked
+or away, or this process stood still."""
+
+SLOW_S = 3.0
+"""Seconds after which a database that has not answered counts as away. SQLite reports an error only
+after 20, and PostgreSQL none as long as the connection is open."""
+
 RETRY_INTERVAL_S = 0.5
 """Seconds between two attempts at a database that does not answer."""
 
@@ -57,6 +65,11 @@ class SynchronizedRoom(Protocol):
 
     def close_deleted(self) -> None:
         """Close everyone: the room was deleted from the database."""
+
+
+def rest_after(took: float) -> float:
+    """Return the seconds to rest after synchronising and writing, which took *took* seconds."""
+    return min(took * REST_RATIO, MAX_REST_S)
 
 
 class Synchronizer:
@@ -121,7 +134,7 @@ class Synchronizer:
             try:
                 await self.sync()
                 await self._room.wait_written()
-                earliest = loop.time() + (loop.time() - begin) * REST_RATIO
+                earliest = loop.time() + rest_after(loop.time() - begin)
                 continue
             except DatabaseError as error:
                 outage.database.began(error)
@@ -144,6 +157,9 @@ class Synchronizer:
             # A member leaves when its own messages are logged, and waits for no others.
             leaving = [connection for connection, place in self._leaving if place <= batch_end]
             messages, renames = batch.messages(), self._room.rename_attempts(batch)
+            late = TimeoutError(f"no answer for {SLOW_S:g} seconds")
+            loop = asyncio.get_running_loop()
+            slow = loop.call_later(SLOW_S, outage.database.began, late)
             try:
                 result = await database_sync_to_async(sync)(
                     self._room.key,
@@ -158,6 +174,8 @@ class Synchronizer:
             except BaseException:  # if it is cancelled, the thread may still commit
                 self._maybe_logged = self._maybe_logged or bool(messages)
                 raise
+            finally:
+                slow.cancel()
             if messages:
                 self._maybe_logged = False
             outage.database.ended()
