@@ -46,7 +46,7 @@ def cert_and_key(tmp_path: Path) -> tuple[Path, Path]:
 def tls_server(cert_and_key: tuple[Path, Path]) -> Iterator[Running]:
     """A server with the certificate of this test."""
     files = "--tls-cert", str(cert_and_key[0]), "--tls-key", str(cert_and_key[1])
-    with running(*INSTALLED, "start", "--port", "0", *files) as server:
+    with running(*INSTALLED, "start", "--port", "0", "--rate", "0", *files) as server:
         assert server.url.startswith("wss://127.0.0.1:")
         yield server
         assert server.signal(signal.SIGTERM) == 0

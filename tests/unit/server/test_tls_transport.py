@@ -45,7 +45,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def server(pair: tuple[Path, Path]) -> Iterator[Running]:
     """A server with TLS in a process of its own."""
     files = "--tls-cert", str(pair[0]), "--tls-key", str(pair[1])
-    with running(*INSTALLED, "start", "--port", "0", *files) as process:
+    with running(*INSTALLED, "start", "--port", "0", "--rate", "0", *files) as process:
         assert process.url
         yield process
         assert process.signal(signal.SIGTERM) == 0
