@@ -610,16 +610,17 @@ def test_ctrl_c_with_a_server_that_hangs(program: list[str]) -> None:
         until(lambda: client.output, "an echo")
         server.process.send_signal(signal.SIGSTOP)
         client.say("lost\n")
-        until(lambda: unread(client) == 0, "a client that reads")
+        assert client.process.stdin is not None
+        pipe = client.process.stdin.fileno()
+        until(lambda: unread(pipe) == 0, "a client that reads")
         assert client.signal(signal.SIGINT) == 1
         assert client.errors == "left before 1 message was confirmed\n"
 
 
-def unread(client: Running) -> int:
-    """Return the number of bytes of its input that a client has not read."""
+def unread(pipe: int) -> int:
+    """Return the number of bytes in a pipe that nobody has read."""
     count = array.array("i", [0])
-    assert client.process.stdin is not None
-    fcntl.ioctl(client.process.stdin, termios.FIONREAD, count)
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]
 
 
@@ -634,11 +635,19 @@ def test_ctrl_c_while_output_is_blocked(program: list[str], server: Running) -> 
         assert process.stdin is not None
         assert process.stderr is not None
         os.close(writer)
+        # Without a reader of the output, the client takes only a part of it: what is left fills
+        # the pipe of its input.
+        os.set_blocking(process.stdin.fileno(), False)
         line = b"x" * 4000 + b"\n"
-        for _ in range(100):  # six times what the pipe holds
-            process.stdin.write(line)
-        process.stdin.flush()
-        assert os.read(reader, 1) == b"a"  # the output has begun
+
+        def input_is_full() -> bool:
+            assert process.stdin is not None
+            with suppress(BlockingIOError):
+                os.write(process.stdin.fileno(), line)
+            return unread(process.stdin.fileno()) > 2**15 and unread(reader) > 2**15
+
+        until(input_is_full, "a client that waits for its output")
+        assert os.read(reader, 1) == b"a"
         process.send_signal(signal.SIGINT)
         assert process.wait(10) in (0, 1)
         assert_quiet(process.stderr.read().decode())
