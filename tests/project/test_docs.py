@@ -49,6 +49,20 @@ def test_every_error_code_is_documented() -> None:
     assert {code for code in codes if f"`{code}`" not in text("docs/protocol.md")} == set()
 
 
+def test_the_tests_of_every_promise_exist() -> None:
+    """SECURITY.md names a test, or a file of tests, for each of its promises."""
+    files = [*ROOT.glob("tests/**/*.py")]
+    known = {path.stem for path in files}
+    for path in files:
+        known |= {*re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))}
+    promises = re.findall(r"^\| [A-Z`].*$", text("SECURITY.md"), re.MULTILINE)
+    assert len(promises) > 30
+    for promise in promises:
+        tests = re.findall(r"`(test_\w+)`", promise.rpartition(" | ")[2])
+        assert tests, promise
+        assert {*tests} <= known, promise
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_in_documents_exist(document: Path) -> None:
     """Each option and variable in a document exists."""
