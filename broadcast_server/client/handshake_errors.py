@@ -24,7 +24,7 @@ def describe_handshake_error(error: Exception, *, plain: bool) -> ConnectFailure
     match error:
         case InvalidStatus(response=response):
             body = bytes(response.body or b"").decode(errors="replace").strip()
-            if response.status_code in (401, 403) and body:
+            if response.status_code in (401, 403, 421) and body:
                 return ConnectFailure(body.splitlines()[0])
             return ConnectFailure(
                 f"no broadcast server is there: HTTP status {response.status_code}"

@@ -67,7 +67,7 @@ def parse_publish_response(status: int, headers: Mapping[str, str], body: bytes)
         )
     if 300 <= status < 400 and headers.get("location"):
         return Rejected(f"the server redirects to {headers['location']}, use that address")
-    if line and status in (400, 401, 403, 411, 413):
+    if line and status in (400, 401, 403, 411, 413, 421):
         return Rejected(line)
     return Rejected(f"no broadcast server that takes messages is there: HTTP status {status}")
 

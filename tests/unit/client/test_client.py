@@ -275,6 +275,7 @@ async def responding(response: bytes | None) -> AsyncIterator[str]:
             "no broadcast server is there: HTTP status 404",
         ),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nnot today", "not today"),
+        (b"HTTP/1.1 421 Misdirected\r\nContent-Length: 8\r\n\r\nnot mine", "not mine"),
         (
             b"HTTP/1.1 301 Moved\r\nLocation: https://example.org/\r\nContent-Length: 0\r\n\r\n",
             "not the address of a WebSocket",
@@ -284,7 +285,7 @@ async def responding(response: bytes | None) -> AsyncIterator[str]:
             "not the address of a WebSocket",
         ),
     ],
-    ids=["silence", "end", "ssh", "zeros", "http", "404", "403", "https", "elsewhere"],
+    ids=["silence", "end", "ssh", "zeros", "http", "404", "403", "421", "https", "elsewhere"],
 )
 def test_another_kind_of_server(response: bytes | None, reason: str) -> None:
     """If another kind of server listens at the address, the error says so in a few words."""
@@ -362,7 +363,7 @@ def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
     async def scenario() -> None:
         async with deployment() as (_, url):
             monkeypatch.setattr(socket, "getaddrinfo", both)
-            async with member(url.replace("127.0.0.1", "two.example")) as (client, sink):
+            async with member(url.replace("127.0.0.1", "two.localhost")) as (client, sink):
                 client.send("reached")
                 await client.wait_confirmed()
                 assert sink.texts == ["reached"]

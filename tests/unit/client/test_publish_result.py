@@ -41,6 +41,12 @@ NO_SERVER = Rejected("no broadcast server is there")
             "message is 5 bytes, limit is 4\n",
             Rejected("message is 5 bytes, limit is 4"),
         ),
+        (
+            421,
+            PLAIN,
+            "a.b is not a name of this server\n",
+            Rejected("a.b is not a name of this server"),
+        ),
         (409, PLAIN, "1 is here, 3 are required\n", Retry("1 is here, 3 are required")),
         (429, {**PLAIN, "retry-after": "3"}, "too many\n", Retry("too many", 3.0)),
         (503, {**PLAIN, "retry-after": "x"}, "stopping\n", Retry("stopping", sure=False)),
