@@ -187,7 +187,7 @@ def pack(contents: Mapping[str, bytes]) -> bytes:
     """Return the bytes of the file, which are always the same for the same *contents*."""
     buffer = io.BytesIO()
     buffer.write(SHEBANG)
-    # Compressed, the file has 0.74 MiB, uncompressed 2.57, and it does not start sooner: after 156
+    # Compressed, the file had 0.74 MiB, uncompressed 2.57, and it did not start sooner: after 156
     # ms compressed, after 160 uncompressed (medians of 21 interleaved starts each).
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(contents):

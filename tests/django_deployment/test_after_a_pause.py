@@ -178,7 +178,7 @@ def test_one_author_that_is_gone_holds_up_nobody() -> None:
             bob.say("two")
             olga.say("three")
             ann.say("four")
-            await in_thread(presence.leave, replica.key, [bob.id])
+            await in_thread(presence.leave, replica.key, [presence.Leaving(bob.id, False)])
             await in_thread(owner.delete)
         await until(lambda: bob.code and olga.code and len(ann.messages) == 2, "the others")
         assert await in_thread(log_of, replica) == [("ann", "one"), ("ann", "four")]

@@ -171,10 +171,10 @@ def _lost_leave() -> None:
     disconnect = Room.disconnect
     count = 0
 
-    def lose(room: Room, participant: Participant) -> list[Action]:
+    def lose(room: Room, participant: Participant, code: int | None = None) -> list[Action]:
         nonlocal count
         count += 1
-        actions = disconnect(room, participant)
+        actions = disconnect(room, participant, code)
         if count % 10:
             return actions
         return [
