@@ -59,6 +59,17 @@ WAS_OPEN = "was open to other users, its mode is 0600 now"
 IS_OPEN = "is open to other users (let its owner chmod it)"
 
 
+def check_sqlite_files(path: Path) -> None:
+    """Check that the files beside the SQLite database *path* are files, and no links elsewhere.
+
+    Raises `NotAFileError`, OSError.
+    """
+    for suffix in SQLITE_SUFFIXES[1:]:
+        file = path.with_name(path.name + suffix)
+        if os.path.lexists(file):
+            check_regular(file.lstat())  # SQLite makes no links there, so another user did
+
+
 def make_sqlite_private(path: Path) -> str:
     """Make the SQLite database *path* private, and the files beside it, if they exist.
 
@@ -68,6 +79,7 @@ def make_sqlite_private(path: Path) -> str:
     Raises `NotAFileError`, OSError.
     """
     files = [path.with_name(path.name + suffix) for suffix in SQLITE_SUFFIXES]
+    check_sqlite_files(path)
     try:
         changed = sum(make_private(each) for each in files if os.path.lexists(each))
     except OSError as error:

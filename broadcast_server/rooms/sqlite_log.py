@@ -47,6 +47,7 @@ from .kept_names import KeptName
 from .log_errors import sqlite_reason, translate_errors
 from .log_kept_names import take_kept_names, write_kept_names
 from .log_marker import LogMarker
+from .log_probe import check_program
 from .log_rows import fetch_rows, read_head, read_message
 from .log_session_key import read_session_key
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
@@ -140,6 +141,7 @@ class SQLiteLog:
             raise NotAFileError("a folder")
         if not os.path.lexists(path):
             os.close(create_private(path))
+        check_program(path, APPLICATION_ID, self.path)
         if access := make_sqlite_private(path):
             self.notice = f"log file {self.path} {access}"
         return path
@@ -153,13 +155,8 @@ class SQLiteLog:
         base.execute(f"PRAGMA fullfsync={int(sync)}")
         base.execute("PRAGMA cell_size_check=ON")  # finds more of what is damaged
         base.execute("BEGIN EXCLUSIVE")
-        (application,) = base.execute("PRAGMA application_id").fetchone()
         (version,) = base.execute("PRAGMA user_version").fetchone()
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION_ID:
-            raise LogFileError(
-                f"log file {self.path} belongs to another program: name another file"
-            )
         if version > SCHEMA_VERSION:
             raise LogFileError(
                 f"log file {self.path} has version {version}, this program knows versions up to"

@@ -21,6 +21,7 @@ from metrics_samples import samples
 from programs import Running, listening, running
 from wire import Wire
 
+from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.start import settings_of
 from broadcast_server.server import http_connection, stream_connection
@@ -543,7 +544,7 @@ def test_a_stream_behind_the_log_ends() -> None:
 
     async def part() -> None:
         async with serving(
-            replace(settings_of(parse_options(["start"])), port=0, log_messages=50)
+            replace(settings_of(parse_options(["start", "--rate", "0"])), port=0, log_messages=50)
         ) as server:
             wire = await Wire.connect(server.url)
             small = wire.writer.get_extra_info("socket")
@@ -569,7 +570,7 @@ def test_stalled_requests_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connection, "BODY_TIMEOUT_S", 0.2)
 
     async def part() -> None:
-        async with serving(settings()) as server:
+        async with serving(settings(limits=AdmissionLimits(rate=0))) as server:
             late = await Wire.connect(server.url)
             late.send(request_head(server.url, "POST", "/", "Content-Length: 9") + b"half")
             reply = await read_response(late)

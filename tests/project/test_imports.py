@@ -122,6 +122,7 @@ MODULES = {
             "log_upgrade": "",
             "message_log": "",
             "log_errors": "message_log",
+            "log_probe": "message_log",
             "metrics": "",
             "participant": "",
             "actions": "participant",
@@ -130,8 +131,8 @@ MODULES = {
             "room": "actions kept_names message_log name_table participant",
             "live_room": "actions fanout metrics participant room",
             "sqlite_log": (
-                "kept_names log_errors log_kept_names log_marker log_rows log_session_key"
-                " log_upgrade message_log"
+                "kept_names log_errors log_kept_names log_marker log_probe log_rows"
+                " log_session_key log_upgrade message_log"
             ),
             "local_room": (
                 "actions kept_names live_room message_log metrics participant room sqlite_log"
@@ -327,10 +328,7 @@ IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_
 
 LIBRARIES = {
     "websockets": {
-        "server.handshake",
-        "server.websocket",
-        "client.client",
-        "client.handshake_errors",
+        "server.handshake", "server.websocket", "client.client", "client.handshake_errors"
     },
     "h11": {"server.http_connection"},
     "prompt_toolkit": {"terminal.completer", "terminal.prompt"},

@@ -228,20 +228,41 @@ def test_a_file_of_a_later_version_is_not_opened(path: Path) -> None:
 
 
 def test_the_database_of_another_program_is_not_opened(path: Path) -> None:
-    """A database of another program is rejected, and gets no tables of ours."""
+    """A database of another program is rejected, also through a link, and not changed at all."""
     base = sqlite3.connect(path)
     base.execute("CREATE TABLE theirs (x)")
     base.close()
-    with pytest.raises(LogFileError, match=r"belongs to another program: name another file"):
+    path.chmod(0o644)
+    before = path.read_bytes()
+    link = path.with_name("link")
+    link.symlink_to(path)
+    for each in path, link:
+        with pytest.raises(LogFileError, match=r"belongs to another program: name another file"):
+            SQLiteLog(each)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (before, 0o644)
+    assert {each.name for each in path.parent.iterdir()} == {path.name, "link"}
+
+
+def test_a_link_beside_the_file_is_not_followed(path: Path) -> None:
+    """A link in the place of a file that SQLite makes is an error, and its target is as it was."""
+    SQLiteLog(path).close()
+    target = path.with_name("target")
+    target.write_text("theirs")
+    target.chmod(0o644)
+    path.with_name(f"{path.name}-wal").symlink_to(target)
+    with pytest.raises(LogFileError, match=r"is a symbolic link: name a file"):
         SQLiteLog(path)
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("theirs", 0o644)
 
 
 def test_a_file_that_is_no_database_is_not_opened(path: Path) -> None:
     """A file that is not a database is rejected, and not changed."""
     path.write_text("dear diary\n" * 1000)
+    path.chmod(0o644)
     with pytest.raises(LogFileError, match=r"is not a log file, or is damaged: name another file"):
         SQLiteLog(path)
     assert path.read_text() == "dear diary\n" * 1000
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
