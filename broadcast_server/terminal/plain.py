@@ -2,6 +2,9 @@
 
 A line is written once and never redrawn, coloured or moved. Events are told in words, and
 without the time, which a screen reader would read out with each line.
+
+Only a message has a colon and a space, after the name. So no name, such as ``Error``, makes a
+message look like a line of the server or of the program.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class PlainUI(ChatUI):
 
     def show_notice(self, text: str) -> None:
         """Write a notice of the program itself, as a sentence."""
-        self._write([f"{text[:1].upper()}{text[1:]}."])
+        self._write([_without_colon(f"{text[:1].upper()}{text[1:]}.")])
 
     def _greeting(self) -> list[Line]:
         return [[("", "Each line is a message; /help for help, Ctrl+D leaves.")]]
@@ -88,11 +91,15 @@ class PlainUI(ChatUI):
 
 def event_text(event: Event, *, again: bool) -> list[str]:
     """Return *event* in words, without control characters; *again* is true after a reconnect."""
+    if isinstance(event, Message):
+        return lines_to_print(event.name, event.text)
+    return [_without_colon(line) for line in _notice_text(event, again=again)]
+
+
+def _notice_text(event: Event, *, again: bool) -> list[str]:
     match event:
-        case Message(name=name, text=text):
-            return lines_to_print(name, text)
         case Error(text=text):
-            return [f"Error: {strip_control(text)}."]
+            return [f"Error, {strip_control(text)}."]
         case Welcome(room=room, name=name, count=count, members=members, verified=verified):
             present = encode_text(Members(count, members, verified)) or ""
             welcome = f"{'Connected again' if again else 'Connected'}. You are {name} in {room}."
@@ -102,3 +109,7 @@ def event_text(event: Event, *, again: bool) -> list[str]:
             return [strip_control(welcome), *missed]
     line = encode_text(event)
     return [] if line is None else [strip_control(line.removeprefix("* "))]
+
+
+def _without_colon(text: str) -> str:
+    return text.replace(": ", ", ")

@@ -328,7 +328,10 @@ IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_
 
 LIBRARIES = {
     "websockets": {
-        "server.handshake", "server.websocket", "client.client", "client.handshake_errors"
+        "server.handshake",
+        "server.websocket",
+        "client.client",
+        "client.handshake_errors",
     },
     "h11": {"server.http_connection"},
     "prompt_toolkit": {"terminal.completer", "terminal.prompt"},

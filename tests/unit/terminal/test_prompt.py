@@ -342,7 +342,7 @@ def test_plain(program: list[str], server: Running) -> None:
     with person(program, *at, "--name", "ann", "--plain", "--bell") as ann:
         ann.sees(
             "Connecting.",
-            "Connected. You are ann in plain. 1 here: ann.",
+            "Connected. You are ann in plain. 1 here, ann.",
             "Each line is a message; /help for help, Ctrl\\+D leaves.",
         )
         evil = r"printf '/me \x1b[31mwaves at ann\n' | "
@@ -350,11 +350,11 @@ def test_plain(program: list[str], server: Running) -> None:
         ann.sees("bob joined the chat", "bob: /me waves at ann", "bob left the chat")
         ann.hears_the_bell()
         ann.types("/who\n", "/nick\n", "/name a:b\n", "/name anna\n", "/clear\n")
-        ann.sees("1 here: ann")
-        ann.sees("Unknown command /nick: see /help, or type //nick to send it as text.")
-        ann.sees("Error: name contains a colon.", "ann is now anna")
+        ann.sees("1 here, ann")
+        ann.sees("Unknown command /nick, see /help, or type //nick to send it as text.")
+        ann.sees("Error, name contains a colon.", "ann is now anna")
         ann.types("hi\n", "/room other\n")
-        ann.sees("anna: hi", "Connected. You are anna in other. 1 here: anna.")
+        ann.sees("anna: hi", "Connected. You are anna in other. 1 here, anna.")
         ann.types("/quit\n")
         assert ann.ends() == 0
         assert "\x1b" not in ann.raw
