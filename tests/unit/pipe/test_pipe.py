@@ -125,6 +125,22 @@ def test_json(program: list[str], server: Running) -> None:
     assert done.code == 0
 
 
+def test_a_listener_keeps_up_with_a_flood(program: list[str]) -> None:
+    """At the defaults, a client that sends as fast as it can makes no reader of ours lag."""
+    with (
+        running(*program, "start", "--port", "0") as server,
+        running(*program, "connect", server.url, "--listen", "--name", "ear") as listener,
+    ):
+        until(lambda: "ear joined" in server.errors, "a listener")
+        # What may come at once, and two seconds' worth after it.
+        done = shell('seq 1100 | "$@" connect URL --name flood'.replace("URL", server.url), program)
+        assert (done.code, done.errors) == (0, "")
+        texts = [f"flood: {number}" for number in range(1, 1101)]
+        until(lambda: len(listener.lines) == 1102, "all lines")
+        assert listener.lines[1:-1] == texts
+        assert listener.errors == ""
+
+
 def test_a_listener_stays_after_the_end_of_input(program: list[str], server: Running) -> None:
     """With `--listen`, the client stays and prints messages, joins and leaves as plain text."""
     with running(*program, "connect", server.url, "--room", "ears", "--listen") as listener:
