@@ -37,7 +37,7 @@ CLOSED_IN_TLS_HANDSHAKE = ConnectFailure(
 """How a server without TLS reacts to wss://."""
 
 CLOSED_WITHOUT_RESPONSE = ConnectFailure("the server closed the connection")
-"""The server closed the connection before it responded to a request."""
+"""The server closed the connection before the end of its response to a request."""
 
 CLOSED_WITHOUT_TLS = CLOSED_WITHOUT_RESPONSE._replace(hint="does the port use TLS (wss://)?")
 """The same for ws://, as servers with TLS react to it."""

@@ -25,9 +25,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The message was not published, and a retry would have the same result."""
+    """A retry would have the same result."""
 
     why: str
+    sure: bool = True
+    """Whether it is certain that this attempt did not publish the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,25 @@ class Retry:
 
 PublishResult = Accepted | Rejected | Retry
 
-RETRY_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
-"""HTTP statuses after which to retry. Any other error would be the same the next time."""
+RETRY_STATUSES = {408, 409, 425, 429}
+"""HTTP statuses below 500 after which to retry. Any other would be the same the next time."""
+
+NEVER_TAKEN_STATUSES = {501, 505, 511}
+"""HTTP statuses from 500 on of servers and gateways that do not take the request at all."""
 
 
 def parse_publish_response(status: int, headers: Mapping[str, str], body: bytes) -> PublishResult:
     """Interpret an HTTP response. The names of *headers* are in lower case."""
-    if status == 200:
-        return _parse_accepted(body) or Rejected("no broadcast server is there")
+    if 200 <= status < 300:
+        # A gateway may have passed the message on, and answered in its own words.
+        why = f"HTTP status {status}, but not the response of a broadcast server"
+        accepted = _parse_accepted(body) if status == 200 else None
+        return accepted or Rejected(why, sure=False)
     line = ""
     if headers.get("content-type", "").startswith("text/plain"):
         line = body.decode(errors="replace").strip().partition("\n")[0]
-    if status in RETRY_STATUSES:
+    may_be_taken = status >= 500 and status not in NEVER_TAKEN_STATUSES
+    if status < 200 or status in RETRY_STATUSES or may_be_taken:
         wait = headers.get("retry-after", "")
         # Only 409 and 429 say that the message was not published. A 502 of a proxy does not, nor
         # does a server that is stopping or whose database does not answer.

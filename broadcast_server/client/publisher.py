@@ -7,6 +7,7 @@ message twice. The publisher blocks: its callers run it in a thread that they ca
 from __future__ import annotations
 
 import http.client
+import io
 import random
 import secrets
 import socket
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from time import monotonic
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from broadcast_server import __version__
@@ -100,7 +102,7 @@ class HTTPPublisher:
                 case Accepted():
                     return result
                 case Rejected(why=why):
-                    raise PublishFailed(why)
+                    raise PublishFailed(why, sure=result.sure and not maybe_published_before)
             self.maybe_published = maybe_published_before or not result.sure
             pause = random.uniform(0.5, 1) * min(MAX_RETRY_S, FIRST_RETRY_S * 2 ** min(attempt, 30))
             pause, attempt = max(result.wait, pause), attempt + 1
@@ -125,15 +127,18 @@ class HTTPPublisher:
             response = connection.getresponse()
             self._has_been_answered = True
             headers = {name.lower(): value for name, value in response.getheaders()}
-            return parse_publish_response(
-                response.status, headers, response.read(MAX_RESPONSE_BYTES)
-            )
+            body = response.read(MAX_RESPONSE_BYTES)
+            # A body that is shorter than its Content-Length is no error for `read(n)`.
+            if response.length and len(body) < MAX_RESPONSE_BYTES:
+                raise http.client.IncompleteRead(body, response.length)
+            return parse_publish_response(response.status, headers, body)
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = self._describe_failure(error, is_connected=not sure)
-            text = failure.message(self._target.description)
+            sure = sure or isinstance(error, ValueError | _NotHTTP)  # ValueError: of our request
+            text = failure.message(self._target.description) if sure else failure.reason
             if failure.final:
-                return Rejected(text)
-            return Retry(text) if sure else Retry(failure.reason, sure=False, hint=failure.hint)
+                return Rejected(text, sure=sure)
+            return Retry(text, sure=sure, hint="" if sure else failure.hint)
         finally:
             if connection is not None:
                 connection.close()
@@ -142,8 +147,12 @@ class HTTPPublisher:
         """Describe why a request got no response. A connection *is_connected* after TLS."""
         is_tls = self._target.unix is None and urlsplit(self._target.url).scheme == "wss"
         match error:
+            case http.client.IncompleteRead():
+                return CLOSED_WITHOUT_RESPONSE
             case http.client.HTTPException() if not isinstance(error, ConnectionError):
-                return ConnectFailure("no web server is there", final=True)
+                is_http = not isinstance(error, _NotHTTP)
+                reason = "the server's response is not valid HTTP"
+                return ConnectFailure(reason if is_http else "no web server is there", final=True)
             case ConnectionRefusedError():
                 return describe_connect_error(error)
             # `http.client.RemoteDisconnected` is a ConnectionError without an error number.
@@ -155,6 +164,11 @@ class HTTPPublisher:
         return describe_connect_error(error)
 
     def _connection(self) -> http.client.HTTPConnection:
+        connection = self._new_connection()
+        connection.response_class = _WholeResponse
+        return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
         timeout = min(RESPONSE_TIMEOUT_S, max(0.1, self.deadline - monotonic()))
         if self._target.unix is not None:
             return _UnixHTTPConnection(self._target.unix, timeout)
@@ -174,6 +188,43 @@ class HTTPPublisher:
         if self._target.token is not None:
             headers["Authorization"] = f"Bearer {self._target.token}"
         return headers
+
+
+class _NotHTTP(http.client.HTTPException):
+    """The first bytes of the response are not those of an HTTP response."""
+
+
+class _WholeResponse(http.client.HTTPResponse):
+    """A response whose head and chunks have to be complete.
+
+    `http.client` takes the end of the connection for the end of the head, or of the trailer.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = _WholeLines(self.fp.detach())
+
+
+class _WholeLines(io.BufferedReader):
+    """Reads the lines of an HTTP response.
+
+    Raises `IncompleteRead` for a line that is cut off or missing, and `_NotHTTP` for a first line
+    that does not begin as HTTP does.
+    """
+
+    _is_first = True
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line, of at most *size* bytes."""
+        line = super().readline(size)
+        is_first, self._is_first = self._is_first, False
+        if is_first and not line:
+            return line  # no response at all: `RemoteDisconnected`
+        if is_first and line[:5] != b"HTTP/"[: len(line)]:
+            raise _NotHTTP
+        if not line.endswith(b"\n") and len(line) != size:
+            raise http.client.IncompleteRead(line)
+        return line
 
 
 class _UnixHTTPConnection(http.client.HTTPConnection):

@@ -14,7 +14,7 @@ from broadcast_server.client.publish_result import (
 
 PLAIN = {"content-type": "text/plain; charset=utf-8"}
 LINE = '{"seq":42,"name":"ci","room":"lobby","count":3,"id":"a7"}'
-NO_SERVER = Rejected("no broadcast server is there")
+NO_SERVER = Rejected("HTTP status 200, but not the response of a broadcast server", sure=False)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,20 @@ NO_SERVER = Rejected("no broadcast server is there")
         (503, {**PLAIN, "retry-after": "x"}, "stopping\n", Retry("stopping", sure=False)),
         (503, {**PLAIN, "retry-after": "9" * 99}, "stopping\n", Retry("stopping", sure=False)),
         (502, {"content-type": "text/html"}, "<h1>", Retry("HTTP status 502", sure=False)),
+        (524, {"content-type": "text/html"}, "<h1>", Retry("HTTP status 524", sure=False)),
+        (103, {"link": "</a.css>"}, "", Retry("HTTP status 103", sure=False)),
+        (
+            202,
+            {},
+            LINE,
+            Rejected("HTTP status 202, but not the response of a broadcast server", sure=False),
+        ),
+        (
+            501,
+            {},
+            "<h1>",
+            Rejected("no broadcast server that takes messages is there: HTTP status 501"),
+        ),
         (
             301,
             {"location": "https://h/"},
