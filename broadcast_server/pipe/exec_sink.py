@@ -23,6 +23,12 @@ from broadcast_server.protocol.sanitize import escape_control, strip_control
 
 from .process_text import exit_text
 
+MAX_VARIABLE_BYTES = 131_071
+"""Bytes of a variable with its name and `=`: Linux allows 128 KiB, with a zero byte at the end."""
+
+CUT_MARK = "… (cut off)"
+"""End of a value that was longer."""
+
 VARIABLE_PREFIX = "BROADCAST_EVENT_"
 """Prefix of the variables. Our own options use other names, so a message cannot set an option."""
 
@@ -36,7 +42,8 @@ KILL_AFTER_S = 1.0
 def event_variables(message: Message, room: str, epoch: str) -> dict[str, str]:
     """Return the environment variables that describe *message* to a command.
 
-    Control characters are removed, because an `echo` would send them to a terminal.
+    Control characters are removed, because an `echo` would send them to a terminal. A text that is
+    too long for a variable is cut off.
     """
     values = {
         "ROOM": room,
@@ -46,12 +53,19 @@ def event_variables(message: Message, room: str, epoch: str) -> dict[str, str]:
         "NAME": message.name,
         "TEXT": message.text,
     }
-    return {VARIABLE_PREFIX + name: _safe_value(value) for name, value in values.items()}
+    names = {VARIABLE_PREFIX + name: value for name, value in values.items()}
+    return {
+        name: _safe_value(value, MAX_VARIABLE_BYTES - len(name) - 1)
+        for name, value in names.items()
+    }
 
 
-def _safe_value(value: str) -> str:
-    text = "\n".join(strip_control(line) for line in value.splitlines())
-    return os.fsdecode(text.encode())  # the variable holds UTF-8 in every locale
+def _safe_value(value: str, max_bytes: int) -> str:
+    data = "\n".join(strip_control(line) for line in value.splitlines()).encode()
+    if len(data) > max_bytes:
+        mark = CUT_MARK.encode()
+        data = data[: max_bytes - len(mark)].decode(errors="ignore").encode() + mark
+    return os.fsdecode(data)  # the variable holds UTF-8 in every locale
 
 
 class ExecSink(WorkQueue[tuple[Message, str, str]]):

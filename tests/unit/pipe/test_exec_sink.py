@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,34 @@ def test_a_command_that_does_not_end(program: list[str], url: str, tmp_path: Pat
         until(lambda: listener.lines == ["begun"], "the command")
         assert listener.signal(signal.SIGTERM) == 0
     assert cursor_file.read_text().endswith(".1\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 131_072, "é" * 65_536, "x" + "é" * 65_535, "\U0001f600" * 32_768]
+)
+def test_the_longest_message(text: str, program: list[str], processes: Processes) -> None:
+    """The command runs for it: the variable has as much as fits, standard input all of it."""
+    large = processes.url(tuple(program), ("--max-message-bytes", "131072"))
+    room = f"long{len(text)}{ord(text[0])}"
+    say(large, room, "ann", text)
+    command = """printf %s "$BROADCAST_EVENT_TEXT" | wc -c; echo "$BROADCAST_EVENT_TEXT"; cat"""
+    connect = f'"$@" connect {large} --room {room} --history 1'
+    script = f'{connect} --exec -- sh -c "$COMMAND" </dev/null'
+    done = shell(script, program, COMMAND=command)
+    assert (done.code, done.errors) == (0, "")
+    size, shown, event = done.output.splitlines()
+    kept, mark = shown[:-11], shown[-11:]
+    assert mark == "… (cut off)"
+    assert 131_047 <= int(size) <= 131_050
+    assert text.startswith(kept)
+    assert json.loads(event)["text"] == text
+
+
+def test_only_a_text_that_does_not_fit_is_cut_off() -> None:
+    """The longest text that fits is as it was sent."""
+    name = "BROADCAST_EVENT_TEXT"
+    fits = "x" * (131_072 - len(f"{name}=\0"))
+    for text in fits, f"{fits}x":
+        variables = event_variables(Message(1, "ann", text, AT), "ops", "ep")
+        assert (variables[name] == text) == (text == fits)
+        subprocess.run([sys.executable, "-c", ""], check=True, env=variables)
