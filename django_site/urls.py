@@ -19,9 +19,12 @@ def not_found(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("accounts/", include("django_site.accounts.urls")),
-    # There is one login page and one logout page, with one throttle and one style.
+    # There is one page to sign in, one to sign out and one to change a password, with one throttle
+    # and one style.
     path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/logout/", transaction.atomic(Logout.as_view())),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="password_change")),
+    path("admin/password_change/done/", RedirectView.as_view(pattern_name="tokens")),
     # The last route takes every path, so nothing else would add this slash.
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/autocomplete/", not_found),  # no form uses it, and it would search any table

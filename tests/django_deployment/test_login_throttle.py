@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection
 from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
-from django.urls import path
+from django.urls import path, reverse
 from programs import until
 
 from django_site.accounts import forms, login_throttle, mail_queue, views
@@ -267,6 +267,34 @@ def test_the_old_password_cannot_be_guessed() -> None:
     assert change("wrong").status_code == 200
     assert change(PASSWORD).status_code == 302
     assert not Attempt.objects.exists()
+
+
+def test_the_admin_checks_no_password_of_its_own(hashed: list[str]) -> None:
+    """The admin's own pages to sign in and to change a password are not reachable."""
+    whose = account()
+    Account.objects.filter(pk=whose.pk).update(is_staff=True, is_superuser=True)
+    here = browser_of(whose)
+    form = {
+        "username": whose.username,
+        "password": PASSWORD,
+        "old_password": PASSWORD,
+        "new_password1": "a better horse",
+        "new_password2": "a better horse",
+    }
+    hashed.clear()
+    for name, target in (
+        ("login", reverse("login")),
+        ("password_change", reverse("password_change")),
+        ("password_change_done", reverse("tokens")),
+    ):
+        for answer in (
+            here.get(reverse(f"admin:{name}")),
+            here.post(reverse(f"admin:{name}"), form),
+        ):
+            assert (answer.status_code, answer["Location"]) == (302, target)
+    assert not hashed
+    whose.refresh_from_db()
+    assert whose.check_password(PASSWORD)
 
 
 def test_a_login_does_the_same_work_for_a_name_without_an_account(hashed: list[str]) -> None:
