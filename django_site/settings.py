@@ -153,6 +153,7 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
+SESSION_ENGINE = "django_site.accounts.session_store"
 AUTH_USER_MODEL = "accounts.Account"
 AUTHENTICATION_BACKENDS = ["django_site.accounts.backend.ThrottledBackend"]
 AUTH_PASSWORD_VALIDATORS = [

@@ -28,6 +28,7 @@ urlpatterns = [
     # The last route takes every path, so nothing else would add this slash.
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/autocomplete/", not_found),  # no form uses it, and it would search any table
+    re_path("^admin/r/", not_found),  # no row has a page of its own, and it would look up any table
     path("admin/", admin.site.urls),
     re_path("", page, name="page"),
 ]

@@ -98,7 +98,10 @@ def find_account(scope: Mapping[str, Any]) -> Account | None:
 
 
 def _session_key(scope: Mapping[str, Any]) -> str | None:
-    return parse_cookie(_headers(scope).get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
+    """Return the key in a connection's session cookie, None if it cannot be that of a session."""
+    given = parse_cookie(_headers(scope).get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
+    key: str | None = _sessions.SessionStore(given).session_key
+    return key
 
 
 async def authenticate(

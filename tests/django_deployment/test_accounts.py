@@ -34,10 +34,12 @@ from accounts_client import (
 )
 from conftest import DAPHNE, ROOT
 from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.http import HttpRequest
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import NoReverseMatch, reverse
 from django_client import connected, run_async
 from programs import PATIENCE, Finished, listening, running, shell, until
@@ -48,6 +50,7 @@ from django_site.accounts import login_throttle
 from django_site.accounts.models import MAX_TOKENS, Account, Attempt, Token
 from django_site.asgi import application
 from django_site.client_address import parse_trusted_proxy
+from django_site.transport import authentication
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +199,66 @@ def test_a_form_without_its_csrf_token_is_rejected() -> None:
     response = sign_in(client, "alice")
     assert response.status_code == 403
     assert "<h1>That form is too old</h1>" in text(response)
+
+
+def reject_nul(execute: Callable[..., Any], sql: str, values: Any, *rest: Any) -> Any:
+    """Reject values as PostgreSQL does, which has no text with NUL in it."""
+    if any(isinstance(each, str) and "\0" in each for each in values or ()):
+        raise DataError("NUL in a value")
+    return execute(sql, values, *rest)
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        r'"\000abcdefghij"',
+        r'"abcdefghij\000"',
+        r'"abcdefghij\012"',
+        r'"\377abcdefghij"',
+        "ABCDEFGHIJ",
+        "abcdefgh' --",
+        "abcdefg",
+        "a" * 41,
+        "a" * 4000,
+        "",
+    ],
+)
+def test_a_cookie_that_cannot_be_a_session_is_ignored(cookie: str) -> None:
+    """It does not reach the database: such a client is a guest, on every way in."""
+    headers = [(b"cookie", f"sessionid={cookie}".encode())]
+    with connection.execute_wrapper(reject_nul), CaptureQueriesContext(connection) as queries:
+        assert authentication.find_account({"headers": headers}) is None
+        browser = browser_of()
+        for path in ("/accounts/tokens/", "/admin/", "/"):
+            found = browser.get(path, headers={"Cookie": f"sessionid={cookie}"})
+            assert found.status_code == (200 if path == "/" else 302)
+    assert not [each for each in queries if "django_session" in each["sql"]]
+
+    async def part() -> None:
+        async with connected("/?name=bob", as_json=True, headers=tuple(headers)) as client:
+            await welcome(client)
+
+    run_async(part)
+
+
+def test_no_field_passes_nul_on() -> None:
+    """NUL in a form or an address is an error in it, or finds nothing."""
+    whose = account()
+    here = browser_of(whose)
+    Account.objects.filter(pk=whose.pk).update(is_staff=True, is_superuser=True)
+    types = ContentType.objects.in_bulk()
+    with connection.execute_wrapper(reject_nul):
+        for path, form in (
+            ("login", {"username": "a\0", "password": "b\0"}),
+            ("tokens", {"label": "a\0"}),
+            ("password_change", {"old_password": "\0", "new_password1": "\0"}),
+        ):
+            assert here.post(reverse(path), form).status_code == 200
+        for cookie in ("csrftoken", "messages"):
+            here.cookies[cookie] = "a\0b"
+            assert here.get("/accounts/tokens/").status_code == 200
+        for key in types:
+            assert here.get(f"/admin/r/{key}/%00/").status_code == 404
 
 
 def test_the_session_cookie_is_protected() -> None:

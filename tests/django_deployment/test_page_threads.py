@@ -39,7 +39,7 @@ AT_ONCE = 40
 def page(url: str, number: int) -> int:
     """Request the chat page with a session cookie that was made up, and return the status."""
     with closing(HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)) as connection:
-        cookie = f"sessionid=made-up-{number:028d}"
+        cookie = f"sessionid=madeup{number:026d}"
         connection.request("GET", "/", headers={"Cookie": cookie, "Accept": "text/html"})
         response = connection.getresponse()
         response.read()

@@ -221,6 +221,7 @@ MODULES = {
             "forms": "models",
             "login_throttle": "models name_key",
             "backend": "login_throttle models",
+            "session_store": "",
             "views": "account_page backend forms login_throttle mail_queue models",
             "urls": "views",
         },
