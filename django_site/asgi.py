@@ -20,11 +20,11 @@ django.setup(set_prefix=False)
 
 # All of these need Django to be set up.
 from django.conf import settings  # noqa: E402
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
 from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
+from .transport.form_request import FormHandler  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
 from .transport.request_body import BodyReader  # noqa: E402
@@ -36,7 +36,7 @@ class Application:
 
     def __init__(self) -> None:
         self._http = BodyReader(self._respond)
-        self._django = PageThreads(ASGIHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
+        self._django = PageThreads(FormHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
         self._websocket = RoomConsumer.as_asgi()
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
             WeakKeyDictionary()

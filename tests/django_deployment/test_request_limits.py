@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import django_client  # noqa: F401  # it sets Django up
 import pytest
@@ -88,6 +89,57 @@ def test_a_body_reaches_django_in_one_piece() -> None:
         assert (await http_request("GET", "/healthz", body=b"x" * (LONG - 1)))[0] == 200
 
     run_async(part)
+
+
+CODECS = [
+    "hex", "rot13", "base64", "zlib", "bz2", "uu", "quopri", "undefined", "idna", "punycode",
+    "utf-7", "utf-16", "unicode_escape", "raw_unicode_escape", "cp037", "none", "\xff", "\0",
+    "latin-1", "",
+]  # fmt: skip
+"""Charsets that a form may declare: codecs of Python that decode no text or anything but UTF-8, and
+names of none."""
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_no_charset_breaks_a_form(codec: str) -> None:
+    """A form is UTF-8, whatever it declares; a parameter with a charset of its own may be none."""
+    name = "Zoë"
+    plain = urlencode({"username": name}).encode()
+    disposition = 'Content-Disposition: form-data; name="username"'
+    declared = f"Content-Type: text/plain; charset={codec}"
+
+    def part(*headers: str) -> bytes:
+        lines = "\r\n".join(headers)
+        return f"--b\r\n{lines}\r\n\r\n{name}\r\n--b--\r\n".encode()
+
+    forms = [
+        (f"application/x-www-form-urlencoded; charset={codec}", plain),
+        (f"multipart/form-data; boundary=b; charset={codec}", part(disposition)),
+        (f'multipart/form-data; boundary=b; charset="{codec}"', part(disposition)),
+        (f"multipart/form-data; charset*={codec}''%ff; boundary=b", part(disposition)),
+        (f"multipart/form-data; x*={codec}''%ff; boundary=b", part(disposition)),
+        (f"multipart/form-data; boundary*={codec}''b", part(disposition)),
+        ("multipart/form-data; boundary=b", part(f"{disposition}; x*={codec}''%ff")),
+        ("multipart/form-data; boundary=b", part(f"{disposition}; filename*={codec}''%ff")),
+        ("multipart/form-data; boundary=b", part(disposition, declared)),
+        ("multipart/form-data; boundary=b", part(f"{disposition}; filename=f", declared)),
+        (f"text/plain; x*={codec}''%ff", b""),
+    ]
+    cookie = (b"cookie", b"csrftoken=" + b"a" * 32)
+    token = (b"x-csrftoken", b"a" * 32)
+
+    async def send() -> None:
+        for type, body in forms:
+            header = (b"content-type", type.encode("latin-1"))
+            for method in ("POST", "GET"):
+                status, text = await http_request(
+                    method, "/accounts/login/", cookie, token, header, body=body
+                )
+                assert status in (200, 400), (method, type, body)
+                if "charset=" in type and type.isascii() and "\0" not in type and method == "POST":
+                    assert f'value="{name}"' in text, type
+
+    run_async(send)
 
 
 def test_an_upload_that_is_slow_or_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,6 +282,7 @@ MODULES = {
             "daphne_handshake": "",
             "fd_exhaustion": "",
             "flow_control": "",
+            "form_request": "",
             "page": "",
             "page_threads": "",
             "request_guard": "",
