@@ -148,9 +148,7 @@ class AdmissionControl:
         if self._allowances is None:
             return None
         allowance = self._allowances.open(client_key(address), session, now, momentary=True)
-        wait = allowance.delay(now)
-        if not wait:
-            allowance.spend(1, size)
+        wait = allowance.post(size, now)
         self._allowances.close(allowance, now)
         return _over_rate(self._limits.rate, "messages", wait) if wait else None
 

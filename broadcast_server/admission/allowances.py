@@ -14,6 +14,9 @@ A client spends *tokens*: one for each message or other request, and at least on
   the same time have a bucket each.
 - An address has a bucket in addition, `ADDRESS_FACTOR` times as large, for all of its clients
   together. The local machine has none: see `client_key`.
+- Connections that wait for a token of a bucket have *turns*, in the order in which they began to
+  wait. Each has at most one, and keeps it whatever the others spend. So it waits for at most one
+  message of each of those before it.
 
 The buckets of one session at two addresses are different ones: who knows the session of someone
 else cannot spend the tokens of its owner.
@@ -23,7 +26,7 @@ This module is pure: callers pass the time in seconds.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 
 from .rate_limit import MAX_KEYS, TokenBucket
 
@@ -38,18 +41,23 @@ ADDRESS_FACTOR = 4
 """How many times as much as one client all clients of an address may send. A class behind one
 address can chat, and many tabs are no way around the rate."""
 
+TURN_TOKENS = 8
+"""How much a client that has tokens of its own may send in its turn at the bucket of its address.
+The last message may cost more. So a few short lines need no more turns than a long message, and two
+messages of the longest kind need two."""
+
 SWEEP_INTERVAL = 1024
 """After how many buckets that began to rest those that are full again are dropped."""
 
 
 class _Bucket(TokenBucket):
-    """A bucket, and how many of its tokens are reserved for connections that wait."""
+    """A bucket, and the turns of the connections that wait for it: a token is kept for each."""
 
-    __slots__ = ("reserved",)
+    __slots__ = ("turns",)
 
     def __init__(self, rate: float, capacity: float, now: float) -> None:
         super().__init__(rate, capacity, now)
-        self.reserved = 0
+        self.turns: list[int] = []  # the first one first
 
 
 class _ClientBucket(_Bucket):
@@ -67,14 +75,16 @@ class _ClientBucket(_Bucket):
 class _Address:
     """The buckets of one address: those of its clients, and its own if it has a limit."""
 
-    __slots__ = ("by_session", "exhausted", "held", "resting", "total")
+    __slots__ = ("by_session", "exhausted", "held", "last_turn", "posts", "resting", "total")
 
-    def __init__(self, total: _Bucket | None) -> None:
+    def __init__(self, total: _Bucket | None, posts: TokenBucket | None) -> None:
         self.total = total
+        self.posts = posts  # how much posts may spend while others wait for the total
         self.exhausted: _ClientBucket | None = None  # the last one that a connection waited for
         self.by_session: dict[str, _ClientBucket] = {}  # held and resting ones
         self.resting: list[_ClientBucket] = []  # the emptiest last
         self.held = 0  # open allowances
+        self.last_turn = 0  # the number of the last turn that was given out
 
     def take(self, session: str | None, now: float, *, momentary: bool) -> _ClientBucket | None:
         """Return the bucket that a new client with *session* gets, None if it gets a new one."""
@@ -83,7 +93,7 @@ class _Address:
             if not bucket.holders:
                 self.resting.remove(bucket)
             return bucket
-        if not momentary and self.exhausted is not None and self.exhausted.reserved:
+        if not momentary and self.exhausted is not None and self.exhausted.turns:
             return self.exhausted
         if not self.resting or self.resting[-1].full_at <= now:
             return None
@@ -113,14 +123,14 @@ class _Address:
 class Allowance:
     """What one connection may send. `Allowances.open` returns it."""
 
-    __slots__ = ("_buckets", "_reserved", "address", "bucket", "closed")
+    __slots__ = ("_buckets", "_turn", "address", "bucket", "closed")
 
     def __init__(self, address: _Address, bucket: _ClientBucket) -> None:
         total = address.total
         self.address = address
         self.bucket = bucket
         self._buckets: tuple[_Bucket, ...] = (bucket,) if total is None else (bucket, total)
-        self._reserved = False
+        self._turn = 0  # its number, 0 without one
         self.closed = False
 
     def available(self, now: float) -> float:
@@ -128,9 +138,13 @@ class Allowance:
         return min([self._usable(bucket, now) for bucket in self._buckets])
 
     def _usable(self, bucket: _Bucket, now: float) -> float:
-        free = bucket.refill(now) - bucket.reserved
-        # Who has reserved a token gets it before those who reserve one later.
-        return max(free + 1, min(1.0, bucket.available)) if self._reserved else free
+        free = bucket.refill(now) - len(bucket.turns)
+        if not self._turn:
+            return free
+        in_turn = bucket.available - bisect_left(bucket.turns, self._turn)
+        if in_turn < 1:
+            return in_turn
+        return max(free + 1, 1.0 if bucket is self.bucket else TURN_TOKENS)
 
     def limit(self, max_messages: int, max_bytes: int, now: float) -> tuple[int, int]:
         """Return how many messages and bytes of the given ones the connection may send now."""
@@ -138,7 +152,7 @@ class Allowance:
         return min(max_messages, int(available)), min(max_bytes, int(available * BYTES_PER_TOKEN))
 
     def spend(self, messages: int, size: int) -> None:
-        """Spend the tokens for *messages* with *size* bytes in all.
+        """Spend the tokens for *messages* with *size* bytes in all, see `chargeable_size`.
 
         The last message may cost more than is available: the client is in debt then.
         """
@@ -153,24 +167,31 @@ class Allowance:
             return 0.0
         return max(
             [
-                (1 + (0 if self._reserved else bucket.reserved) - bucket.available) / bucket.rate
+                (1 + self._count_before(bucket) - bucket.available) / bucket.rate
                 for bucket in self._buckets
             ]
         )
 
-    def reserve(self, now: float) -> float:
-        """Return the same, and reserve that token for this connection.
+    def _count_before(self, bucket: _Bucket) -> int:
+        """Return how many connections get a token of *bucket* before this one does."""
+        return bisect_left(bucket.turns, self._turn) if self._turn else len(bucket.turns)
 
-        So each waiting connection gets its token in turn, however many share a bucket. If others
-        have spent more than one in the meantime, as for a long message, it has to wait again.
+    def reserve(self, now: float) -> float:
+        """Return the same, and begin to wait: the connection has a turn until it spends something.
+
+        It gets a token before those that begin to wait later, however many share a bucket. If
+        those before it spend more than one, as for a long message, it has to wait longer, but
+        keeps its turn.
         """
         delay = self.delay(now)
-        if delay and not self._reserved and not self.closed:
-            self._reserved = True
-            if self.bucket.available - self.bucket.reserved < 1:
-                self.address.exhausted = self.bucket
+        if delay and not self._turn and not self.closed:
+            address = self.address
+            if self.bucket.available - len(self.bucket.turns) < 1:
+                address.exhausted = self.bucket
+            address.last_turn += 1
+            self._turn = address.last_turn
             for bucket in self._buckets:
-                bucket.reserved += 1
+                bucket.turns.append(self._turn)
         return delay
 
     def join(self, now: float) -> float:
@@ -179,12 +200,28 @@ class Allowance:
         self.spend(1, 0)
         return delay
 
+    def post(self, size: int, now: float) -> float:
+        """Spend the tokens for one message of *size* bytes, and return 0, if that is allowed now.
+
+        Else return the number of seconds until it may be. A post cannot wait for its turn. So
+        while others wait for the bucket of the address, posts have the share of one client of it.
+        """
+        delay, posts = self.delay(now), self.address.posts
+        if delay and posts is not None and self._usable(self.bucket, now) >= 1:
+            posts.refill(now)
+            delay = min(delay, posts.delay())
+            if not delay:
+                posts.spend(max(1, size / BYTES_PER_TOKEN))
+        if not delay:
+            self.spend(1, size)
+        return delay
+
     def give_back(self) -> None:
-        """Give back the token that was reserved, if one was."""
-        if self._reserved:
-            self._reserved = False
+        """Give back the turn of the connection, if it has one."""
+        if self._turn:
             for bucket in self._buckets:
-                bucket.reserved -= 1
+                del bucket.turns[bisect_left(bucket.turns, self._turn)]
+            self._turn = 0
 
 
 class Allowances:
@@ -211,7 +248,8 @@ class Allowances:
         address = self._addresses.get(key)
         if address is None:
             total = self._new_bucket(ADDRESS_FACTOR, now) if key else None
-            address = self._addresses[key] = _Address(total)
+            posts = TokenBucket(self._rate, self._rate, now) if key else None
+            address = self._addresses[key] = _Address(total, posts)
         bucket = address.take(session, now, momentary=momentary)
         if bucket is None:
             bucket = _ClientBucket(self._rate, self._rate * MESSAGE_BURST_S, now)
@@ -253,6 +291,18 @@ class Allowances:
     def _new_bucket(self, factor: int, now: float) -> _Bucket:
         rate = self._rate * factor
         return _Bucket(rate, rate * MESSAGE_BURST_S, now)
+
+
+def chargeable_size(text: bytes, longest: int) -> int:
+    """Return how many bytes of *text*, one message a line, are charged.
+
+    A message that is longer than *longest*, the longest one allowed, is charged as that one: it is
+    rejected, and replaces no history.
+    """
+    if len(text) <= longest:
+        return len(text)
+    lines = text.split(b"\n")
+    return len(lines) - 1 + sum([min(len(line), longest) for line in lines])
 
 
 def end_of_affordable_lines(text: str, begin: int, available: float) -> int:

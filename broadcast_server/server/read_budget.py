@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from broadcast_server.admission.allowances import chargeable_size
+
 from .frame_splitter import FrameSplitter
 
 MAX_MESSAGES_PER_BATCH = 256
@@ -23,10 +25,20 @@ Piece = tuple[bool, bytes]
 class ReadBudget:
     """What one client sent and no batch has taken yet."""
 
-    __slots__ = ("_at", "_payload", "_pieces", "_splitter", "pending", "spent", "spent_bytes")
+    __slots__ = (
+        "_at",
+        "_longest",
+        "_payload",
+        "_pieces",
+        "_splitter",
+        "pending",
+        "spent",
+        "spent_bytes",
+    )
 
-    def __init__(self, splitter: FrameSplitter) -> None:
+    def __init__(self, splitter: FrameSplitter, longest: int) -> None:
         self._splitter = splitter
+        self._longest = longest  # how many bytes a message may have
         self._pieces: Iterator[Piece] = iter(())
         self._payload = b""  # a frame of several messages, of which `_at` bytes are taken
         self._at = 0
@@ -35,7 +47,7 @@ class ReadBudget:
         self.spent = 0
         """How many messages the last batch took."""
         self.spent_bytes = 0
-        """How many bytes of text the last batch took."""
+        """How many bytes of text the last batch took, as `chargeable_size` counts them."""
 
     def add(self, data: bytes) -> None:
         """Add bytes that were read. They are split only when a batch takes them."""
@@ -59,7 +71,7 @@ class ReadBudget:
         *max_bytes*.
         """
         self.pending, self.spent, self.spent_bytes = True, 0, 0
-        text_bytes = 0
+        text_bytes, longest = 0, self._longest
         while self.spent < max_messages and max_bytes > 0:
             if self._at < len(self._payload):
                 piece: Piece = True, self._next_lines(max_messages - self.spent, max_bytes)
@@ -81,7 +93,7 @@ class ReadBudget:
             newlines = 0
             if piece[0]:
                 newlines = piece[1].count(b"\n")
-                text_bytes += size
+                text_bytes += size if size <= longest else chargeable_size(piece[1], longest)
             self.spent += max(1, newlines + (not piece[1].endswith(b"\n")))
             max_bytes -= size
             yield piece

@@ -91,7 +91,7 @@ class WebSocketConnection(asyncio.Protocol):
             max_size=MAX_FRAME_BYTES,
             logger=_silent_logger,
         )
-        self._budget = ReadBudget(FrameSplitter(apply_mask))
+        self._budget = ReadBudget(FrameSplitter(apply_mask), server.max_message_bytes)
         self._fragments: bytearray | None = None  # of a message that is not complete
         self._received_since_ping = True
         self._closing = False
@@ -373,6 +373,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Leave the room, or stop waiting to be admitted to it."""
+        if self.allowance is not None:
+            self.allowance.give_back()  # nobody waits for a connection that is closing
         self._server.cancel_wait(self)
         self._server.leave(self)
 

@@ -13,9 +13,14 @@ from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
+from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.admission.allowances import Allowance, end_of_affordable_lines
+from broadcast_server.admission.allowances import (
+    Allowance,
+    chargeable_size,
+    end_of_affordable_lines,
+)
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL, CloseCode, Format
@@ -208,7 +213,7 @@ class RoomConsumer(AsyncConsumer):
                 available = self._allowance.available(asyncio.get_running_loop().time())
                 end = end_of_affordable_lines(text, begin, available)
                 part = text[begin:end]
-                size = len(part) if part.isascii() else len(part.encode())
+                size = chargeable_size(part.encode(), settings.BROADCAST_MAX_MESSAGE_BYTES)
                 self._allowance.spend(part.count("\n", 0, -1) + 1, size)
             self._receive(text[begin:end])
             begin = end

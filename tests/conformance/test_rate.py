@@ -138,3 +138,24 @@ def test_long_messages_cost_more(any_server: Player) -> None:
         assert await published(listener, long) <= share.most / 8 + 1
 
     any_server.play_served(part, OPTIONS)
+
+
+def test_a_rejected_line_costs_others_nothing(any_server: Player) -> None:
+    """Lines that are far too long do not use up what their address may send."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        address = new_address()
+        for text in ["y" * 1_040_000, "x\n" + "y" * 1_040_000]:
+            for _ in deployment._processes:
+                room = f"rate-{next(_numbers)}"
+                wire = await Wire.open(deployment.next_url(), f"/?name=loud&room={room}", address)
+                wire.send_frame(TEXT, text.encode())
+                while b"message is 1040000 bytes" not in (await wire.read_frame())[1]:
+                    pass
+                wire.cut()
+        for number in range(len(deployment._processes)):
+            target = f"/?room=posts&session=0123456789abc{number:03}"
+            response = await post(deployment.next_url(), target, "x", address)
+            assert response.status == 200
+
+    any_server.play_served(part, OPTIONS)

@@ -13,8 +13,10 @@ from broadcast_server.admission.allowances import (
     BYTES_PER_TOKEN,
     MESSAGE_BURST_S,
     SWEEP_INTERVAL,
+    TURN_TOKENS,
     Allowance,
     Allowances,
+    chargeable_size,
     end_of_affordable_lines,
 )
 from broadcast_server.admission.rate_limit import MAX_KEYS
@@ -309,3 +311,94 @@ def test_lines_that_are_affordable(text: str, available: float, expected: str) -
     assert text[: end_of_affordable_lines(text, 0, available)] == expected
     offset = end_of_affordable_lines("12\n" + text, 3, available)
     assert ("12\n" + text)[3:offset] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "expected"),
+    [
+        (b"x" * 4096, 4096, 4096),
+        (b"x" * 1_040_000, 4096, 4096),
+        (b"ab\n" * 2000, 4096, 6000),
+        (b"ab\n" + b"x" * 1_000_000 + b"\nab", 4096, 3 + 4097 + 2),
+    ],
+)
+def test_a_message_is_charged_as_the_longest_one_at_most(
+    text: bytes, longest: int, expected: int
+) -> None:
+    """A message that is rejected replaces no history, however long it is."""
+    assert chargeable_size(text, longest) == expected
+
+
+@pytest.mark.parametrize(("flooders", "size"), [(5, 4000), (5, 1), (30, 4096)])
+def test_who_asks_for_little_waits_for_one_round(flooders: int, size: int) -> None:
+    """A client with tokens of its own waits for one message of each that waits before it.
+
+    The timers of the flooders are always earlier than its own, as they were on a server.
+    """
+    allowances, key = Allowances(RATE), "192.0.2.1"
+    clients = [allowances.open(key, f"s{number}", 0.0) for number in range(flooders + 1)]
+    quiet, late = flooders, 1e-3
+    due = [(0.0, place) for place in range(flooders)] + [(3.25, quiet)]
+    asked, waits = 3.25, list[float]()
+    while due[0][0] < 60:
+        now, place = due.pop(0)
+        client = clients[place]
+        if (again := client.reserve(now)) == 0:
+            client.spend(1, size if place != quiet else 1)
+            if place != quiet:
+                again = client.reserve(now)
+            else:
+                waits.append(now - asked)
+                asked = max(now, asked + 0.5)
+                due.append((asked, place))
+                due.sort()
+                continue
+        due.append((now + again + (late if place == quiet else 1e-6), place))
+        due.sort()
+    cost = max(TURN_TOKENS, size / BYTES_PER_TOKEN)
+    assert max(waits) <= (flooders + 1) * cost / (ADDRESS_FACTOR * RATE) + 0.1
+    assert len(waits) > (60 - 3.25) / max(0.5, *waits) - 2
+
+
+def test_a_turn_is_worth_as_much_as_a_long_message() -> None:
+    """A client in its turn may send a few lines at once, if it has tokens of its own for them."""
+    allowances, key = Allowances(RATE), "192.0.2.1"
+    loud = [allowances.open(key, f"s{number}", 0.0) for number in range(ADDRESS_FACTOR)]
+    quiet, spent = (allowances.open(key, session, 0.0) for session in ("quiet", "spent"))
+    spent.spend(BURST - 3, 0)
+    for each in loud:
+        take_all(each, 0.0)
+    wait = quiet.reserve(0.0) + 1e-6
+    assert wait > 0
+    assert spent.reserve(0.0) > wait
+    assert spent.limit(256, 65536, wait)[0] < 1
+    assert quiet.limit(256, 65536, wait) == (TURN_TOKENS, TURN_TOKENS * BYTES_PER_TOKEN)
+    quiet.spend(TURN_TOKENS, 0)
+    wait += spent.reserve(wait) + 1e-6
+    assert 3 <= spent.limit(256, 65536, wait)[0] < TURN_TOKENS
+
+
+@pytest.mark.parametrize("size", [1, 4096])
+def test_posts_have_a_share_of_their_address(size: int) -> None:
+    """A post gets through while others wait for the address; all of them stay below its limit."""
+    allowances, key = Allowances(RATE), "192.0.2.1"
+    loud = [allowances.open(key, f"s{number}", 0.0) for number in range(2 * ADDRESS_FACTOR)]
+    for each in loud:
+        take_all(each, 0.0)
+    posts = [allowances.open(key, f"p{number}", 0.0, momentary=True) for number in range(30)]
+    cost, accepted, sent = max(1, size / BYTES_PER_TOKEN), list[int](), 0
+    for tick in range(300):
+        for each in loud:
+            if each.reserve(tick / 10) == 0:
+                sent += take_all(each, tick / 10)
+                each.reserve(tick / 10)
+        accepted.append(sum(post.post(size, tick / 10) == 0 for post in posts))
+    assert accepted[0] >= 1
+    spent_by_posts = sum(accepted) * cost
+    assert RATE * 30 - cost <= spent_by_posts <= RATE * 31 + cost
+    most = ADDRESS_FACTOR * RATE * 30
+    assert sent >= (ADDRESS_FACTOR - 1) * RATE * 28
+    assert sent + spent_by_posts <= most + RATE + cost
+    spent = loud[0]
+    spent.spend(10 * BURST, 0)
+    assert spent.post(1, 40.0) > 1

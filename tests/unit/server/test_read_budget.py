@@ -37,7 +37,7 @@ def take_batches(
 
 def test_a_batch_is_limited_in_messages() -> None:
     """Messages over the budget wait for the next batch, in their order."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(b"".join(frame(b"%d" % number) for number in range(5)))
     assert take_batches(budget, 2, 1000) == [
         [(True, b"0"), (True, b"1")],
@@ -48,7 +48,7 @@ def test_a_batch_is_limited_in_messages() -> None:
 
 def test_a_frame_of_many_messages_is_split_between_them() -> None:
     """Each line of a frame counts as one message, so a frame may take several batches."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"1\n2\n3\n4\n5") + frame(b"6"))
     assert take_batches(budget, 2, 1000) == [
         [(True, b"1\n2\n")],
@@ -60,7 +60,7 @@ def test_a_frame_of_many_messages_is_split_between_them() -> None:
 
 def test_a_batch_is_limited_in_bytes() -> None:
     """Once the bytes are used up nothing more is taken, but every batch takes one message."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"x" * 50 + b"\n" + b"y" * 50) + frame(b"z"))
     assert take_batches(budget, 100, 10) == [
         [(True, b"x" * 50 + b"\n")],
@@ -71,7 +71,7 @@ def test_a_batch_is_limited_in_bytes() -> None:
 
 def test_pings_count_as_messages() -> None:
     """A client that sends only pings gets no larger share of a batch than others."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     ping = frame(b"", 0x89)
     budget.add(ping * 5)
     assert [len(batch) for batch in take_batches(budget, 2, 1000)] == [2, 2, 1]
@@ -79,7 +79,7 @@ def test_pings_count_as_messages() -> None:
 
 def test_a_message_of_fragments_is_next() -> None:
     """A message assembled from fragments is split like any other, before later messages."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"", 0x89) + frame(b"last"))
     batch = budget.take(3, 1000)
     assert next(batch)[0] is False
@@ -90,7 +90,7 @@ def test_a_message_of_fragments_is_next() -> None:
 
 def test_nothing_is_taken_without_a_budget() -> None:
     """With a budget of zero messages everything waits."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"1"))
     assert list(budget.take(0)) == [] and budget.pending
     assert list(budget.take(1)) == [(True, b"1")]
@@ -98,7 +98,7 @@ def test_nothing_is_taken_without_a_budget() -> None:
 
 def test_reads_before_a_batch_wait_for_it() -> None:
     """Nothing is lost of several reads before the first batch."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     for number in range(3):
         budget.add(frame(b"%d" % number))
     assert take_batches(budget, 9, 1000) == [[(True, b"0"), (True, b"1"), (True, b"2")]]
@@ -106,7 +106,7 @@ def test_reads_before_a_batch_wait_for_it() -> None:
 
 def feed(take: Callable[[ReadBudget], bytes], data: bytes, step: int) -> bytes:
     """Feed *data* in reads of *step* bytes, calling *take* after each, and join the results."""
-    budget = ReadBudget(FrameSplitter(apply_zero_mask))
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     taken = b""
     for place in range(0, len(data), step):
         budget.add(data[place : place + step])
