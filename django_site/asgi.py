@@ -78,9 +78,9 @@ class Application:
         if "daphne.server" in sys.modules:
             self._stop_with_daphne()
             limit_daphne()
-            from .transport.daphne_handshake import ignore_odd_subprotocols
+            from .transport.daphne_headers import ignore_odd_headers
 
-            ignore_odd_subprotocols()
+            ignore_odd_headers()
 
     def _stop_with_daphne(self) -> None:
         """Have Daphne's reactor wait until every connection is closed, before it cuts them."""

@@ -7,6 +7,8 @@ import logging
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +19,7 @@ from conftest import DAPHNE, UVICORN
 from daphne import http_protocol
 from daphne import server as daphne_server
 from django_client import begin_http_request, http_request, run_async
-from programs import Running, listening, running
+from programs import PATIENCE, Running, listening, running
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -350,6 +352,35 @@ def test_a_daphne_that_cannot_be_limited(
 
 
 # -- both servers, as processes --
+
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def test_daphne_takes_no_prefix_from_a_client(tmp_path: Path) -> None:
+    """Its header for that is ignored, also one that cannot be decoded. The option is not."""
+    command = *DAPHNE, "--root-path", "/chat"
+    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+        host = listening(site).removeprefix("ws://").rstrip("/")
+        for value in ("/accounts", "/chat/accounts", "/%ff", "%", "/\xff", ""):
+            for method, path, headers, status, words in (
+                ("GET", "/chat/accounts/login/", {}, 200, b'href="/chat/accounts/login/"'),
+                ("GET", "/chat/healthz", {}, 200, b"ok"),
+                ("POST", "/chat/?room=a", {}, 200, b'"seq"'),
+                ("GET", "/chat/?room=a", UPGRADE, 101, b""),
+            ):
+                with closing(HTTPConnection(host, timeout=PATIENCE)) as client:
+                    sent = {**headers, "Daphne-Root-Path": value}
+                    client.request(method, path, b"hi" if method == "POST" else None, sent)
+                    response = client.getresponse()
+                    assert response.status == status, (path, value)
+                    assert status == 101 or words in response.read(), (path, value)
+        assert site.errors.count("Traceback") == 0
 
 
 def spooled(site: Running) -> int:

@@ -279,7 +279,7 @@ MODULES = {
         },
         "transport": {
             "authentication": "",
-            "daphne_handshake": "",
+            "daphne_headers": "",
             "fd_exhaustion": "",
             "flow_control": "",
             "form_request": "",
