@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -45,8 +46,10 @@ def short(text: str) -> str:
 
 
 def clock(moment: datetime) -> str:
-    """Format a time in the site's time zone."""
-    return f"{localtime(moment):%Y-%m-%d %H:%M:%S}"
+    """Format a time in the site's time zone, or as it is at an end of the calendar."""
+    with suppress(OverflowError):
+        moment = localtime(moment)
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def time_field(**options: Any) -> forms.DateTimeField:

@@ -29,6 +29,10 @@ DURATIONS = {
     "1 week": timedelta(weeks=1),
     "30 days": timedelta(days=30),
 }
+MAX_YEARS = 10
+"""How far ahead a given time may be: a date at the end of the calendar has no time in other time
+zones."""
+
 UNTIL = "until"
 """The choice of a given time instead of a duration."""
 
@@ -102,6 +106,8 @@ class BanForm(_BanForm):
             values["until"] = now() + DURATIONS[values["how_long"]]
         elif "until" in values and (values["until"] is None or values["until"] <= now()):
             self.add_error("until", "enter a time in the future")
+        elif "until" in values and values["until"] > now() + timedelta(days=366 * MAX_YEARS):
+            self.add_error("until", f"enter a time within {MAX_YEARS} years")
         return values
 
 

@@ -6,12 +6,14 @@ values that are not shown, and a pattern can take forever: SQLite leaves it to P
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.filters import FieldListFilter, SimpleListFilter
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import (
@@ -39,6 +41,10 @@ else:
     class _ModelAdmin(admin.ModelAdmin, Generic[M]):
         """Django's class, made generic: at runtime it is not."""
 
+
+KEY = re.compile("[0-9]{1,18}")
+"""The primary key of a row, in a form or a URL. All databases can compare numbers of this
+length."""
 
 SEARCH_TIMEOUT_S = 2.0
 """How long a search may take, in seconds. It occupies one of the threads for pages."""
@@ -142,6 +148,8 @@ class BoundedAdmin(_ModelAdmin[M]):
         """Show the list. A look-up that it does not offer is rejected."""
         if len(request.GET.get(ORDER_VAR, "").split(".")) > len(self.get_list_display(request)):
             return _reject(f"{ORDER_VAR} has more columns than the list")
+        if not all(map(KEY.fullmatch, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            return _reject(f"{ACTION_CHECKBOX_NAME} is not the key of a row")
         try:
             return super().changelist_view(request, extra_context)
         except DisallowedModelAdminLookup:

@@ -5,7 +5,6 @@ This module knows no particular table, nor what an action does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +23,9 @@ from django.urls import URLPattern, path, reverse
 from broadcast_server.protocol.sanitize import escape_control
 from django_site.accounts.models import Account
 
-from .bounded_list import BoundedAdmin
+from .bounded_list import KEY, BoundedAdmin
 
 M = TypeVar("M", bound=Model)
-
-KEY = re.compile("[0-9]{1,18}")
-"""The primary key of a row, in a URL. All databases can compare numbers of this length."""
 
 MAX_ROWS = 1000
 """How many rows an action may have. A list shows fewer."""

@@ -156,6 +156,8 @@ HOSTILE = [
     {"room": "x" * 5000},
     {"name": "x" * 5000},
     {"since": "9" * 50, "before": "\0"},
+    {"since": "9999-12-31T23:59-12:00", "before": "0001-01-01T00:00+12:00"},
+    {"at__gte": "9999-12-31 23:59:00-12:00", "at__lt": "0001-01-01 00:00:00+12:00"},
 ]
 """Queries of a list that are not well-formed, or ask for much."""
 
@@ -179,6 +181,18 @@ def test_no_key_breaks_a_page(key: str, root: Client) -> None:
         for page in ("change", "history", "delete"):
             answer = root.get(f"{path_of(table)}{quoted}/{page}/")
             assert answer.status_code in (302, 403, 404), (table, page)
+
+
+@pytest.mark.parametrize("table", OFFERED, ids=lambda table: table.__name__)
+@pytest.mark.parametrize("key", ["x" * 50, "1" * 19, "9" * 5000, "-1", "1.5", "", "\0", "١", "1\n"])
+def test_no_selection_breaks_a_list(table: type[Model], key: str, root: Client) -> None:
+    """A key that no row can have is rejected in words, with or without a valid one."""
+    for action in ("hide", "lift", "close", "delete_selected", "x", ""):
+        for keys in ([key], ["1", key]):
+            form = {"action": action, "_selected_action": keys, "index": "x"}
+            answer = root.post(path_of(table), form)
+            words = b"_selected_action is not the key of a row\n"
+            assert (answer.status_code, answer.content) == (400, words)
 
 
 def test_nothing_is_searched_for_a_form(root: Client) -> None:

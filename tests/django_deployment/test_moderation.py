@@ -13,7 +13,7 @@ import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,6 +33,7 @@ from django.db import connection, transaction
 from django.test import Client as Browser
 from django.test.utils import (
     CaptureQueriesContext,
+    override_settings,
     setup_test_environment,
     teardown_test_environment,
 )
@@ -404,6 +405,15 @@ def test_a_ban_from_a_message(dana: Account) -> None:
         ({"name": "bob", "room": "not-there"}, "there is no room called not-there"),
         ({"name": "bob", "how_long": "until"}, "enter a time in the future"),
         ({"name": "bob", "how_long": "until", "until": "2001-01-01T00:00"}, "a time in the future"),
+        ({"name": "bob", "how_long": "until", "until": "9999-12-31T23:59"}, "within 10 years"),
+        ({"name": "bob", "how_long": "until", "until": "9999-12-31T23:59-12:00"}, "within 10 y"),
+        ({"name": "bob", "how_long": "until", "until": "0001-01-01T00:00+12:00"}, "the future"),
+        ({"name": "bob", "how_long": "until", "until": "2999-01-01T00:00+99:99"}, "valid date"),
+        ({"name": "bob", "how_long": "until", "until": "\0"}, "valid date"),
+        ({"name": "bob\0"}, "Null characters"),
+        ({"account": "bob\0"}, "Null characters"),
+        ({"name": "bob", "room": "a\0"}, "Null characters"),
+        ({"name": "bob", "reason": "a\0"}, "Null characters"),
         ({"name": "bob", "how_long": "for ever"}, "not one of the available"),
     ],
 )
@@ -415,6 +425,20 @@ def test_an_invalid_ban_is_rejected(asked: dict[str, str], error: str, dana: Acc
     assert seen.status_code == 200
     assert error in str(seen.context["adminform"].form.errors)
     assert models.Ban.objects.count() == bans
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "UTC"])
+def test_a_ban_until_the_end_of_the_calendar_is_listed(zone: str, dana: Account) -> None:
+    """A ban that a program has imposed without an end can be read and lifted in any time zone."""
+    name, end = f"far-{next(_numbers)}", datetime(9999, 12, 31, 23, 59, tzinfo=timezone.utc)
+    ban = models.Ban(name=name, until=end)
+    actions.impose_ban(ban, dana)
+    browser = signed_in(dana)
+    with override_settings(TIME_ZONE=zone):
+        assert name in page(browser, "ban/", q=name)
+        assert name in page(browser, f"ban/{ban.pk}/change/")
+        assert act(browser, "ban/lift", ban.pk) == 302
+        assert "lifted" in page(browser, "ban/", q=name)
 
 
 def test_bans_are_listed_with_their_state(dana: Account) -> None:
