@@ -124,6 +124,12 @@ class LimitedRequest(WebRequest):  # type: ignore[misc]  # it has no types
     _max_bytes = 0
     _publishes = False
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Twisted would parse a form before Django does, and cut the connection if that fails. It
+        # has a parameter for this, which not every version has.
+        self._parsePOSTFormSubmission = False
+
     def gotLength(self, length: int | None) -> None:  # noqa: N802  # Twisted's name
         """Prepare for a body of *length* bytes, None if it comes in chunks."""
         self.content = io.BytesIO()

@@ -255,6 +255,16 @@ def test_daphne_rejects_a_long_body(factory: LimitedFactory, clock: Clock) -> No
     assert apps(factory) == 0 and not factory.uploads._held
 
 
+@pytest.mark.parametrize("codec", ["undefined", "idna"])
+def test_daphne_leaves_a_form_to_django(factory: LimitedFactory, clock: Clock, codec: str) -> None:
+    """A form that cannot be parsed reaches the application, which rejects it with a response."""
+    connection = Connection(factory, clock)
+    type = f"multipart/form-data; x*={codec}''%ff; boundary=b"
+    head = f"POST /accounts/login/ HTTP/1.1\r\nHost: x\r\nContent-Type: {type}\r\n"
+    assert connection.send(f"{head}Content-Length: 9\r\n\r\n--b\r\n\r\nxx") == ""
+    assert apps(factory) == 1 and not connection.transport.disconnecting
+
+
 def test_daphne_counts_chunks(factory: LimitedFactory, clock: Clock) -> None:
     """A body in chunks is rejected when it is too long, in the words for a message."""
     connection = Connection(factory, clock)
