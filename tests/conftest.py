@@ -95,8 +95,8 @@ def migrate(**environment: str) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Use at least three worker processes: a third of the suite's time is spent waiting."""
-    return max(3, os.cpu_count() or 1)
+    """Use at least four worker processes: half of the suite's time is spent waiting."""
+    return max(4, os.cpu_count() or 1)
 
 
 def group_of(test: str) -> str:
