@@ -22,7 +22,7 @@ from services import free_port
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
 
-RESTARTS = 5
+RESTARTS = 3
 PATIENCE_S = 20.0
 
 KINDS = ("memory", "logged", "daphne")

@@ -133,7 +133,7 @@ def test_a_restart_with_a_log_recognises_a_session(tmp_path: Path) -> None:
                 read += (await wire.read_frame())[1]
             assert read.count(b'"text":"yo"') == 1
             assert secret.decode() not in repr(server._participants)
-        await Wire.cut_all()
+            await Wire.cut_all()
 
     for again in (False, True):
         asyncio.run(run(again))
