@@ -25,6 +25,7 @@ from deployments import (
     serving,
     zipped,
 )
+from hypothesis import HealthCheck, settings
 from programs import Running, listening, running
 from services import postgresql, redis_server
 from wire import Wire
@@ -63,6 +64,10 @@ SLOWEST_GROUPS = (
     "test_server",
 )
 """The slowest groups of tests, the slowest first: `group_of` says what a group is."""
+
+# How long an example takes is not what these tests are about, and depends on the other workers.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all modules
 
