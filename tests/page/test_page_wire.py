@@ -179,6 +179,7 @@ def test_a_room_for_accounts_links_to_the_login(play: Player) -> None:
 def test_renaming_needs_a_connection(play: Player) -> None:
     """/name is sent once; without a connection the page says so and keeps the typed text."""
     play.welcome(0)
+    play.tab.until("document.querySelector('#banner').hidden")  # it has read the pong
     play.tab.type("/name alicia")
     until(lambda: play.tab.js("1") and play.frames[-1], "a request")
     assert [each["type"] for each in play.frames[-1]] == ["name"]
