@@ -219,7 +219,7 @@ def factory() -> Iterator[LimitedFactory]:
     """Daphne's factory, whose application keeps each request waiting."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
