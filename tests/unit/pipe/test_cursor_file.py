@@ -272,10 +272,13 @@ def test_runs_that_are_killed_miss_no_message(program: list[str], url: str, tmp_
         assert sender.end() == 0
         with running(*command, stdin=None) as listener:
             until(lambda: "n: 2000\n" in listener.output, "the last")
+            # A client that is told to stop while it still joins exits with 1: wait for a live one.
+            say(url, "killed", "x", "live")
+            until(lambda: "x: live\n" in listener.output, "a live message")
             assert listener.signal(signal.SIGTERM) == 0
             printed += numbers(listener)
         assert sorted(set(printed)) == [*range(1, 2001)]
-        assert cursor_file.read_text().endswith(".2000\n")
+        assert cursor_file.read_text().endswith(".2001\n")
 
 
 def numbers(listener: Running) -> list[int]:
