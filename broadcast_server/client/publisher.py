@@ -124,13 +124,14 @@ class HTTPPublisher:
             # A server may respond and close before it has read the body: read the response then.
             with suppress(ConnectionError):
                 connection.request("POST", path, body, self._headers())
-            response = connection.getresponse()
-            self._has_been_answered = True
-            headers = {name.lower(): value for name, value in response.getheaders()}
-            body = response.read(MAX_RESPONSE_BYTES)
-            # A body that is shorter than its Content-Length is no error for `read(n)`.
-            if response.length and len(body) < MAX_RESPONSE_BYTES:
-                raise http.client.IncompleteRead(body, response.length)
+            # Closing the connection does not close a response that ends with the connection.
+            with connection.getresponse() as response:
+                self._has_been_answered = True
+                headers = {name.lower(): value for name, value in response.getheaders()}
+                body = response.read(MAX_RESPONSE_BYTES)
+                # A body that is shorter than its Content-Length is no error for `read(n)`.
+                if response.length and len(body) < MAX_RESPONSE_BYTES:
+                    raise http.client.IncompleteRead(body, response.length)
             return parse_publish_response(response.status, headers, body)
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = self._describe_failure(error, is_connected=not sure)
