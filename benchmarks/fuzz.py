@@ -26,6 +26,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import SUBPROTOCOL
 
 from . import inputs
@@ -134,13 +135,11 @@ class Sender:
         Raises `Stuck` if it did not end the connection in time, or did not read the case.
         """
         opening = asyncio.open_connection(self._host, self._port)
-        reader, writer = await asyncio.wait_for(opening, self._close_timeout)
+        reader, writer = await run_within(opening, self._close_timeout)
         got = bytearray()
         reading = asyncio.ensure_future(_read(reader, got))
         try:
-            await asyncio.wait_for(
-                self._send(sent_case, writer, got, reading), 2 * self._close_timeout
-            )
+            await run_within(self._send(sent_case, writer, got, reading), 2 * self._close_timeout)
             ended = reading.done()
         except asyncio.TimeoutError:
             raise Stuck(
@@ -165,7 +164,7 @@ class Sender:
                     while b"\r\n\r\n" not in got and not reading.done():
                         await asyncio.wait({reading}, timeout=0.01)
                 writer.write(chunk)
-                await asyncio.wait_for(writer.drain(), self._close_timeout)
+                await run_within(writer.drain(), self._close_timeout)
                 await asyncio.sleep(0)  # so that a server in this loop reads this chunk alone
             early = (
                 sum(map(len, sent_case.chunks[sent_case.handshake_chunks :])) if self._django else 0
@@ -174,7 +173,7 @@ class Sender:
                 sent_case.handshake_chunks == 0 and early > MAX_EARLY_BYTES
             ):
                 writer.write_eof()
-                await asyncio.wait_for(asyncio.shield(reading), self._close_timeout)
+                await run_within(asyncio.shield(reading), self._close_timeout)
             elif sent_case.end != "cut":
                 for _ in range(QUIET_CHECKS):
                     size = len(got)
@@ -207,7 +206,7 @@ class Sender:
                     await socket.send(json.dumps({"type": "say", "text": "hello", "id": id}))
                     echoed = False
                     while not echoed:
-                        frame = await asyncio.wait_for(socket.recv(), 60)
+                        frame = await run_within(socket.recv(), 60)
                         for line in str(frame).split("\n"):
                             event = json.loads(line)
                             if event["type"] == "message":

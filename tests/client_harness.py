@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import Event, Message
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
@@ -53,14 +54,14 @@ class RecordingSink:
                 self._news.clear()
                 await self._news.wait()
 
-        await asyncio.wait_for(wait(), EVENT_TIMEOUT_S)
+        await run_within(wait(), EVENT_TIMEOUT_S)
 
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run the coroutine of a test in a new event loop, with a time limit."""
 
     async def limited() -> None:
-        await asyncio.wait_for(scenario(), SCENARIO_TIMEOUT_S)
+        await run_within(scenario(), SCENARIO_TIMEOUT_S)
 
     asyncio.run(limited())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from urllib.parse import urlsplit
 
 from deployments import ANSWER_TIMEOUT_S
 from wire import Wire
+
+from broadcast_server.console.time_limit import run_within
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ async def read_response(wire: Wire) -> Response:
             body += chunk
     elif "content-length" in headers:
         reading = wire.reader.readexactly(int(headers["content-length"]))
-        body = await asyncio.wait_for(reading, ANSWER_TIMEOUT_S)
+        body = await run_within(reading, ANSWER_TIMEOUT_S)
     else:
         body = await wire.read_to_end()
     return Response(status, headers, body.decode())
@@ -92,9 +93,9 @@ async def _read_and_close(wire: Wire) -> Response:
 
 
 async def _read_chunk(wire: Wire) -> bytes:
-    line = await asyncio.wait_for(wire.reader.readline(), ANSWER_TIMEOUT_S)
+    line = await run_within(wire.reader.readline(), ANSWER_TIMEOUT_S)
     assert line.endswith(b"\r\n"), line
-    data = await asyncio.wait_for(wire.reader.readexactly(int(line, 16) + 2), ANSWER_TIMEOUT_S)
+    data = await run_within(wire.reader.readexactly(int(line, 16) + 2), ANSWER_TIMEOUT_S)
     assert data.endswith(b"\r\n")
     return data[:-2]
 
@@ -122,7 +123,7 @@ class Stream:
             if self.headers.get("transfer-encoding") == "chunked":
                 data = b"" if self.ended else await _read_chunk(self.wire)
             else:
-                data = await asyncio.wait_for(self.wire.reader.read(2**16), ANSWER_TIMEOUT_S)
+                data = await run_within(self.wire.reader.read(2**16), ANSWER_TIMEOUT_S)
             if not data:
                 assert not self._buffer
                 self.ended = True

@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import (
@@ -232,7 +233,7 @@ class WebSocketClient(DeploymentClient):
     async def line(self) -> str:
         while not self._lines:
             try:
-                frame = await asyncio.wait_for(self.socket.recv(), ANSWER_TIMEOUT_S)
+                frame = await run_within(self.socket.recv(), ANSWER_TIMEOUT_S)
             except ConnectionClosed as closed:
                 raise EOFError(closed.rcvd.code if closed.rcvd else 1006) from None
             assert isinstance(frame, str) and frame, "a frame holds at least one line"

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from deployments import ANSWER_TIMEOUT_S
 
+from broadcast_server.console.time_limit import run_within
+
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
@@ -71,7 +73,7 @@ class Wire:
 
     async def read_frame(self) -> tuple[int, bytes]:
         """Return the opcode and the payload of the next frame."""
-        first, length = await asyncio.wait_for(self.reader.readexactly(2), ANSWER_TIMEOUT_S)
+        first, length = await run_within(self.reader.readexactly(2), ANSWER_TIMEOUT_S)
         if length == 126:
             (length,) = struct.unpack("!H", await self.reader.readexactly(2))
         elif length == 127:
@@ -81,12 +83,12 @@ class Wire:
     async def read_head(self) -> str:
         """Return the head of an HTTP response."""
         reading = self.reader.readuntil(b"\r\n\r\n")
-        return (await asyncio.wait_for(reading, ANSWER_TIMEOUT_S)).decode()
+        return (await run_within(reading, ANSWER_TIMEOUT_S)).decode()
 
     async def read_to_end(self) -> bytes:
         """Return all bytes until the connection ends."""
         try:
-            return await asyncio.wait_for(self.reader.read(), ANSWER_TIMEOUT_S)
+            return await run_within(self.reader.read(), ANSWER_TIMEOUT_S)
         except ConnectionResetError:
             return b""
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from channels.db import database_sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Cursor, Event, LogEntry, Members
@@ -240,7 +241,7 @@ class RoomReplica(LiveRoom):
             raise Rejected(rejections.BAD_ID)
         # Nothing may be awaited before it is in the outbox: an idle replica may be closed.
         if self.is_full:
-            await asyncio.wait_for(self.wait_for_space(), timeout)
+            await run_within(self.wait_for_space(), timeout)
         if self.deleted:
             raise Rejected(rejections.NO_ROOM)
         author = Participant(request.join, source, request.join.name)
@@ -257,7 +258,7 @@ class RoomReplica(LiveRoom):
         self._outbox.add_post(author, message)
         self._synchronizer.request()
         try:
-            return await asyncio.wait_for(self._posts.add(author), timeout)
+            return await run_within(self._posts.add(author), timeout)
         finally:
             self._posts.discard(author)
 

@@ -6,13 +6,14 @@ replica polls it as well.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+
+from broadcast_server.console.time_limit import run_within
 
 from . import message_log, outage
 from .message_log import RoomState
@@ -37,19 +38,12 @@ async def notify(room: int, state: RoomState) -> None:
     if layer is None:
         return
     message = {"type": "notification", **asdict(state)}
-    sending = asyncio.ensure_future(layer.group_send(group_name(room), message))
     try:
-        # Not wait_for: before Python 3.12 it may swallow the cancellation of its task, which then
-        # never ends.
-        await asyncio.wait({sending}, timeout=SEND_TIMEOUT_S)
-        if not sending.done():
-            raise asyncio.TimeoutError
-        sending.result()
-        outage.channel_layer.ended()
+        await run_within(layer.group_send(group_name(room), message), SEND_TIMEOUT_S)
     except Exception as error:  # each layer's client raises its own
         outage.channel_layer.began(error)
-    finally:
-        sending.cancel()
+    else:
+        outage.channel_layer.ended()
 
 
 def notify_rooms(rooms: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.stream import STALL_TIMEOUT_S, frame_plain, sse_preamble
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, NORMAL_CLOSURE, Cursor, Format
 from broadcast_server.rooms.metrics import Metrics
@@ -114,10 +115,10 @@ class StreamResponse:
                 data = b"".join(self._queue)
                 self._queue.clear()
                 self._queued_bytes = 0
-                await asyncio.wait_for(self._send_body(data, more=True), STALL_TIMEOUT_S)
+                await run_within(self._send_body(data, more=True), STALL_TIMEOUT_S)
             self._set_paused(False)
             if self._ended:
-                await asyncio.wait_for(self._send_body(b"", more=False), STALL_TIMEOUT_S)
+                await run_within(self._send_body(b"", more=False), STALL_TIMEOUT_S)
                 return
 
     async def _send_body(self, data: bytes, *, more: bool) -> None:

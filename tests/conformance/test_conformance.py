@@ -18,6 +18,7 @@ from metrics_samples import samples
 from websockets.exceptions import InvalidStatus
 from wire import CLOSE, PING, PONG, TEXT, Wire
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.prometheus import CONTENT_TYPE
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -284,7 +285,7 @@ def test_half_a_handshake_is_dropped(installed: Player) -> None:
         silent, half = await Wire.connect(deployment.url), await Wire.connect(deployment.url)
         half.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n")
         for wire in (silent, half):
-            assert await asyncio.wait_for(wire.reader.read(), 20) == b""
+            assert await run_within(wire.reader.read(), 20) == b""
             assert 9.5 < loop.time() - began < 15
         await alice.assert_nothing_new(1)
 

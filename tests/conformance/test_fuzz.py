@@ -25,6 +25,7 @@ from benchmarks.answers import classify
 from benchmarks.cases import FRAMES, HEADS, Case, case, frame, frames
 from benchmarks.fuzz import CLOSE_TIMEOUT_S, QUIET_S, Sender, fuzz
 from benchmarks.fuzz_target import errors_in
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import MAX_FRAME_BYTES
 from broadcast_server.server.frame_splitter import FrameSplitter
 
@@ -135,7 +136,7 @@ def test_a_client_that_waits_needs_no_quiet() -> None:
         host, port = server.sockets[0].getsockname()
         async with server:
             sending = Sender(f"ws://{host}:{port}/", "s").send(Case("", (b"hi",), 0, "wait"))
-            got, ended = await asyncio.wait_for(sending, CLOSE_TIMEOUT_S)
+            got, ended = await run_within(sending, CLOSE_TIMEOUT_S)
         assert got.startswith(b"x") and not ended
 
     asyncio.run(part())

@@ -18,6 +18,7 @@ from wire import CLOSE, TEXT, Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.server.settings import Settings
 
 MAX_UNCONFIRMED = 200
@@ -85,10 +86,10 @@ async def run_load(url: str, stop: Callable[[], None]) -> list[LoadClient]:
     publishing = [asyncio.ensure_future(client.publish()) for client in clients[:4]]
     while len(clients[0].seqs) < MESSAGES_BEFORE_STOP:
         clients[0].news.clear()
-        await asyncio.wait_for(clients[0].news.wait(), ANSWER_TIMEOUT_S)
+        await run_within(clients[0].news.wait(), ANSWER_TIMEOUT_S)
     stop()
     slow.wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
-    await asyncio.wait_for(asyncio.gather(*receiving), ANSWER_TIMEOUT_S)
+    await run_within(asyncio.gather(*receiving), ANSWER_TIMEOUT_S)
     for task in publishing:
         task.cancel()
     await asyncio.wait(publishing)

@@ -21,6 +21,7 @@ from services import free_port
 
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.time_limit import run_within
 
 RESTARTS = 3
 PATIENCE_S = 20.0
@@ -93,7 +94,7 @@ async def confirmed(*clients: ReconnectingClient) -> None:
     for client in clients:
         client.send("here")
     waiting = asyncio.gather(*(client.wait_confirmed() for client in clients))
-    await asyncio.wait_for(waiting, PATIENCE_S)
+    await run_within(waiting, PATIENCE_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -12,6 +12,8 @@ from curl import post
 from deployments import DeploymentClient, ServedDeployment
 from wire import TEXT, Wire
 
+from broadcast_server.console.time_limit import run_within
+
 RATE = 10
 OPTIONS = (
     *("--rate", str(RATE)),
@@ -82,7 +84,7 @@ def test_reconnecting_is_no_way_around_the_rate(
             target = f"/?name=loud&room={room}{SESSIONS[session](number)}"
             wire = await Wire.open(deployment.next_url(), target, address, *headers)
             wire.send_frame(TEXT, "\n".join([line] * 400).encode())
-            await asyncio.wait_for(wire.read_frame(), 10)
+            await run_within(wire.read_frame(), 10)
             wire.cut()
         assert await published(listener) <= share.most
 

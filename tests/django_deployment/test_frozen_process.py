@@ -27,6 +27,7 @@ from websockets.typing import Subprotocol
 
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import Message
 
 DEAD_AFTER_S = "2"
@@ -135,7 +136,7 @@ def test_words_under_a_name_that_is_another_members_now(site: Site) -> None:
                     assert (each.code, each.events_of("error")[-1]["code"]) == (4001, "lost_sight")
                 response = await asyncio.to_thread(posting.getresponse)
                 published = json.loads(response.read())
-                await asyncio.wait_for(client.wait_confirmed(), 20)
+                await run_within(client.wait_confirmed(), 20)
                 # What the process still had would be published before this.
                 async with members(join(one, "robert", room)) as (again,):
                     assert len(again.events_of("welcome")[0]["members"]) == 6

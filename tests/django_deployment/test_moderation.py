@@ -43,6 +43,7 @@ from site_member import RecordingSink, join, members, until
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Message, MessageHidden
 from django_site import models
@@ -614,7 +615,7 @@ def test_a_hidden_message_live(dana: Account) -> None:
             )
             await in_thread(actions.hide, rows[:1], dana)
             hidden = {"type": "hidden", "seq": 2, "id": "id2"}
-            assert await asyncio.wait_for(j.event(), 0.5) == hidden
+            assert await run_within(j.event(), 0.5) == hidden
             await t.send("/who")
             assert await t.line() == "* 2 here: j, t"
             async with in_room(room, "late", "&history=9") as late:
@@ -953,7 +954,7 @@ async def moderate_from_process(variables: dict[str, str], room: str, script: st
         SCRIPT.format(room=room) + script,
         env={**os.environ, "DATABASE_URL": variables["DATABASE_URL"]},
     )
-    return await asyncio.wait_for(process.wait(), PATIENCE * 2)
+    return await run_within(process.wait(), PATIENCE * 2)
 
 
 def test_moderated_from_a_third_process(processes: Processes, cluster: list[str]) -> None:
@@ -1003,7 +1004,7 @@ def test_moderated_from_a_third_process(processes: Processes, cluster: list[str]
                 await until(lambda: each.code, "a close")  # noqa: B023
                 assert (each.code, each.events_of("error")[-1]["code"]) == (4503, code)
             with pytest.raises(ClientError, match="is closed: done"):
-                await asyncio.wait_for(running, PATIENCE)
+                await run_within(running, PATIENCE)
 
     asyncio.run(part())
 

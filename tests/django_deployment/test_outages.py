@@ -25,6 +25,7 @@ from wire import Wire
 
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.time_limit import run_within
 
 MAX_NOTIFIED_DELAY_S = 0.4
 """Longest delay of a message if notifications work, well below the poll's second."""
@@ -414,7 +415,7 @@ def test_members_miss_nothing_while_others_join_and_leave(site: Processes) -> No
                     return count
                 if count % 3 == 0:  # gone before it has joined
                     with suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(connect(f"{url}?room={room}", proxy=None), 0.01)
+                        await run_within(connect(f"{url}?room={room}", proxy=None), 0.01)
                     continue
                 member = await join(url, name, room)
                 if count % 3 == 1:
@@ -572,7 +573,7 @@ def test_a_process_killed_under_load(hasty: Processes) -> None:
                     killed = time.monotonic()
                 await asyncio.sleep(0.01)
             for client in clients:
-                await asyncio.wait_for(client.wait_confirmed(), PATIENCE)
+                await run_within(client.wait_confirmed(), PATIENCE)
             await until(lambda: len(watch.messages) >= len(published), "all")
             assert_one_order(published, watch)
             for sink in sinks:

@@ -24,6 +24,7 @@ from conftest import DAPHNE, UVICORN, migrate
 from programs import PATIENCE, listening, running, say
 from services import postgresql_server
 
+from broadcast_server.console.time_limit import run_within
 from django_site.transport import page_threads
 from django_site.transport.page_threads import PageThreads
 
@@ -180,7 +181,7 @@ def test_a_response_that_is_not_read_occupies_no_thread() -> None:
     app = SlowApp()
     app.proceed.set()
     pages = PageThreads(app, 1)
-    asyncio.run(asyncio.wait_for(part(), PATIENCE))
+    asyncio.run(run_within(part(), PATIENCE))
 
 
 def test_too_many_requests_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +204,7 @@ def test_too_many_requests_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None
 
     app = SlowApp()
     pages = PageThreads(app, 2)
-    asyncio.run(asyncio.wait_for(part(), PATIENCE))
+    asyncio.run(run_within(part(), PATIENCE))
 
 
 def test_a_request_that_is_cancelled_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +224,7 @@ def test_a_request_that_is_cancelled_gives_its_place_back(monkeypatch: pytest.Mo
 
     app = SlowApp()
     pages = PageThreads(app, 1)
-    asyncio.run(asyncio.wait_for(part(), PATIENCE))
+    asyncio.run(run_within(part(), PATIENCE))
 
 
 def test_every_request_that_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:

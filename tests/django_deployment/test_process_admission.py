@@ -15,6 +15,7 @@ from django_client import connected, run_async
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.admission.auth_throttle import FREE_FAILURES, MAX_WAITING_PER_ADDRESS
+from broadcast_server.console.time_limit import run_within
 from django_site.accounts.models import Token
 from django_site.asgi import application
 from django_site.client_address import parse_trusted_proxy
@@ -236,10 +237,10 @@ def test_a_client_that_is_lost_while_it_waits(room: str) -> None:
         consumer = RoomConsumer()
         serving = asyncio.ensure_future(consumer(scope, events.get, send))
         events.put_nowait({"type": "websocket.connect"})
-        await asyncio.wait_for(accepted.wait(), 10)  # so that it is told to wait
+        await run_within(accepted.wait(), 10)  # so that it is told to wait
         consumer._disconnected()  # as when Daphne has lost the connection
         events.put_nowait({"type": "websocket.disconnect", "code": 1006})
-        await asyncio.wait_for(serving, 10)
+        await run_within(serving, 10)
         assert room not in replicas._replicas
         assert replicas.admission._admission._connected.total == 0
 

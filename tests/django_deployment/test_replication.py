@@ -30,6 +30,7 @@ from services import free_port
 from slow_receiver import WRITE_S, SlowReceiver
 from wire import TEXT, Wire
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Format, Message, Welcome
 from django_site import models
@@ -167,11 +168,11 @@ def test_a_busy_room_batches_messages() -> None:
         line = SlowReceiver(bytes.decode)
         peer = await node.admit(JoinRequest(format=Format.TEXT), None, "busy", line)
         node.receive(peer, "a")
-        _, _, end = await asyncio.wait_for(line.written.get(), 10)
+        _, _, end = await run_within(line.written.get(), 10)
         node.receive(peer, "b")
         await asyncio.sleep(0)
         node.receive(peer, "c")
-        begin, payloads, _ = await asyncio.wait_for(line.written.get(), 10)
+        begin, payloads, _ = await run_within(line.written.get(), 10)
         assert begin - end >= REST_RATIO * WRITE_S
         assert payloads == ["anonymous: b\nanonymous: c"]
         node.leave_roster(peer, "busy")
@@ -277,7 +278,7 @@ def test_a_client_that_rejoins_at_once_has_its_name(lines: int) -> None:
             )
             assert member.name == "bob"
             replica.receive(member, "x")
-            await asyncio.wait_for(slow.written.get(), 10)
+            await run_within(slow.written.get(), 10)
             replica.receive(member, "\n".join(["x"] * lines))
             replica.leave_roster(member, connection_id)
         await replica.admit(
@@ -285,7 +286,7 @@ def test_a_client_that_rejoins_at_once_has_its_name(lines: int) -> None:
         )
         written = asyncio.Event()
         replica.call_after_batch(written.set)
-        await asyncio.wait_for(written.wait(), 10)
+        await run_within(written.wait(), 10)
         visit = ["bob joined the chat", *["bob: x"] * (1 + lines), "bob left the chat"]
         assert witness.lines == [*visit * 3, "carol joined the chat"]
 
@@ -494,7 +495,7 @@ def test_daphnes_websocket_timeout_loses_nothing(tmp_path: Path) -> None:
             assert all(welcome.recovered for welcome in _welcomes(sink))
             assert not ann.session.rejected
 
-        asyncio.run(asyncio.wait_for(part(), 40))
+        asyncio.run(run_within(part(), 40))
         assert site.signal(signal.SIGTERM) == 0
 
 

@@ -31,6 +31,7 @@ from websockets.exceptions import ConnectionClosed
 from broadcast_server.admission.token import token_from, validate_token
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.start import settings_of
+from broadcast_server.console.time_limit import run_within
 from django_site.configuration import own_hosts
 from django_site.configuration.environment import Environment, InvalidSetting
 from django_site.configuration.own_hosts import OwnHosts
@@ -338,7 +339,7 @@ async def _close_code(url: str, token: str | None) -> int | None:
     async with connect(url, additional_headers=headers, proxy=None) as socket:
         try:
             await socket.send("hi")
-            await asyncio.wait_for(socket.recv(), 10)
+            await run_within(socket.recv(), 10)
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else 1006
     return None

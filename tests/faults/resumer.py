@@ -20,6 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
+from broadcast_server.console.time_limit import run_within
+
 from .clients import Member, Noticer
 from .history import Kind, Received, Replayed, Resumed, Welcomed
 
@@ -141,9 +143,9 @@ class Resumer(Member):
         await self._drop_previous()
         self._previous = socket
         self._noticer = Noticer(self, self._connection)
-        await asyncio.wait_for(self._replay(socket), TIMEOUT_S)
+        await run_within(self._replay(socket), TIMEOUT_S)
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._follow(socket), self.random.uniform(0, MAX_LINGER_S))
+            await run_within(self._follow(socket), self.random.uniform(0, MAX_LINGER_S))
 
     async def _replay(self, socket: ClientConnection) -> None:
         await socket.send('{"type":"ping","id":"end"}')
@@ -178,11 +180,11 @@ class Resumer(Member):
         if way is Way.EVENT_ID and cursor is not None:
             head += ["Accept: text/event-stream", f"Last-Event-ID: {cursor[0]}.{cursor[1]}"]
         opening = asyncio.open_connection(parts.hostname, parts.port, limit=2**20)
-        reader, writer = await asyncio.wait_for(opening, TIMEOUT_S)
+        reader, writer = await run_within(opening, TIMEOUT_S)
         try:
             writer.write("\r\n".join([*head, "", ""]).encode())
             read = self._read_poll if is_poll else self._read_stream
-            await asyncio.wait_for(read(reader), TIMEOUT_S)
+            await run_within(read(reader), TIMEOUT_S)
         finally:
             writer.transport.abort()
 

@@ -22,6 +22,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
+from broadcast_server.console.time_limit import run_within
+
 from .checker import check
 from .clients import CLIENTS, Member, Recorder
 from .evidence import Violation
@@ -272,9 +274,7 @@ class Run:
             self._record(FinalState, name, member.connected)
         for room in self._clients:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(
-                    self._read_log_until_done(f"{room}-{self._seed}"), self._timeout
-                )
+                await run_within(self._read_log_until_done(f"{room}-{self._seed}"), self._timeout)
         await asyncio.gather(*(member.stop() for member in self._members.values()))
         for link in self._proxies.values():
             await link.close()

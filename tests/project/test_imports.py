@@ -76,6 +76,7 @@ MODULES = {
             "signals": "",
             "streams": "os_error",
             "threads": "",
+            "time_limit": "",
             "work_queue": "",
             "stdio": "threads work_queue",
         },

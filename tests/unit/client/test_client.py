@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 from broadcast_server.client.address import parse_address, with_port
 from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import MAX_UNCONFIRMED, ClientSession
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.codec import encode_json
 from broadcast_server.protocol.messages import SUBPROTOCOL, Error, Message, Welcome
 
@@ -32,7 +33,7 @@ def new_client(url: str, timeouts: ClientTimeouts = SHORT_TIMEOUTS) -> Reconnect
 async def error_of(url: str, timeouts: ClientTimeouts = SHORT_TIMEOUTS) -> str:
     """Return the error with which a client at *url* gives up."""
     with pytest.raises(ClientError) as raised:
-        await asyncio.wait_for(new_client(url, timeouts).run(RecordingSink()), 10)
+        await run_within(new_client(url, timeouts).run(RecordingSink()), 10)
     return str(raised.value)
 
 
@@ -171,7 +172,7 @@ def test_a_full_window_makes_a_sender_wait() -> None:
             await asyncio.sleep(0)
             assert not waiting.done()
             running = asyncio.ensure_future(client.run(sink))
-            await asyncio.wait_for(waiting, 5)
+            await run_within(waiting, 5)
             await client.wait_confirmed()
             assert len(sink.texts) == MAX_UNCONFIRMED
             client.leave()
@@ -190,7 +191,7 @@ async def check_leaves_at_once(url: str, timeouts: ClientTimeouts) -> None:
     done, _ = await asyncio.wait({running}, timeout=0.05)
     assert not done
     client.leave()
-    await asyncio.wait_for(running, 1)
+    await run_within(running, 1)
 
 
 def test_it_leaves_while_it_connects() -> None:
@@ -230,7 +231,7 @@ def test_it_leaves_between_two_attempts() -> None:
             server.abort()
             await sink.until(lambda: sink.notes)
             client.leave()
-            await asyncio.wait_for(running, 1)
+            await run_within(running, 1)
 
     play(scenario)
 

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from broadcast_server.console.signals import handle_signals
+from broadcast_server.console.time_limit import run_within
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -20,7 +21,7 @@ def test_a_signal_calls_the_handler(number: signal.Signals) -> None:
         stopped = asyncio.Event()
         with handle_signals(stopped.set):
             os.kill(os.getpid(), number)
-            await asyncio.wait_for(stopped.wait(), 5)
+            await run_within(stopped.wait(), 5)
 
     asyncio.run(scenario())
     assert signal.getsignal(number) is before
@@ -41,7 +42,7 @@ def test_nohup_is_respected() -> None:
         with handle_signals(stop):
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait_for(called.wait(), 5)
+            await run_within(called.wait(), 5)
 
     try:
         asyncio.run(scenario())

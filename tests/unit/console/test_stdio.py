@@ -15,6 +15,7 @@ import pytest
 
 from broadcast_server.console.stdio import StdoutWriter, read_stdin
 from broadcast_server.console.threads import run_abandonable
+from broadcast_server.console.time_limit import run_within
 
 FULL = Path("/dev/full")
 
@@ -66,7 +67,7 @@ def test_a_paused_reader_does_not_block_the_loop(
         received = b""
         while len(received) < len(text):
             received += await run_abandonable(lambda: os.read(ends.reader, 10_000))
-        await asyncio.wait_for(output.wait_idle(), 5)
+        await run_within(output.wait_idle(), 5)
         assert received.decode() == text
         writing.cancel()
         await asyncio.wait({writing})
@@ -83,9 +84,9 @@ def test_output_ends_when_its_reader_leaves(ends: Ends, monkeypatch: pytest.Monk
         writing = asyncio.ensure_future(output.run())
         await output.wait_idle()
         os.close(ends.reader)
-        await asyncio.wait_for(writing, 5)
+        await run_within(writing, 5)
         output.write("dropped")
-        await asyncio.wait_for(output.wait_idle(), 5)
+        await run_within(output.wait_idle(), 5)
         assert not output.open
 
     asyncio.run(scenario())
@@ -99,8 +100,8 @@ def test_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         output = StdoutWriter()
         output.write("too much\n")
         with pytest.raises(OSError, match="No space left"):
-            await asyncio.wait_for(output.run(), 5)
-        await asyncio.wait_for(output.wait_idle(), 5)
+            await run_within(output.run(), 5)
+        await run_within(output.wait_idle(), 5)
 
     with FULL.open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
@@ -116,9 +117,9 @@ def test_closed_output_is_idle(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> N
         writing = asyncio.ensure_future(output.run())
         output.write("x" * 1_000_000)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(output.wait_idle(), 0.05)
+            await run_within(output.wait_idle(), 0.05)
         output.close()
-        await asyncio.wait_for(output.wait_idle(), 5)
+        await run_within(output.wait_idle(), 5)
         writing.cancel()
         await asyncio.wait({writing})
         unread = 1_000_000  # read all of it, so that the thread ends
@@ -137,7 +138,7 @@ def test_output_is_utf8_in_every_locale(ends: Ends, monkeypatch: pytest.MonkeyPa
         output = StdoutWriter()
         writing = asyncio.ensure_future(output.run())
         output.write("日本\ud800\n")
-        await asyncio.wait_for(output.wait_idle(), 5)
+        await run_within(output.wait_idle(), 5)
         assert os.read(ends.reader, 100).decode() == "日本?\n"
         writing.cancel()
         await asyncio.wait({writing})
@@ -153,11 +154,11 @@ def test_input_may_be_non_blocking(ends: Ends, monkeypatch: pytest.MonkeyPatch) 
     async def scenario() -> None:
         reading = asyncio.ensure_future(read_stdin())
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(reading), 0.05)
+            await run_within(asyncio.shield(reading), 0.05)
         os.write(ends.writer, b"late\n")
-        assert await asyncio.wait_for(reading, 5) == b"late\n"
+        assert await run_within(reading, 5) == b"late\n"
         os.close(ends.writer)
-        assert await asyncio.wait_for(read_stdin(), 5) == b""
+        assert await run_within(read_stdin(), 5) == b""
 
     asyncio.run(scenario())
 

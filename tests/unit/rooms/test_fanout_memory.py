@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import pytest
 from container_sizes import container_sizes
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
     Cursor,
@@ -189,7 +190,7 @@ async def batch_ends(room: LocalRoom) -> None:
     """Wait until the current batch has ended."""
     ended = asyncio.Event()
     room.call_after_batch(ended.set)
-    await asyncio.wait_for(ended.wait(), 10)
+    await run_within(ended.wait(), 10)
 
 
 Leave = Callable[[LocalRoom, Participant, FakeReceiver], Awaitable[None]]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from slow_receiver import WRITE_S, SlowReceiver
 
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Format
 from broadcast_server.rooms.fanout import MAX_BATCH_EVENTS
@@ -32,7 +33,7 @@ def test_a_busy_room_rests_between_batches() -> None:
         await asyncio.sleep(0)
         room.receive(bob, "c")
         assert receiver.written.empty()
-        begin, frames, _ = await asyncio.wait_for(receiver.written.get(), 10)
+        begin, frames, _ = await run_within(receiver.written.get(), 10)
         assert begin - end >= REST_RATIO * WRITE_S
         assert frames == [b"anonymous: b\nanonymous: c"]
 

@@ -6,7 +6,6 @@ no place is lost, and no number is given twice in one epoch.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from server_harness import Part, play
 from wire import Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.rooms.kept_names import KeptName
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
@@ -114,7 +114,7 @@ async def places_are_free(server: Server) -> None:
     """Wait until the server has no connection, and assert that it counts none."""
     if server._connections:
         server._all_closed.clear()
-        await asyncio.wait_for(server._all_closed.wait(), ANSWER_TIMEOUT_S)
+        await run_within(server._all_closed.wait(), ANSWER_TIMEOUT_S)
     assert server._admission._connected.total == 0
     assert not server._admission._connected._by_key and not server._rooms._open
 

@@ -29,6 +29,7 @@ from websockets.typing import Origin
 from wire import CLOSE, PING, PONG, TEXT, Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.server import room_registry
@@ -226,7 +227,7 @@ def test_a_reset_before_the_server_closes() -> None:
             processed.set_result(None)
 
         asyncio.get_running_loop().call_soon(process)
-        await asyncio.wait_for(processed, 5)
+        await run_within(processed, 5)
         for _ in range(100):
             if not server._connections:
                 break

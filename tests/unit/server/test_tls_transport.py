@@ -18,6 +18,7 @@ from deployments import ANSWER_TIMEOUT_S, INSTALLED
 from programs import Running, running, until
 
 from broadcast_server.admission.handshake_slots import MAX_TOTAL, PATIENCE_S, HandshakeSlots
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.server.api import Timeouts
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
@@ -217,7 +218,7 @@ def test_a_handshake_that_waits_times_out(pair: tuple[Path, Path]) -> None:
         for _, writer in streams:
             writer.write(_hello(trusting))
         for reader, writer in streams:
-            await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)
+            await run_within(reader.read(), ANSWER_TIMEOUT_S)
             writer.close()
         assert server.listener._handshakes is not None
         assert len(server.listener._handshakes) == 0
@@ -386,7 +387,7 @@ def test_a_member_that_reads_slowly_gets_everything(
         slow_writer.transport.resume_reading()  # type: ignore[attr-defined]
         received = b""
         while f"fast: {count - 1} {text}".encode() not in received:
-            received += await asyncio.wait_for(slow.read(2**20), ANSWER_TIMEOUT_S)
+            received += await run_within(slow.read(2**20), ANSWER_TIMEOUT_S)
         numbers = [int(each) for each in re.findall(rb"fast: (\d+) x", received)]
         assert numbers == list(range(count))
         assert len(received) > 10 * PAUSE_AT_BYTES

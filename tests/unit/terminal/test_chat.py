@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import SUBPROTOCOL, Event
 from broadcast_server.server.settings import Settings
 from broadcast_server.terminal.chat import MAX_LEFT_ROOMS, ChatUI
@@ -48,7 +49,7 @@ class Person(ChatUI):
                 await self._news.wait()
 
         try:
-            await asyncio.wait_for(wait(), 10)
+            await run_within(wait(), 10)
         except asyncio.TimeoutError:
             raise AssertionError(self.seen) from None
 
