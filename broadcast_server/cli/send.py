@@ -14,6 +14,7 @@ from broadcast_server.client.publisher import HTTPPublisher, PublishFailed
 from broadcast_server.client.target import Target
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.streams import note, stdout_error
+from broadcast_server.pipe.shown_line import shown_line
 from broadcast_server.protocol.sanitize import escape_control, strip_control
 
 MAX_TEXT_BYTES = 2**17
@@ -36,6 +37,7 @@ def send(options: argparse.Namespace, target: Target) -> int:
         too_long = f"message is over {MAX_TEXT_BYTES} bytes, more than any server accepts"
         note(str(PublishFailed(too_long)))
         return 1
+    text = "\n".join(map(shown_line, text.split("\n")))  # of a progress bar, what is left
     publisher = HTTPPublisher(
         target,
         options.name,

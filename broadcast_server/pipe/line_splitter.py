@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from .shown_line import compact, shown_line
+
 MAX_LINE_BYTES = 2**17
 """Bytes; more than any server accepts in a message. A longer line is dropped while it is read."""
 
 
 class LineSplitter:
-    """Splits bytes into lines of text. Leaves out empty lines, and lines over `MAX_LINE_BYTES`."""
+    """Splits bytes into lines of text. Leaves out empty lines, and lines over `MAX_LINE_BYTES`.
 
-    def __init__(self) -> None:
+    With *rendered*, a line that overwrites itself becomes what a terminal shows of it at its end.
+    """
+
+    def __init__(self, *, rendered: bool = False) -> None:
+        self._rendered = rendered
         self._rest = bytearray()  # the line that is not complete yet
         self._skipping = False  # that line is already over the limit
         self.number = 0
@@ -23,6 +29,8 @@ class LineSplitter:
         *complete, rest = self._rest.split(b"\n")
         self._rest = rest
         lines = [line for line in map(self._decode, complete) if line]
+        if len(self._rest) > MAX_LINE_BYTES and self._rendered:
+            self._rest = compact(self._rest)
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest.clear()
             self._skipping = True
@@ -35,8 +43,11 @@ class LineSplitter:
     def _decode(self, line: bytearray) -> str:
         """Count *line*, and return its text; a line that is too long becomes empty."""
         self.number += 1
+        if self._rendered and len(line) > MAX_LINE_BYTES:
+            line = compact(line)
         if self._skipping or len(line) > MAX_LINE_BYTES:
             self._skipping = False
             self.too_long.append(self.number)
             return ""
-        return line.rstrip(b"\r").decode(errors="replace")
+        text = line.rstrip(b"\r").decode(errors="replace")
+        return shown_line(text) if self._rendered else text

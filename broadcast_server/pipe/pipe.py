@@ -1,9 +1,9 @@
 """The pipe: `connect` without a terminal.
 
-Each line of standard input is a message. What happens in the room goes to a `Sink`: standard output
-(`Printer`), or a command that is run for each message (`ExecSink`). Notices about the connection go
-to standard error. At the end of the input the pipe waits until every message is confirmed by its
-echo, and then leaves.
+Each line of standard input is a message, as a terminal would show it at its end. What happens in
+the room goes to a `Sink`: standard output (`Printer`), or a command that is run for each message
+(`ExecSink`). Notices about the connection go to standard error. At the end of the input the pipe
+waits until every message is confirmed by its echo, and then leaves.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Pipe:
 
     async def _send_input(self) -> None:
         """Publish the input, and wait until every message is confirmed."""
-        lines = LineSplitter()
+        lines = LineSplitter(rendered=True)
         # With --listen, a terminal's keyboard is not read: nobody is asked to type.
         ended = self._listen and sys.stdin is not None and sys.stdin.isatty()
         while not ended:

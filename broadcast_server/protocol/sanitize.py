@@ -8,15 +8,15 @@ because logs are full of them.
 from __future__ import annotations
 
 import re
+from functools import cache
+
+from .control_sequences import CONTROL_SEQUENCE
 
 _UNSAFE = (
     "\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f"  # C0 without tab, DEL, C1
     "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u206f"  # bidirectional controls
     "\\u2028\\u2029\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff"  # line breaks, BOM, surrogates
 )
-# A CSI sequence is removed as a whole, so that a coloured log does not leave [31m behind. Of any
-# other sequence only the escape is removed: an unterminated one would take the rest of the line.
-_SEQUENCE = re.compile(f"\\x1b\\[[0-?]*[ -/]*[@-~]|[{_UNSAFE}]")
 _CHARACTER = re.compile(f"[{_UNSAFE}]")
 _CONTROL_TO_SPACE = bytes(32 if octet < 32 or octet == 127 else octet for octet in range(256))
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
@@ -24,7 +24,24 @@ _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 def strip_control(text: str) -> str:
     """Return *text* on one line, without anything that a terminal would obey."""
-    return _SEQUENCE.sub("", text)
+    return text if _CHARACTER.search(text) is None else _unsafe_sequences().sub("", text)
+
+
+@cache
+def _unsafe_sequences() -> re.Pattern[str]:
+    """Return the pattern of what is removed. Compiled when it is needed, which takes 10 ms.
+
+    A sequence is removed as a whole, so that a coloured log does not leave [31m behind.
+    """
+    return re.compile(f"{CONTROL_SEQUENCE}|[{_UNSAFE}]")
+
+
+def strip_keys(text: str) -> str:
+    """Return a typed or pasted *text* without what keys other than characters have left in it."""
+    if _CONTROL.search(text) is None:
+        return text
+    pattern = re.compile(f"{CONTROL_SEQUENCE}|[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
+    return "\n".join(pattern.sub("", line) for line in text.split("\n"))
 
 
 def lines_to_print(name: str, text: str) -> list[str]:

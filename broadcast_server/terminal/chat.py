@@ -16,7 +16,7 @@ from broadcast_server.client.session import ClientSession, left_early_text
 from broadcast_server.console.signals import handle_signals
 from broadcast_server.console.streams import note
 from broadcast_server.protocol.messages import Event, Joined, Left, Members, MembersRequest, Welcome
-from broadcast_server.protocol.sanitize import strip_control
+from broadcast_server.protocol.sanitize import strip_control, strip_keys
 
 from .commands import TypedCommand, help_lines, parse_command
 from .render import Line, dim, is_mention
@@ -226,7 +226,7 @@ class ChatUI(ABC):
     def handle_line(self, text: str) -> None:
         """Send *text*, or carry out the command in it."""
         try:
-            command = parse_command(text)
+            command = parse_command(strip_keys(text))
         except ValueError as error:
             self.show_notice(strip_control(str(error)))
             return

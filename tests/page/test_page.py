@@ -410,11 +410,12 @@ def test_messages_never_become_html(here: str, tab: Open) -> None:
         "<script>alert(2)</script><img src=x onerror=alert(3)><svg onload=alert(4)>",
         'javascript:alert(5) data:text/html,x see http://a.example/(b)?c="><i>d</i>, or HTTPS://e.example.',
         "left \u202eright\u2066 \x1b[31mred\x1b[0m \x07bell",
+        "\x1b]0;t\x07FAILED\x1b(B \x1b]8;;https://a\x1b\\link\x1b]8;;\x1b\\ \x9b1mbold\x1bP1\x1b",
     ]
     alice, bob = tab(f"{here}&name=alice"), tab(f"{here}&name={quote(evil)}")
     alice.live(2)
     bob.type(*texts)
-    alice.heard(*texts[:2], "left right red bell")
+    alice.heard(*texts[:2], "left right red bell", "FAILED link bold")
     assert alice.texts("#log .head b")[-1] == evil
     assert alice.texts("#members bdi")[0] == evil
     count = "document.querySelectorAll('#chat img, #chat script, #chat svg, #log i').length"

@@ -57,12 +57,13 @@ TOP = {
 MODULES = {
     "broadcast_server": {
         "protocol": {
+            "control_sequences": "",
             "look_alikes": "",
             "appearance": "look_alikes",
             "messages": "",
             "names": "appearance",
             "rejection": "messages",
-            "sanitize": "",
+            "sanitize": "control_sequences",
             "codec": "messages names sanitize",
             "session_key": "",
             "join": "messages names session_key",
@@ -107,11 +108,12 @@ MODULES = {
         },
         "pipe": {
             "cursor_file": "",
-            "line_splitter": "",
             "printer": "",
             "process_text": "",
             "exec_sink": "process_text",
             "progress": "",
+            "shown_line": "",
+            "line_splitter": "shown_line",
             "pipe": "cursor_file line_splitter progress",
         },
         "rooms": {

@@ -31,7 +31,7 @@ def test_a_message_is_sent(program: list[str], url: str) -> None:
     with connect(f"{url}?room=said&name=ear", proxy=None):
         script = f"""
             "$@" send 'deploy done' {url} --room said --name ci
-            printf 'two\\nlines\\n' | "$@" send - --room said --name ear {url}
+            printf 'one\\rtwo\\nlines\\r\\n' | "$@" send - --room said --name ear {url}
             "$@" send "x$(printf '\\033')" --json '{web}?room=said&name=web'
             "$@" send --room said -- -x {url}"""
         done = shell(script, program)

@@ -125,6 +125,13 @@ def test_json(program: list[str], server: Running) -> None:
     assert done.code == 0
 
 
+def test_a_progress_bar(program: list[str], server: Running) -> None:
+    """Of a progress bar, the state is published that it has at the end of its line."""
+    script = rf"""printf 'a\rb\rc\n1%%\b\b22%%\n5%%\r' | "$@" connect {server.url} --room bars"""
+    done = shell(script, program)
+    assert (done.code, done.output) == (0, "anonymous: c\nanonymous: 22%\nanonymous: 5%\n")
+
+
 def test_a_listener_keeps_up_with_a_flood(program: list[str]) -> None:
     """At the defaults, a client that sends as fast as it can makes no reader of ours lag."""
     with (

@@ -1,0 +1,133 @@
+"""The shown line: a progress bar becomes what a terminal shows of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import pyte
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcast_server.pipe.line_splitter import MAX_LINE_BYTES, LineSplitter
+from broadcast_server.pipe.shown_line import compact, shown_line
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("a\rb\rc", "c"),
+        ("abcdef\rX", "Xbcdef"),
+        ("10%\b\b\b20%\b\b\b99%", "99%"),
+        ("ab\b\b\b\bc", "cb"),
+        ("done\b \b\b \b", "do"),
+        ("100 %\r     \rok", "ok"),
+        ("100 %\r     \r", ""),
+        ("100 %\r\x1b[Kok", "ok"),
+        ("\x1b[2K\x1b[1G[1/4] Resolving\x1b[2K\x1b[1G[2/4] Fetching", "[2/4] Fetching"),
+        ("abcdef\x1b[3D\x1b[K", "abc"),
+        ("abcdef\x1b[3D\x1b[1K", "    ef"),
+        ("abcdef\r\x1b[2P\x1b[2@x", "x cdef"),
+        ("abcdef\r\x1b[2Xx", "x cdef"),
+        ("at \x1b7 10%\x1b8 20%", "at  20%"),
+        ("at \x1b[s 10%\x1b[u 20%", "at  20%"),
+        ("\x1b[?25l10%\r\x1b[32m100%\x1b[0m\x1b[?25h", "100%"),  # the cursor and colours
+        ("\x1b]0;10%\x0710%\r\x1b]0;20%\x0720%", "20%"),
+        ("a\tb\rx", "x       b"),
+        ("漢字\rx", "x 字"),
+        ("漢字\b\bx", "漢x"),
+        ("漢字\b\b\bx", " x字"),
+        ("e\u0301e\rx", "xe"),
+        ("x\r\u0301y", "y"),
+        ("\x1b[999999C.\r", " " * 999 + "."),
+        # These do not move back, and keep what they have.
+        ("plain", "plain"),
+        ("CRLF\r", "CRLF"),
+        ("\x1b[31mred\x1b[0m\r\r", "\x1b[31mred\x1b[0m"),
+        ("a\tb  ", "a\tb  "),
+        ("\x1b[2J\x1b[01m\x1b[Kgcc:\x1b[m\x1b[K", "\x1b[2J\x1b[01m\x1b[Kgcc:\x1b[m\x1b[K"),
+        ("", ""),
+        ("\r", ""),
+    ],
+)
+def test_what_a_terminal_shows(line: str, shown: str) -> None:
+    """Of a line that overwrites itself, the last state is left; another line is as it was."""
+    assert shown_line(line) == shown
+
+
+PARTS = (
+    "a", "bc", "xyz", " ", "\r", "\b", "\t", "q\u0304", "\x1b[K", "\x1b[1K", "\x1b[2K", "\x1b[G",
+    "\x1b[3G", "\x1b[2C", "\x1b[D", "\x1b[5D", "\x1b[2P", "\x1b[X", "\x1b[3X", "\x1b[2@",
+    "\x1b[31m", "\x1b7", "\x1b8", "\x1b]0;t\x07", "\x1b(B",
+)  # fmt: skip
+LINES = st.lists(st.sampled_from(PARTS), max_size=20).map("".join)
+
+
+def screen_line(line: str) -> str:
+    """Return what pyte, a terminal emulator, shows of *line*. It knows no wide characters."""
+    screen = pyte.Screen(300, 1)
+    pyte.Stream(screen).feed(f"\x1b7{line}")  # without a saved position it leaves the line
+    return screen.display[0].rstrip(" ")
+
+
+@given(LINES)
+def test_a_terminal_emulator_agrees(line: str) -> None:
+    """Whatever the line is, it becomes what an independent terminal emulator shows."""
+    assert shown_line(f"{line}\b") == screen_line(line)
+
+
+@given(LINES, LINES)
+def test_a_line_is_made_shorter_without_a_difference(start: str, end: str) -> None:
+    """The beginning of a line can be replaced by its state at any moment."""
+    data = bytearray(start.encode())
+    shorter = compact(data).decode() + end
+    assert shown_line(f"{shorter}\b") == shown_line(f"{start}{end}\b")
+
+
+def split(chunks: Iterable[bytes]) -> list[str]:
+    """Return the lines of an input that arrives in *chunks*."""
+    splitter = LineSplitter(rendered=True)
+    lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+    lines += splitter.end()
+    assert not splitter.too_long
+    return lines
+
+
+@given(st.lists(LINES), st.integers(1, 7))
+def test_chunks_make_no_difference(lines: list[str], size: int) -> None:
+    """Where an input is cut into chunks, also within a sequence or a character, is not seen."""
+    data = "\n".join(lines).encode()
+    chunks = [data[start : start + size] for start in range(0, len(data), size)]
+    assert split(chunks) == [shown for line in lines if (shown := shown_line(line))]
+
+
+@pytest.mark.parametrize(
+    "template", ["\r[#####     ] {} %", "{0:12} %" + "\b" * 14, "\x1b[2K\x1b[1G{} %   "]
+)
+def test_a_long_progress_bar(template: str) -> None:
+    """A progress bar far beyond the limit of a line is one line, also without a line end."""
+    states = [template.format(number).encode() for number in range(20_000)]
+    chunks = [b"".join(states[at : at + 4000]) for at in range(0, len(states), 4000)]
+    assert sum(map(len, chunks)) > 2 * MAX_LINE_BYTES
+    assert [line.split()[-2:] for line in split(chunks)] == [["19999", "%"]]
+    chunks[-1] += b"\nnext\n"
+    assert [line.split()[-1] for line in split(chunks)] == ["%", "next"]
+
+
+def test_a_line_that_is_long_in_itself_is_still_too_long() -> None:
+    """Only what was overwritten makes a line shorter."""
+    splitter = LineSplitter(rendered=True)
+    data = b"x" * (MAX_LINE_BYTES + 1)
+    assert splitter.feed(b"old\r" + data) == []
+    assert splitter.feed(b"\nnext\n") == ["next"]
+    assert splitter.too_long == [1]
+
+
+@pytest.mark.parametrize("unit", [b"\t", b"\x1b[999@a\r", b"\x1b[2Kx", b"\x1b[1P", b"\x1b[999Ca"])
+def test_no_line_takes_much_time(unit: bytes) -> None:
+    """A long line of any sequence is rendered in moderate time and memory."""
+    before = time.process_time()
+    splitter = LineSplitter(rendered=True)
+    splitter.feed(b"x" * 2000 + unit * (30_000 // len(unit)) + b"\rx\n")
+    assert time.process_time() - before < 10  # it takes at most 0.5 s
