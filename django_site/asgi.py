@@ -23,11 +23,13 @@ from django.conf import settings  # noqa: E402
 
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
+from .transport.asgi_response import with_security_headers  # noqa: E402
 from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
 from .transport.form_request import FormHandler  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
 from .transport.request_body import BodyReader  # noqa: E402
+from .transport.request_guard import RequestGuard  # noqa: E402
 from .transport.websocket import RoomConsumer  # noqa: E402
 
 
@@ -36,6 +38,7 @@ class Application:
 
     def __init__(self) -> None:
         self._http = BodyReader(self._respond)
+        self._guard = RequestGuard(self._serve)
         self._django = PageThreads(FormHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
         self._websocket = RoomConsumer.as_asgi()
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
@@ -54,16 +57,20 @@ class Application:
         """Serve one connection, or the lifespan of the server. The types are ASGI's."""
         scope = {**scope, SCOPE_KEY: self.replicas}
         match scope["type"]:
-            case "websocket":
-                await self._websocket(scope, receive, send)
-            case "http":
-                await self._http(scope, receive, send)
+            case "websocket" | "http":
+                await self._guard(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
 
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        serve = self._websocket if scope["type"] == "websocket" else self._http
+        await serve(scope, receive, send)
+
     async def _respond(self, scope: Any, receive: Any, send: Any) -> None:
-        respond = handle_request if is_room_request(scope) else self._django
-        await respond(scope, receive, send)
+        if is_room_request(scope):
+            await handle_request(scope, receive, send)
+        else:
+            await self._django(scope, receive, with_security_headers(send))
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()

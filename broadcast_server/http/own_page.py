@@ -31,17 +31,18 @@ def check_page(
     """
     if method in ("GET", "HEAD") and path.rpartition("/")[2] in ("", PROGRAM_NAME):
         return None
-    return _check_site(headers, origins) or _check_form(method, headers)
+    return check_site(headers, origins) or _check_form(method, headers)
 
 
 def check_socket(path: str, headers: Mapping[str, str], origins: frozenset[str]) -> Response | None:
     """Return the response that rejects the handshake of a WebSocket, None for any other."""
     if not is_socket_path(path):
         return plain_response(404, "the WebSocket is at / and nowhere else")
-    return _check_site(headers, origins)
+    return check_site(headers, origins)
 
 
-def _check_site(headers: Mapping[str, str], origins: frozenset[str]) -> Response | None:
+def check_site(headers: Mapping[str, str], origins: frozenset[str]) -> Response | None:
+    """Return the response that rejects the request of another site, None for any other."""
     if not is_origin_allowed(headers, origins):
         return forbidden_origin()
     site = headers.get("sec-fetch-site")

@@ -28,7 +28,7 @@ from broadcast_server.http.post import (
     timeout_response,
     too_long_response,
 )
-from broadcast_server.http.responses import Response
+from broadcast_server.http.responses import SECURITY_HEADERS, Response
 
 from .request_body import busy_response, max_request_body, publishes
 from .upload_budget import UploadBudget
@@ -103,7 +103,7 @@ class LimitedChannel(HTTPChannel):
         headers = (
             ("Content-Type", response.type),
             ("Content-Length", str(response.length)),
-            ("X-Content-Type-Options", "nosniff"),
+            *SECURITY_HEADERS,
             ("Connection", "close"),
             *response.headers,
         )

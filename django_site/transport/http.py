@@ -10,7 +10,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -58,11 +57,13 @@ from .request_body import (
     read_body,
     routes_to_room,
 )
-from .request_guard import check_request
 from .stream_response import StreamResponse
 
 UNREAD_BODY = {408, 411, 413}
 """The statuses of responses to a body that was not read to its end: the connection has to end."""
+
+MONITORING = ("healthz", "metrics")
+"""The last parts of the paths that monitoring requests."""
 
 PUBLISH_TIMEOUT_S = 15.0
 """Seconds in which the database has to log a message, before its sender is told that it does not
@@ -72,10 +73,16 @@ answer."""
 def is_room_request(scope: Mapping[str, Any]) -> bool:
     """Tell whether a request concerns a room, and not Django."""
     method, path = scope["method"], scope["path"]
+    root_path = scope.get("root_path", "")
     if method in ("GET", "HEAD") and not is_stream(method, path):
-        return False
+        return is_monitoring(method, path) and routes_to_room(path, root_path)
     # Forms are posted as well.
-    return routes_to_room(path, scope.get("root_path", ""))
+    return routes_to_room(path, root_path)
+
+
+def is_monitoring(method: str, path: str) -> bool:
+    """Tell whether a request asks for the health or the metrics, which need no thread of Django."""
+    return method in ("GET", "HEAD") and path.rpartition("/")[2] in MONITORING
 
 
 async def handle_request(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -121,10 +128,6 @@ class _Request:
     async def _respond(self) -> Response | None:
         """Return the response, None if an event stream was sent instead."""
         method, path = self._scope["method"], self._scope["path"]
-        rejection = check_request(self._scope, self._headers)
-        if rejection is not None:
-            # It may have a body, which is not read.
-            return replace(rejection, headers=(("Connection", "close"), *rejection.headers))
         if method == "OPTIONS":
             return preflight_response(self._headers, self._origins)
         if not (is_post(method, path) or is_stream(method, path)):

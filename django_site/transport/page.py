@@ -13,8 +13,6 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.html import format_html
 
-from broadcast_server.http.own_page import check_page
-from broadcast_server.http.responses import SECURITY_HEADERS
 from broadcast_server.http.site import respond
 from django_site.replication.replica_registry import SCOPE_KEY, ReplicaRegistry
 
@@ -53,14 +51,13 @@ def page(request: HttpRequest) -> HttpResponse:
     registry = getattr(request, "scope", {}).get(SCOPE_KEY) or ReplicaRegistry()
     headers = {name.lower(): value for name, value in request.headers.items()}
     method, target = request.method or "", request.get_full_path()
-    found = check_page(method, request.path, headers, settings.BROADCAST_ALLOW_ORIGIN)
-    found = found or respond(ProcessStatus(registry), method, target, headers)
+    found = respond(ProcessStatus(registry), method, target, headers)
     body = b"".join(found.body)
     if found.type.startswith("text/html"):
         with suppress(DatabaseError):  # the page is served even so, and shows what it meets
             body = body.replace(ACCOUNTS_MARKER, _account_paragraph(request).encode())
     response = HttpResponse(body, status=found.status, content_type=found.type)
-    for name, value in (*SECURITY_HEADERS, *found.headers):
+    for name, value in found.headers:
         response[name] = value
     return response
 

@@ -22,6 +22,8 @@ from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.http.responses import RETRY_WHEN_FULL_S, plain_response
 from django_site.client_address import scope_address
 
+from .asgi_response import send_response
+
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1000
@@ -29,9 +31,6 @@ MAX_WAITING = 1000
 
 MAX_WAITING_PER_ADDRESS = 500
 """The same from one address: a lecture hall that opens the page within the same second."""
-
-MONITORING = ("/healthz", "/metrics")
-"""The paths that monitoring requests. They use no database, and have a thread of their own."""
 
 LOG_INTERVAL_S = 60.0
 """How often it is logged that requests are rejected, at most."""
@@ -48,7 +47,7 @@ class _Thread:
 
 
 class PageThreads:
-    """Runs the ASGI application *app* in at most *threads* threads, and one for monitoring.
+    """Runs the ASGI application *app* in at most *threads* threads.
 
     A thread starts when all others are in use. A request stays in one thread, but occupies it
     only while synchronous code runs: not while its body arrives, and not while its response is
@@ -59,15 +58,11 @@ class PageThreads:
         self._app = app
         self._max_threads = threads
         self._threads: list[_Thread] = []
-        self._monitoring = _new_thread()
         self._waiting = ConnectionCounter()
         self._logged = float("-inf")
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Respond to a request, with 503 if too many wait already. The types are ASGI's."""
-        if scope["path"].removeprefix(scope.get("root_path", "")) in MONITORING:
-            await self._run(self._monitoring, scope, receive, send)
-            return
         key = client_key(scope_address(scope))
         if (
             self._waiting.total >= MAX_WAITING
@@ -115,12 +110,7 @@ class PageThreads:
             self._logged = now
             logger.warning("%s requests for pages wait, more are rejected", self._waiting.total)
         response = plain_response(503, f"too many requests, try again in {RETRY_WHEN_FULL_S} s")
-        headers = [
-            (b"content-type", response.type.encode()),
-            (b"retry-after", str(RETRY_WHEN_FULL_S).encode()),
-        ]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"".join(response.body)})
+        await send_response(response, send, ("Retry-After", str(RETRY_WHEN_FULL_S)))
 
 
 def _new_thread() -> _Thread:

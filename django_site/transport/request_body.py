@@ -24,6 +24,7 @@ from broadcast_server.http.post import (
 )
 from broadcast_server.http.responses import RETRY_WHEN_FULL_S, Response, plain_response
 
+from .asgi_response import send_response
 from .upload_budget import UploadBudget
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -138,7 +139,8 @@ class BodyReader:
                     await self._app(scope, _replay(body, receive), send)
                     return
                 problem = long_body_response(f"more than {max_bytes} bytes", max_bytes)
-        await _respond(problem, send)
+        # It may not have been read, so the connection has to end.
+        await send_response(problem, send, ("Connection", "close"))
 
 
 def busy_response() -> Response:
@@ -156,14 +158,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return await receive() if event is None else event
 
     return receive_next
-
-
-async def _respond(response: Response, send: Send) -> None:
-    """Send *response*, after which the connection ends: the body may not have been read."""
-    headers = [
-        (b"content-type", response.type.encode()),
-        (b"content-length", str(response.length).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"".join(response.body)})

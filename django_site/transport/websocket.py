@@ -36,7 +36,6 @@ from django_site.store.site_key import site_key
 
 from .authentication import account_of, authenticate, session_headers
 from .flow_control import FlowControl
-from .request_guard import check_request
 
 PAUSE_AT_CHARS = 64 * 2**10
 """With more characters waiting to be sent, a connection counts as paused."""
@@ -123,12 +122,6 @@ class RoomConsumer(AsyncConsumer):
         return self._registry
 
     async def _connect(self) -> None:
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]
-        }
-        if check_request(self.scope, headers) is not None:
-            await self._send_event({"type": "websocket.close"})  # which becomes HTTP status 403
-            return
         format = Format.JSON if SUBPROTOCOL in self.scope["subprotocols"] else Format.TEXT
         join = parse_join(
             self.scope["query_string"].decode("ascii", "replace"),

@@ -477,7 +477,7 @@ def test_the_site_serves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_debug_is_off_and_an_error_is_plain(tmp_path: Path) -> None:
-    """An invalid host gets a page without a word about the site, and one line in the log."""
+    """An invalid host gets a response without a word about the site, and no line in the log."""
     from http.client import HTTPConnection
 
     redis_url = "redis://:hush@127.0.0.1:1/0"
@@ -496,7 +496,7 @@ def test_debug_is_off_and_an_error_is_plain(tmp_path: Path) -> None:
                 assert debug or len(text) < 300
                 connection.close()
             assert_quiet(site.errors)
-            assert "Invalid HTTP_HOST header: 'a,b'" in site.errors
+            assert "a,b" not in site.errors
             assert ("DEBUG=yes: " in site.errors) is (debug == "yes")
             assert "open: no token, anyone who can reach this port can join" in site.errors
 

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from browsing import CHROMIUM, FLAGS, browser, here, needed
+from conftest import DAPHNE, Processes
 from metrics_samples import samples
 from programs import until
 
@@ -97,3 +98,37 @@ def test_a_page_under_another_name(browser: Any, here: str) -> None:
         assert response.status == 421
         assert "start --allow-host adds it" in response.text()
     rebound.close()
+
+
+def test_pages_of_the_django_deployment(browser: Any, processes: Processes, foreign: int) -> None:
+    """A page of another site embeds nothing of it, and its link opens a page of it."""
+    site = processes.django_url(DAPHNE, ()).replace("ws:", "http:")
+    context = browser.new_context()
+    page = context.new_page()
+    results: dict[str, object] = {}
+    page.on("response", lambda found: results.update({found.url: found.status}))
+    page.on("requestfailed", lambda found: results.setdefault(found.url, found.failure))
+    page.goto(f"http://localhost:{foreign}/")
+    embedded = {
+        "iframe": "accounts/login/", "embed": "admin/", "script": "static/admin/js/theme.js",
+        "img": "static/admin/img/icon-yes.svg",
+    }  # fmt: skip
+    for tag, path in embedded.items():
+        source = {"tag": tag, "url": site + path}
+        page.evaluate(
+            "({tag, url}) => {document.body.appendChild(document.createElement(tag)).src = url}",
+            source,
+        )
+    blocked = "net::ERR_BLOCKED_BY_RESPONSE"  # by its Cross-Origin-Resource-Policy
+
+    def rejected() -> bool:
+        page.evaluate("0")  # else no event arrives
+        found = [str(results.get(site + path, "")) for path in embedded.values()]
+        assert set(found) <= {"", "403", *(each for each in found if each.startswith(blocked))}
+        return all(found)
+
+    until(rejected, "responses to all")
+    page.evaluate("(url) => {location = url}", site + "admin/")
+    page.wait_for_url(lambda url: "/accounts/login/" in url)
+    assert page.title().startswith("Sign in")
+    context.close()
