@@ -198,8 +198,11 @@ class Resumer(Member):
             length = int(size, 16)
             text, body = text + body[:length], body[length + 2 :]
             if not length:
-                self._take_lines(text.decode().splitlines())
-                self.record(Replayed, self.name, self._connection)
+                lines = text.decode().splitlines()
+                self._take_lines(lines)
+                # A server that ends a response early says so in its last event.
+                if json.loads(lines[-1])["type"] != "error":
+                    self.record(Replayed, self.name, self._connection)
 
     async def _read_stream(self, reader: asyncio.StreamReader) -> None:
         if b" 200 " not in await reader.readline():
