@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from broadcast_server.protocol.appearance import ASCII_LOOK
+from broadcast_server.protocol.appearance import ASCII_LOOK, IGNORED
 
 TARGET = Path(__file__).parents[1] / "broadcast_server" / "protocol" / "look_alikes.py"
 
@@ -45,15 +45,44 @@ _TWINS = {
     "\u0183": "\u0431",
 }
 
+# Found by their outlines in the fonts of Noto and DejaVu: dots above each other.
+_COLONS = (
+    "\u02d1\u0831\u0f34\u0fd2\u1361\u1362\u1367\u1392\u1393\u17d6\u1b5d\u1cd3\u205d\u205e\u2237"
+    "\u22ee\u254f\u2999\u2e3d\ua829\ua9c7\ufbbd\ufbbe\U0001015b\U0001123a\U000112a9\U0001d108"
+    "\U0001d1d4"
+)
+
 # What a name must not imitate, beyond UTS #39: by the names of characters, and by characters.
 _MORE = {
-    ":": (r"\bCOLON\b(?! SIGN)", "\u02d1\u1361\u205d\u2237\u2803\u2805\u2806\u2818\u2828\u2830"),
+    ":": (
+        "|".join(
+            (
+                r"\bCOLON\b(?! SIGN)",
+                "^BRAILLE PATTERN DOTS-(?:[1237]{2,}|[4568]{2,})$",
+                r"\b(?:QUADRANT|SEXTANT|OCTANT)-(?:[1357]{2,}|[2468]{2,})$",
+                r"\bPUNCTUATION (?:TWO DOTS|DOUBLE DOT|TRIPLE DOT|FOUR DOTS)$",
+            )
+        ),
+        _COLONS,
+    ),
     ",": (r"\bCOMMA\b", ""),
     "*": (r"\bASTERIS(?:K|KS|M)\b", "\u2055\u22c6\u26b9\u2736"),
     "/": (r"^VERY HEAVY SOLIDUS", ""),
     "\u00b7": (r"\bBULLET$", "\u25cf\u2981\u26ab\u2b24\U0001f784"),
     "\u2713": (r"\bCHECK MARK\b|\bBALLOT BOX WITH (?:BOLD )?CHECK\b", "\u221a"),
 }
+
+# Letters and marks in use that look like a colon, besides those that Unicode classes as visargas.
+_COLON_LETTERS = "\u0e30\u0eb0\u17c8\u1c7a\u2d42\u2d53\u2d57\ua952\U00011af0"
+
+_VISARGA = "\u0983"  # the skeleton of most of them
+
+# Characters that ought to be visible by their properties, but have no ink.
+_WITHOUT_INK = (
+    r"BRAILLE PATTERN BLANK|BRAHMI NUMBER JOINER|EGYPTIAN HIEROGLYPH (?:FULL BLANK|HALF BLANK"
+    r"|MIRROR HORIZONTALLY)|KHITAN SMALL SCRIPT FILLER|MUSICAL SYMBOL NULL NOTEHEAD"
+    r"|OBJECT REPLACEMENT CHARACTER|TIFINAGH CONSONANT JOINER"
+)
 
 
 class Unicode:
@@ -68,8 +97,9 @@ class Unicode:
         self._root = self.icu.Locale.getRoot()
 
     def skeleton(self, char: str) -> str:
-        """Return the skeleton of *char* by UTS #39."""
-        return str(self._checker.getSkeleton(0, char))
+        """Return the skeleton of *char* by UTS #39. A visarga is a letter, and no colon."""
+        skeleton = str(self._checker.getSkeleton(0, char))
+        return _VISARGA if skeleton == ":" and self.is_colon_letter(char) else skeleton
 
     def name(self, char: str) -> str:
         """Return the name of *char*."""
@@ -83,6 +113,22 @@ class Unicode:
         """Tell whether *char* is a Default_Ignorable_Code_Point."""
         ignorable = self.icu.UProperty.DEFAULT_IGNORABLE_CODE_POINT
         return bool(self.icu.Char.hasBinaryProperty(char, ignorable))
+
+    def is_blank(self, char: str) -> bool:
+        """Tell whether *char* has no ink, and is in no name."""
+        if self.is_ignorable(char):
+            return not IGNORED.match(char)
+        return bool(re.fullmatch(_WITHOUT_INK, self.name(char)))
+
+    def has_syllabic_category(self, char: str, category: str) -> bool:
+        """Tell whether *char* has this Indic_Syllabic_Category."""
+        property = self.icu.UProperty.INDIC_SYLLABIC_CATEGORY
+        value = self.icu.Char.getIntPropertyValue(char, property)
+        return bool(self.icu.Char.getPropertyValueName(property, value) == category)
+
+    def is_colon_letter(self, char: str) -> bool:
+        """Tell whether *char* looks like a colon to those who do not use its script."""
+        return char in _COLON_LETTERS or self.has_syllabic_category(char, "Visarga")
 
     def is_candidate(self, char: str) -> bool:
         """Tell whether a key may need an entry for *char*.
@@ -172,19 +218,32 @@ def generate() -> str:
     unicode = Unicode()
     looks = Looks(unicode)
     groups: dict[str, list[str]] = {}
-    greek = []
+    blank: list[range] = []
+    greek, colons, stackers = [], [], []
     for code in range(0x80, sys.maxunicode + 1):
         char = chr(code)
-        if 0xD800 <= code <= 0xDFFF or not unicode.is_candidate(char):
+        if 0xD800 <= code <= 0xDFFF:
+            continue
+        if unicode.is_blank(char):
+            start = blank.pop().start if blank and blank[-1].stop == code else code
+            blank.append(range(start, code + 1))
+        if unicode.is_colon_letter(char):
+            colons.append(_escape(code))
+        if unicode.has_syllabic_category(char, "Invisible_Stacker"):
+            stackers.append(_escape(code))
+        if not unicode.is_candidate(char):
             continue
         look = looks.final_look(char)
         if look != unicode.nfkc(unicode.fold(char)):
             groups.setdefault("+".join(f"{ord(each):x}" for each in look), []).append(f"{code:x}")
         if unicode.script(char) == "Grek" and unicode.skeleton(char).isascii():
-            greek.append(f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
+            greek.append(_escape(code))
     table = "; ".join(f"{look} {' '.join(codes)}" for look, codes in sorted(groups.items()))
     table = textwrap.fill(table, 98, break_long_words=False, break_on_hyphens=False)
-    letters = textwrap.wrap(" ".join(greek), 92)
+    ranges = [
+        _escape(each.start) + (f"-{_escape(each.stop - 1)}" if len(each) > 1 else "")
+        for each in blank
+    ]
     lines = [
         '"""Characters that look alike: generated by tests/make_look_alikes.py.',
         "",
@@ -198,12 +257,37 @@ def generate() -> str:
         '"""Groups of hexadecimal code points: how all others look, then these others."""',
         "",
         "GREEK_LIKE_LATIN = frozenset(",
-        *(f'    "{line.replace(" ", "")}"' for line in letters),
+        *_wrap(greek),
         ")",
         '"""The Greek letters, small or capital, that look like an ASCII letter as they are."""',
         "",
+        "COLON_LETTERS = frozenset(",
+        *_wrap(colons),
+        ")",
+        '"""Letters and marks that look like a colon to those who do not use their script."""',
+        "",
+        "STACKERS = (",
+        *_wrap(stackers),
+        ")",
+        '"""Marks that cannot be seen, but change how the letter after them looks."""',
+        "",
+        "BLANK = (",
+        *_wrap(["[", *ranges, "]"]),
+        ")",
+        '"""A pattern of what is in no name: Default_Ignorable characters, and what has no ink."""',
+        "",
     ]
     return "\n".join(lines)
+
+
+def _escape(code: int) -> str:
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _wrap(parts: list[str]) -> list[str]:
+    """Return lines of a string literal with *parts*."""
+    lines = textwrap.wrap(" ".join(parts), 92, break_long_words=False, break_on_hyphens=False)
+    return [f'    "{line.replace(" ", "")}"' for line in lines]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from . import look_alikes
 from .appearance import ASCII_LOOK, IGNORED, name_key
 
 __all__ = [
@@ -26,18 +27,12 @@ MAX_NAME_CHARS = 32
 
 # These patterns are compiled when a name first needs them: a start takes as long as it imports.
 _JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ, which some scripts and composed emoji need
-# Default_Ignorable_Code_Point (Unicode 16.0), as far as `IGNORED` and `_HIDDEN` do not cover it;
-# and characters that ought to be visible by their properties, but have no ink.
-_BLANK = (
-    "[\u034f\u115f\u1160\u17b4\u17b5\u2065\u3164\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
-    "|[\u2800\ufffc\U00016fe4\U0001d159]"
-)
 # Cn: a character that this Python's Unicode does not know may be anything.
 _HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
 # Any other space is hardly seen, or looks like a dash.
 _ODD_SPACE = "[^\\S \u00a0\u3000]"
-# NFKC, which compares names, reads these as something else than they look like.
-_MISLEADING = "[\u017f\u02db\u037a\u03f2\u03f9\ufe30\uffe8]"
+# NFKC, which compares names, reads these as something else than they look like, or as themselves.
+_MISLEADING = "[\u017f\u02db\u037a\u03f2\u03f9\u302f\ufe19\ufe30\uffe8]"
 _LONG_DASHES = "\u2014\u2015\u2e3a\u2e3b"
 
 _MARKS = {":": "a colon", ",": "a comma", "\u2713": "the mark of an account"}  # in a key
@@ -75,6 +70,7 @@ def validate_name(name: str) -> str:
     if not name.isascii():
         _check_places(name)
         _check_scripts(name)
+        _check_colon_letters(visible)
     _check_look(visible, name_key(name))
     return name
 
@@ -96,7 +92,7 @@ def _check_characters(name: str) -> None:
 def _is_hidden(char: str) -> bool:
     if unicodedata.category(char) in _HIDDEN or re.match(_ODD_SPACE, char):
         return True
-    return bool(re.match(_BLANK, char)) and not IGNORED.match(char)
+    return bool(re.match(look_alikes.BLANK, char))
 
 
 def _is_joinable(char: str) -> bool:
@@ -107,16 +103,18 @@ def _is_joinable(char: str) -> bool:
 def _check_places(name: str) -> None:
     """Check that marks and variation selectors belong to the character before them.
 
-    A mark on punctuation could make a colon of a full stop. A selector changes no cased letter.
+    A mark on punctuation could make a colon of a full stop. A selector changes no cased letter. A
+    stacker changes the letter after it, and nothing is seen of it if there is none.
     """
     base, was_selector = " ", False
-    for char in name:
+    for char, after in zip(name, name[1:] + " ", strict=True):
         is_selector = bool(IGNORED.match(char)) and char not in _JOINERS
         if is_selector:
             misplaced = was_selector or base == " " or base.lower() != base.upper()
         else:
             is_mark = unicodedata.category(char)[0] == "M"
-            misplaced = is_mark and not _takes_marks(base, char)
+            misplaced = is_mark and not _takes_mark(base, char)
+            misplaced = misplaced or (char in look_alikes.STACKERS and not after.isalpha())
             if not is_mark and char not in _JOINERS:
                 base = char
         if misplaced:
@@ -124,9 +122,19 @@ def _check_places(name: str) -> None:
         was_selector = is_selector
 
 
-def _takes_marks(base: str, mark: str) -> bool:
-    category = unicodedata.category(base)
-    return category[0] in "LN" or category == "So" or (base in "#*" and mark == "\u20e3")
+def _takes_mark(base: str, mark: str) -> bool:
+    """Return whether *mark* may follow *base*: of its own script, if it is not of several."""
+    script, category = _script(mark), unicodedata.category(base)
+    if script not in ("COMBINING", _script(base)):
+        return False
+    if category[0] in "LN":  # some of them look like a dot
+        return not {".", "\u00b7"} & set(name_key(base))
+    return category == "So" or (base in "#*" and mark == "\u20e3")
+
+
+def _script(char: str) -> str:
+    """Return the first word of the name of *char*, which is its script if it is a letter."""
+    return unicodedata.name(char).split()[0]
 
 
 def _check_scripts(name: str) -> None:
@@ -137,9 +145,25 @@ def _check_scripts(name: str) -> None:
     """
     for word in re.findall(r"[^\W\d_]+", unicodedata.normalize("NFKC", name)):
         cased = (char for char in word if char.lower() != char.upper())
-        alphabets = sorted({unicodedata.name(char).split()[0].title() for char in cased})
+        alphabets = sorted({_script(char).title() for char in cased})
         if len(alphabets) > 1:
             raise ValueError(f"name mixes {' and '.join(alphabets)} letters in one word")
+
+
+def _check_colon_letters(visible: str) -> None:
+    """Check that what looks like a colon stands among letters of its script, where it is a letter.
+
+    A visarga is one: readers of other scripts would take it for the end of a name. The next letter
+    is of the same script, too, except after the vowel of Thai and Lao, which looks less like it.
+    """
+    for index, char in enumerate(visible):
+        if char in look_alikes.COLON_LETTERS:
+            script, before, after = _script(char), visible[:index], visible[index + 1 :]
+            letters = [next(filter(str.isalpha, reversed(before)), char), before[-1:].strip()]
+            if script not in ("THAI", "LAO"):
+                letters.append(next(filter(str.isalpha, after), char))
+            if any(letter and _script(letter) != script for letter in letters):
+                raise ValueError(f"name contains U+{ord(char):04X}, which looks like a colon")
 
 
 def _check_look(visible: str, key: str) -> None:
@@ -152,7 +176,7 @@ def _check_look(visible: str, key: str) -> None:
             raise ValueError(f"name contains {looks}{text}")
     first = unicodedata.normalize("NFKC", visible)[0]
     leader = _LEADERS.get(key[0])
-    script = unicodedata.name(first).split()[0] if first.isalpha() else ""
+    script = _script(first) if first.isalpha() else ""
     if leader and script not in ("KATAKANA", "CJK"):  # their strokes are read as letters
         looks = "" if first == leader else f"U+{ord(visible[0]):04X}, which looks like "
         raise ValueError(f"name begins with {looks}{leader}")
@@ -191,4 +215,6 @@ def without_number(name: str) -> str:
 def with_suffix(name: str, number: int) -> str:
     """Return *name* with the suffix ``-number``, shortened as needed to stay a valid name."""
     suffix = f"-{number}"
-    return name[: MAX_NAME_CHARS - len(suffix)].rstrip(_JOINERS + " ") + suffix
+    return (
+        name[: MAX_NAME_CHARS - len(suffix)].rstrip(_JOINERS + look_alikes.STACKERS + " ") + suffix
+    )

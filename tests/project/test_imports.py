@@ -61,7 +61,7 @@ MODULES = {
             "look_alikes": "",
             "appearance": "look_alikes",
             "messages": "",
-            "names": "appearance",
+            "names": "appearance look_alikes",
             "rejection": "messages",
             "sanitize": "control_sequences",
             "codec": "messages names sanitize",

@@ -65,25 +65,25 @@ def test_a_capital_letter_without_a_character_of_its_own(small: str, capital: st
 
 
 @pytest.mark.parametrize(
-    "char",
+    ("base", "char"),
     [
-        "\u0301",  # category Mn: an acute accent
-        "\u093e",  # category Mc: a Devanagari vowel sign
-        "\U0001d165",  # category Mc: the stem of a note
-        "\u20dd",  # category Me: a circle around the character before it
+        ("b", "\u0301"),  # category Mn: an acute accent
+        ("\u0915", "\u093e"),  # category Mc: a Devanagari vowel sign
+        ("\U0001d158", "\U0001d165"),  # category Mc: the stem of a note
+        ("b", "\u20dd"),  # category Me: a circle around the character before it
     ],
 )
-def test_a_mark_at_the_beginning_is_rejected(char: str) -> None:
+def test_a_mark_at_the_beginning_is_rejected(base: str, char: str) -> None:
     """A mark of any category would change the text before the name, so no name begins with one."""
     rule = f"name begins with U\\+{ord(char):04X}, which belongs to a letter"
     for name in (char, f"{char}bob"):
         with pytest.raises(ValueError, match=f"^{rule}$"):
             validate_name(name)
-    assert validate_name(f"b{char}b") == f"b{char}b"
+    assert validate_name(f"{base}{char}b") == f"{base}{char}b"
 
 
 def test_no_name_begins_with_a_mark() -> None:
     """Every mark of Unicode is rejected as the first character of a name."""
     for char in MARKS:
-        with pytest.raises(ValueError, match=r"which (belongs to a letter|cannot be seen)"):
+        with pytest.raises(ValueError, match=r"which (belongs to|cannot be seen|looks like)"):
             validate_name(f"{char}bob")

@@ -2,11 +2,13 @@
 
 import re
 import unicodedata
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from broadcast_server.protocol.look_alikes import BLANK, COLON_LETTERS
 from broadcast_server.protocol.names import (
     MAX_NAME_CHARS,
     name_key,
@@ -66,6 +68,20 @@ of_names = settings(suppress_health_check=[HealthCheck.filter_too_much], deadlin
             "\U0001f1e9\U0001f1ea Anna",
             "(bob)",
             "-bob",
+        ),
+        *("মোঃ", "মোঃ আব্দুল করিম", "दुःशासन", "रामः-2", "ကျော်စိုး", "Kyaw ကျော်စိုး", "នាងរះ"),
+        *(
+            "มานะ",
+            "มานะ Smith",
+            "ພະ",
+            "ⵓⵙⵎⴰⵏ",
+            "ᱥᱟᱱᱛᱟᱲᱺ",
+            "രാമഃ",
+            "ཨཿ",
+            "יְהוּדָה",
+            "مُحَمَّد",
+            "ក្រុម",
+            "ኃይለ",
         ),
         *("Νίκος Smith", "李Lee", "bob-2", "left", "joined", "Isnow", "Left Eye", "is", "more"),
     ],
@@ -181,6 +197,7 @@ def test_a_long_name_is_shortened_for_its_suffix() -> None:
     assert with_suffix("x" * 32, 10) == "x" * 29 + "-10"
     assert with_suffix("x" * 29 + " yz", 2) == "x" * 29 + "-2"
     assert with_suffix("x" * 29 + "\u200dyz", 2) == "x" * 29 + "-2"
+    assert with_suffix("က" * 29 + "\u1039ကက", 2) == "က" * 29 + "-2"
 
 
 @pytest.mark.parametrize(
@@ -240,14 +257,57 @@ def test_different_names_have_different_keys(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     "sign",
-    "\u02d0\u02f8\u0589\u05c3\u0703\u0903\u0a83\u1361\u16ec\u1803\u1804\u205a\u2236\u2237"
-    "\u2806\u2982\u29f4\u2a74\ua4fd\ua6f4\ua789\ufe13\ufe30\ufe55\uff1a",
+    "\u02d0\u02f8\u0589\u05c3\u0703\u0831\u0903\u0a83\u0f34\u0fd2\u1361\u1362\u1367\u1392\u1393\u16ec"
+    "\u17d6\u1803\u1804\u1b5d\u1cd3\u205a\u205d\u205e\u2236\u2237\u22ee\u254f\u2806\u2841\u28b8\u2982"
+    "\u2999\u29f4\u2a74\u2e3d\u302f\ua4fd\ua6f4\ua789\ua829\ua9c7\ufbbd\ufe13\ufe19\ufe30\ufe55\uff1a"
+    "\U0001015b\U00010af5\U0001104a\U0001123a\U000112a9\U0001d108\U0001d1d4",
 )
 def test_nothing_looks_like_a_colon(sign: str) -> None:
     """A look-alike of the colon that ends a name is rejected wherever it stands."""
     for name in (f"bob{sign} I resign", f"\u4e00{sign}"):
         with pytest.raises(ValueError, match=r"colon|another character|wrong place"):
             validate_name(name)
+
+
+@pytest.mark.parametrize("sign", sorted(COLON_LETTERS))
+def test_a_letter_like_a_colon_stands_only_among_letters_of_its_script(sign: str) -> None:
+    """A visarga and its kind are rejected after a letter of another script, or before one."""
+    names = [f"bob{sign} I resign", f"bob{sign}", f"Анна {sign}", f"李2{sign}", f"\U0001f600{sign}"]
+    if sign not in "\u0e30\u0eb0":
+        letter = letters().get(unicodedata.name(sign, "").split(" ")[0], "a")
+        names.append(f"{letter}{sign} I resign")
+    for name in names:
+        with pytest.raises(ValueError, match=r"looks like a colon|wrong place|cannot be seen"):
+            validate_name(name)
+
+
+@cache
+def letters() -> dict[str, str]:
+    """Return a letter of each script, by the first word of its name."""
+    found = (char for char in map(chr, range(0x20000)) if unicodedata.category(char) == "Lo")
+    return {unicodedata.name(char, "").split(" ")[0]: char for char in found}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("bob\u0743", "bob\u05b0", "al\u064bice", "李\u0951", "राम\u0982"),
+        *("bob\ua4f8\u0307", "bob\u0660\u0307", "bob\ua78f\u0323"),  # a dot on a dot
+        *("မောင်\u1039", "ក\u17d2-2", "က\u1039 က"),  # nothing to stack
+    ],
+)
+def test_a_mark_follows_a_letter_of_its_script(name: str) -> None:
+    """A mark after another script, on a letter that is a dot, or without effect, is rejected."""
+    with pytest.raises(ValueError, match="in a wrong place"):
+        validate_name(name)
+
+
+def test_what_is_blank_does_not_depend_on_the_version_of_python() -> None:
+    """Blanks that this Python may not know yet are in the table: these are of Unicode 15."""
+    for char in "\U00013440\U00013441\U00013442\u2d7f\U0001107f":
+        assert re.fullmatch(BLANK, char)
+        with pytest.raises(ValueError, match="cannot be seen"):
+            validate_name(f"\U00013000{char}")
 
 
 @pytest.mark.parametrize(
