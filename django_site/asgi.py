@@ -15,7 +15,9 @@ from weakref import WeakKeyDictionary
 
 import django
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "django_site.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = (
+    os.environ.get("DJANGO_SETTINGS_MODULE") or "django_site.settings"
+)
 django.setup(set_prefix=False)
 
 # All of these need Django to be set up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,15 +19,18 @@ from broadcast_server.admission.int_range import (
     IntRange,
 )
 from broadcast_server.admission.token import token_from
-from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.http.cors import parse_origins
 from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
 from django_site.client_address import parse_trusted_proxy
-from django_site.configuration.environment import Environment, InvalidSetting
-from django_site.configuration.own_hosts import OwnHosts
+from django_site.configuration.data_folder import check_data_folder
+from django_site.configuration.database_url import database_of
+from django_site.configuration.environment import Environment
+from django_site.configuration.mail_url import mail_of, sender_of
+from django_site.configuration.own_hosts import OwnHosts, parse_named_hosts
+from django_site.configuration.redis_url import redis_of
 from django_site.configuration.secret_key import own_secret_key
-from django_site.configuration.service_url import database_of, mail_of, redis_of
+from django_site.configuration.startup_failure import end_start
 
 Given = TypeVar("Given")
 Value = TypeVar("Value")
@@ -40,7 +44,15 @@ def parse(name: str, parser: Callable[[Given], Value], value: Given) -> Value:
     try:
         return parser(value)
     except ValueError as error:
-        raise InvalidSetting(f"{name}: {error}") from None
+        end_start(f"{name}: {error}")
+
+
+def absolute_path(text: str) -> Path:
+    """Return the absolute path of *text*. Raises ValueError if it cannot be followed."""
+    try:
+        return Path(text).resolve()
+    except (OSError, RuntimeError):  # a link to itself
+        raise ValueError(f"{text} cannot be followed (name a folder)") from None
 
 
 def time_zone(name: str) -> str:
@@ -55,26 +67,24 @@ DATABASE_URL = env.text("DATABASE_URL")
 EMBEDDED = not DATABASE_URL
 """Whether the database is the site's own SQLite file, which it creates and migrates itself."""
 
-DATA = Path(env.text("BROADCAST_DATA", ".")).resolve()
+DATA = parse("BROADCAST_DATA", absolute_path, env.text("BROADCAST_DATA", "."))
+KEY_FILE = DATA / "broadcast.key"
 GIVEN_KEY = env.secret("SECRET_KEY")
 if EMBEDDED or GIVEN_KEY is None:
-    try:
-        next(DATA.iterdir(), None)
-    except OSError as error:
-        reason = describe_os_error(error)
-        raise InvalidSetting(f"BROADCAST_DATA is {DATA}: {reason} (name a folder)") from None
+    writes = EMBEDDED or not os.path.lexists(KEY_FILE)
+    parse("BROADCAST_DATA", partial(check_data_folder, writes=writes), DATA)
 
 OWN_KEY = GIVEN_KEY is None
 """Whether the secret key is the site's own, in a file that its first process creates."""
 
-SECRET_KEY = GIVEN_KEY or parse("SECRET_KEY", own_secret_key, DATA / "broadcast.key")
+SECRET_KEY = GIVEN_KEY or parse("SECRET_KEY", own_secret_key, KEY_FILE)
 
 # Errors with the source around them, for development only.
 DEBUG = env.flag("DEBUG", False)
 DEFAULT_EXCEPTION_REPORTER_FILTER = "django_site.configuration.error_report.ErrorReportFilter"
 
 # A site without them has no public name. It serves this machine and the network around it.
-NAMED_HOSTS = env.items("ALLOWED_HOSTS")
+NAMED_HOSTS = parse("ALLOWED_HOSTS", parse_named_hosts, env.text("ALLOWED_HOSTS"))
 ALLOWED_HOSTS: list[str] = NAMED_HOSTS or OwnHosts()
 
 BROADCAST_MAX_MESSAGE_BYTES = env.number(
@@ -104,15 +114,18 @@ BROADCAST_DEAD = env.seconds("BROADCAST_DEAD", 1, 3600, 40.0)
 BROADCAST_LOGIN = env.choice("BROADCAST_LOGIN", ("optional", "required"))
 
 # The token of guests. An account signs in with its password or a token of its own.
+TOKEN_FILE = env.secret("BROADCAST_TOKEN_FILE") or ""
+GIVEN_TOKEN = env.secret("BROADCAST_TOKEN") or ""
+TOKEN_VARIABLE = "BROADCAST_TOKEN" if GIVEN_TOKEN else "BROADCAST_TOKEN_FILE"
 try:
-    BROADCAST_TOKEN = token_from(
-        env.secret("BROADCAST_TOKEN") or "", env.secret("BROADCAST_TOKEN_FILE") or ""
-    )
+    BROADCAST_TOKEN = token_from(GIVEN_TOKEN, TOKEN_FILE)
 except ValueError as error:
-    raise InvalidSetting(str(error)) from None
+    reason = str(error).removeprefix(f"{TOKEN_VARIABLE}: ")
+    end_start(f"{TOKEN_VARIABLE}: {reason}")
 if BROADCAST_TOKEN is not None and BROADCAST_LOGIN == "required":
-    raise InvalidSetting(
-        "BROADCAST_TOKEN is for guests, and BROADCAST_LOGIN=required admits none: unset one of them"
+    end_start(
+        f"{TOKEN_VARIABLE} is for guests, and BROADCAST_LOGIN=required admits none:"
+        " unset one of them"
     )
 
 INSTALLED_APPS = [
@@ -175,8 +188,9 @@ MAIL = bool(EMAIL_URL)
 
 if MAIL:
     vars().update(parse("EMAIL_URL", mail_of, EMAIL_URL))
-    EMAIL_TIMEOUT = 10
-    DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+DEFAULT_FROM_EMAIL = parse(
+    "DEFAULT_FROM_EMAIL", sender_of, env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+)
 
 # A site with a public name is assumed to be on the internet, and so behind TLS.
 TLS = env.flag("BROADCAST_TLS", bool(NAMED_HOSTS) and not DEBUG)

@@ -77,6 +77,8 @@ def parse_trusted_proxies(value: str) -> TrustedProxies:
     Raises ValueError with the first item that is none of these.
     """
     items = [item.strip() for item in value.split(",") if item.strip()]
+    if value.strip() and not items:
+        raise ValueError(f"{value!r} is not an address, a network or {UNIX}")
     networks = []
     for item in items:
         if item == UNIX:

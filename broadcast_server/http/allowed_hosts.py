@@ -70,6 +70,8 @@ def parse_hosts(value: str) -> frozenset[str]:
     Raises ValueError with the first item that is none.
     """
     items = [item.strip().lower() for item in value.split(",") if item.strip()]
+    if value.strip() and not items:
+        raise ValueError(f"{value} names no host (write HOST, .DOMAIN or *)")
     return frozenset(map(_parse_host, items))
 
 

@@ -39,6 +39,8 @@ def parse_origins(value: str) -> frozenset[str]:
     Raises ValueError with the first item that is none: it would never match a browser's.
     """
     items = [item.strip().lower() for item in value.split(",") if item.strip()]
+    if value.strip() and not items:
+        raise _no_origin(value)
     return frozenset(map(_parse_origin, items))
 
 

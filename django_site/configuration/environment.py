@@ -7,16 +7,17 @@ of a secret does not contain the value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from broadcast_server.admission.int_range import IntRange, parse_choice
 
+from .startup_failure import end_start
+
 YES = ("yes", "y", "true", "on", "ok", "1")
 NO = ("no", "n", "false", "off", "0")
 
-
-class InvalidSetting(SystemExit):
-    """Ends the process with one line about a setting: whoever started it has to change it."""
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class Environment:
@@ -33,22 +34,18 @@ class Environment:
         _check_characters(name, value)
         return value
 
-    def items(self, name: str) -> list[str]:
-        """Return the items of a list that is separated by commas."""
-        return [item for each in self.text(name).split(",") if (item := each.strip())]
-
     def choice(self, name: str, known: tuple[str, ...]) -> str:
         """Return one of *known*, the first of them by default."""
         try:
             return parse_choice(self.text(name, known[0]), known)
         except ValueError as error:
-            raise InvalidSetting(f"{name}: {error}") from None
+            end_start(f"{name}: {error}")
 
     def flag(self, name: str, default: bool) -> bool:
         """Return whether a setting is yes or no."""
         value = self.text(name).lower()
         if value and value not in YES + NO:
-            raise InvalidSetting(f"{name}: {value!r} is not one of yes, no")
+            end_start(f"{name}: {value!r} is not one of yes, no")
         return value in YES if value else default
 
     def number(self, name: str, allowed: IntRange, default: int) -> int:
@@ -57,19 +54,19 @@ class Environment:
         try:
             return allowed.parse(value) if value else default
         except ValueError as error:
-            raise InvalidSetting(f"{name}: {error}") from None
+            end_start(f"{name}: {error}")
 
     def seconds(self, name: str, minimum: int, maximum: int, default: float) -> float:
         """Return a duration in seconds, from *minimum* to *maximum*."""
         value = self.text(name)
         if not value:
             return default
-        try:
-            seconds = float(value)
-        except ValueError:
-            raise InvalidSetting(f"{name}: {value!r} is not a number") from None
-        if not minimum <= seconds <= maximum:  # nor is "nan"
-            raise InvalidSetting(f"{name}: {seconds:g} is not between {minimum} and {maximum}")
+        # `float` also accepts 1_0, 1e1, nan and the digits of all scripts.
+        if not _SECONDS.fullmatch(value.removeprefix("-")):
+            end_start(f"{name}: {value!r} is not a number")
+        seconds = float(value)
+        if not minimum <= seconds <= maximum:
+            end_start(f"{name}: {seconds:g} is not between {minimum} and {maximum}")
         return seconds
 
     def secret(self, name: str) -> str | None:
@@ -83,7 +80,7 @@ class Environment:
             return None
         value = value.rstrip("\r\n")
         if not value.strip():
-            raise InvalidSetting(f"{name} is set and empty (give it a value, or unset it)")
+            end_start(f"{name}: it is set and empty (give it a value, or unset it)")
         _check_characters(name, value)
         return value
 
@@ -91,8 +88,8 @@ class Environment:
 def _check_characters(name: str, value: str) -> None:
     """End the process if *value* has a control character, or was not text."""
     if any(char < " " or char == "\x7f" for char in value):
-        raise InvalidSetting(f"{name} has a line break or another control character in it")
+        end_start(f"{name}: it has a line break or another control character in it")
     try:
         value.encode()
     except UnicodeEncodeError:  # the system passes on bytes that are not UTF-8 as surrogates
-        raise InvalidSetting(f"{name} is not UTF-8") from None
+        end_start(f"{name}: it is not UTF-8")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 from broadcast_server.cli.local_addresses import local_addresses
+from broadcast_server.http.allowed_hosts import parse_hosts
 
 LOOPBACK = ("localhost", ".localhost", "127.0.0.1", "[::1]")
 
@@ -45,3 +46,11 @@ class OwnHosts(list[str]):
         name = socket.getfqdn().lower()
         if name not in self:
             self.append(name)
+
+
+def parse_named_hosts(value: str) -> list[str]:
+    """Return the names in a value for ``ALLOWED_HOSTS``, as Django writes them.
+
+    Raises ValueError for what is not the name or the address of a host.
+    """
+    return sorted(f"[{each}]" if ":" in each else each for each in parse_hosts(value))

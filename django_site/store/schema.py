@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -11,30 +12,49 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from django_site.configuration.startup_failure import PASSING, end_start
+
 from . import private_database
 
 
 def prepare_database() -> None:
-    """Migrate or check the database. Raises SystemExit with what to do if it is not ready."""
-    private_database.report_access()
+    """Migrate or check the database. Raises StartupFailure if it is not ready.
+
+    It does so in a thread, since uvicorn imports the application in its event loop if it has
+    several workers, and Django refuses to use the database there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_prepare).result()
+
+
+def report_outage(error: Exception) -> NoReturn:
+    """Say why the database cannot be used, and which variable names it. Raises StartupFailure."""
+    reason = " ".join(str(error).split())
     if settings.EMBEDDED:
-        try:
+        file = settings.DATABASES["default"]["NAME"]
+        end_start(f"the database {file} cannot be used: {reason} (BROADCAST_DATA moves it)")
+    end_start(f"the database does not answer: {reason} (start it, or set DATABASE_URL)", PASSING)
+
+
+def _prepare() -> None:
+    private_database.report_access()
+    try:
+        if settings.EMBEDDED:
             call_command("migrate", interactive=False, verbosity=0)
-        except DatabaseError as error:
-            file = settings.DATABASES["default"]["NAME"]
-            sys.exit(f"the database {file} cannot be used: {error} (BROADCAST_DATA moves it)")
-    else:
-        try:
-            executor = MigrationExecutor(connection)
-        except ImproperlyConfigured as error:  # its library is not installed
-            sys.exit(f"DATABASE_URL: {' '.join(str(error).split())}")
-        except DatabaseError as error:
-            reason = " ".join(str(error).split())
-            sys.exit(f"the database does not answer: {reason} (start it, or set DATABASE_URL)")
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        if missing:
-            names = ", ".join(f"{each.app_label}.{each.name}" for each, _ in missing)
-            sys.exit(
-                f"{len(missing)} migrations are not applied ({names}): python manage.py migrate"
-            )
-    connection.close()
+        else:
+            _check_migrations()
+    except DatabaseError as error:
+        report_outage(error)
+    finally:
+        connection.close()
+
+
+def _check_migrations() -> None:
+    try:
+        executor = MigrationExecutor(connection)
+    except ImproperlyConfigured as error:  # its library is not installed
+        end_start(f"DATABASE_URL: {error}")
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        names = ", ".join(f"{each.app_label}.{each.name}" for each, _ in missing)
+        end_start(f"{len(missing)} migrations are not applied ({names}): python manage.py migrate")

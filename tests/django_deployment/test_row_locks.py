@@ -32,7 +32,7 @@ from broadcast_server.protocol.publish import Published, PublishRequest
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
-from django_site.configuration.service_url import database_of
+from django_site.configuration.database_url import database_of
 from django_site.moderation import actions
 from django_site.store import message_log, presence, publish, rejections
 from django_site.store.message_log import Logged, PendingMessage

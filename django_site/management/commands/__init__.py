@@ -1,0 +1,1 @@
+"""One module for each command. Its name is the command's."""
