@@ -23,6 +23,7 @@ django.setup(set_prefix=False)
 # All of these need Django to be set up.
 from django.conf import settings  # noqa: E402
 
+from .configuration.secret_addresses import hide_in_logs  # noqa: E402
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
 from .transport.asgi_response import with_security_headers  # noqa: E402
@@ -87,8 +88,10 @@ class Application:
         if "daphne.server" in sys.modules:
             self._stop_with_daphne()
             limit_daphne()
+            from .transport.daphne_access_log import hide_in_access_log
             from .transport.daphne_headers import ignore_odd_headers
 
+            hide_in_access_log()
             ignore_odd_headers()
 
     def _stop_with_daphne(self) -> None:
@@ -130,6 +133,7 @@ def report_access() -> None:
         logger.warning("DEBUG=yes: errors show the site's source to anyone, so keep others away")
 
 
+hide_in_logs()
 prepare_database()
 application = Application()
 application.serve_with_daphne()

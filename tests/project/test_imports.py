@@ -50,7 +50,7 @@ TOP = {
         "settings": "client_address configuration",
         "urls": "accounts transport",
         "apps": "moderation store transport",
-        "asgi": "replication store transport",
+        "asgi": "configuration replication store transport",
     },
 }
 """The modules beside the areas, and what each imports. Areas import only the first of them."""
@@ -234,6 +234,7 @@ MODULES = {
             "error_report": "",
             "own_hosts": "",
             "request_log": "",
+            "secret_addresses": "",
             "secret_key": "",
             "service_url": "",
             "startup_failure": "",
@@ -295,6 +296,7 @@ MODULES = {
         "transport": {
             "asgi_response": "",
             "authentication": "",
+            "daphne_access_log": "",
             "daphne_headers": "",
             "fd_exhaustion": "",
             "flow_control": "",
