@@ -72,6 +72,7 @@ class ChildProcess:
         self._words = words
         self._process: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []  # signals that arrived before the command had started
+        self._starting = False
         self._ended = False
 
     @contextmanager
@@ -84,9 +85,11 @@ class ChildProcess:
         def forward(number: int, _: FrameType | None) -> None:
             if self._ended:
                 afterwards()
+            elif self._starting and number in keyboard and _terminal_signals_group():
+                pass  # the command has got it too, even if we do not know its process yet
             elif self._process is None:
                 self._early.append(number)
-            elif number not in keyboard or not _terminal_signals_group():
+            else:
                 self._process.send_signal(number)
 
         numbers = [getattr(signal, name) for name in FORWARDED_SIGNALS if hasattr(signal, name)]
@@ -108,6 +111,7 @@ class ChildProcess:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the command, and send it the signals that arrived before. Raises OSError."""
+        self._starting = True
         # Inherited files stay open for the command, such as the jobserver pipe of make.
         self._process = subprocess.Popen(self._words, close_fds=False, env=child_environment())
         for number in self._early:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pexpect
@@ -134,12 +135,36 @@ def test_ignored_signals_stay_ignored(program: list[str], url: str) -> None:
     assert (done.code, done.output, done.errors) == (128 + signal.SIGTERM, "alive\n", "")
 
 
-def test_ctrl_c_reaches_both_once(program: list[str], url: str) -> None:
+SLOW_START = """
+import os, signal, subprocess, sys, time
+from broadcast_server.cli.main import main
+
+readable, writable = os.pipe()
+os.set_blocking(writable, False)
+signal.set_wakeup_fd(writable)
+
+class SlowStart(subprocess.Popen):
+    def __init__(self, *given, **more):
+        super().__init__(*given, **more)
+        os.read(readable, 1)
+        time.sleep(0.3)  # so that a second signal is not one with the first
+
+subprocess.Popen = SlowStart
+sys.exit(main())
+"""
+"""The program, which learns of the start of a command only after a signal has arrived."""
+
+
+@pytest.mark.parametrize("start", ["slow", "quick"])
+def test_ctrl_c_reaches_both_once(start: str, program: list[str], url: str) -> None:
     """Ctrl+C at a terminal reaches the command once; it may continue, and its end is reported."""
-    code = "trap 'echo caught' INT; echo up; for n in 1 2 3; do sleep 0.2; done; exit 5"
+    code = "trap 'echo caught' INT; echo up; for n in 1 2 3 4; do sleep 0.2; done; exit 5"
+    if start == "slow":
+        program = [sys.executable, "-c", SLOW_START]
+    room = f"keys-{start}"
     child = pexpect.spawn(
         program[0],
-        [*program[1:], "run", url, "--room", "keys", "--label", "it", "--", "bash", "-c", code],
+        [*program[1:], "run", url, "--room", room, "--label", "it", "--", "bash", "-c", code],
         encoding="utf-8",
         timeout=PATIENCE,
     )
@@ -154,7 +179,7 @@ def test_ctrl_c_reaches_both_once(program: list[str], url: str) -> None:
         assert child.exitstatus == 5
     finally:
         child.close(force=True)
-    assert reports(url, "keys") == ["anonymous: started: it", "anonymous: it ended with 5"]
+    assert reports(url, room) == ["anonymous: started: it", "anonymous: it ended with 5"]
 
 
 # -- the room --
