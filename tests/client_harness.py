@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
@@ -15,6 +16,7 @@ from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 
 SHORT_TIMEOUTS = ClientTimeouts(first_delay=0.01, max_delay=0.02, handshake=0.2, close=0.5)
+"""For a server in this process, or one that does not answer."""
 
 EVENT_TIMEOUT_S = 10.0
 SCENARIO_TIMEOUT_S = 20.0
@@ -83,7 +85,9 @@ async def member(
 ) -> AsyncIterator[tuple[ReconnectingClient, RecordingSink]]:
     """A client that is a member of the room inside the block, and its sink."""
     session = ClientSession(name, None)
-    client = ReconnectingClient(url, {}, session, timeouts=SHORT_TIMEOUTS)
+    # A server in another process may take longer to answer, and a client that fails at first ends.
+    timeouts = replace(SHORT_TIMEOUTS, handshake=EVENT_TIMEOUT_S)
+    client = ReconnectingClient(url, {}, session, timeouts=timeouts)
     sink = RecordingSink()
     running = asyncio.ensure_future(client.run(sink))
     try:

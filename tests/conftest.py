@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import secrets
@@ -74,6 +75,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles al
 NO_RATE = ("--rate", "0")
 """Tests publish many messages at once. Those of the rate give their own."""
 
+FRIEND = "https://friend.example"
+"""The only origin besides its own that each server allows."""
+
+USUAL = (*NO_RATE, "--allow-origin", FRIEND)
+"""The options of each server: with options of their own, tests cost a server of each kind."""
+
 Part = Callable[[Deployment], Awaitable[None]]
 ServedPart = Callable[[ServedDeployment], Awaitable[None]]
 
@@ -85,7 +92,8 @@ def variables(options: tuple[str, ...]) -> dict[str, Any]:
         for flag, value in zip(options[::2], options[1::2], strict=True)
     }
     usual = {
-        "BROADCAST_RATE": "0",  # as `NO_RATE`
+        "BROADCAST_RATE": "0",  # as `USUAL`
+        "BROADCAST_ALLOW_ORIGIN": FRIEND,
         # The limit applies to clients with an X-Forwarded-For header; others are local.
         "BROADCAST_TRUSTED_PROXY": "127.0.0.1",
         "BROADCAST_MAX_CLIENTS_PER_ADDRESS": "1",
@@ -133,6 +141,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(group_of(item.nodeid), len(SLOWEST_GROUPS)))
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lasts to the end: all modules and the list of all tests."""
+    gc.collect()
+    gc.freeze()
+
+
 class Processes:
     """Server processes that tests share: one for each program and set of options."""
 
@@ -146,7 +160,7 @@ class Processes:
         """Return the address of *program* with these options; start it on the first call."""
         key = program, options
         if key not in self._running:
-            command = *program, "start", "--port", "0", *NO_RATE, *options
+            command = *program, "start", "--port", "0", *USUAL, *options
             self._running[key] = self._stack.enter_context(running(*command))
         return self._running[key].url
 
@@ -267,7 +281,7 @@ class Player:
         self.play(served, options)
 
     async def _play(self, part: Part, options: tuple[str, ...]) -> None:
-        settings = replace(settings_of(parse_options(["start", *NO_RATE, *options])), port=0)
+        settings = replace(settings_of(parse_options(["start", *USUAL, *options])), port=0)
         if self.kind == "bare":
             await part(BareDeployment(settings))
         elif self.kind == "cluster":

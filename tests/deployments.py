@@ -21,6 +21,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from programs import pause
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -293,9 +294,11 @@ class ServedDeployment(Deployment):
         # A single process has to know at once. Others learn of it from the database, which may
         # be later than the client sees its close answered.
         if len(self._processes) > 1:
-            end = time.monotonic() + ANSWER_TIMEOUT_S
+            begin = time.monotonic()
             while await asyncio.to_thread(self._count, room):
-                assert time.monotonic() < end, f"{room} does not empty"
+                waited = time.monotonic() - begin
+                assert waited < ANSWER_TIMEOUT_S, f"{room} does not empty"
+                await asyncio.sleep(pause(waited))
 
     def _count(self, room: str) -> int:
         url = self.url.replace("ws:", "http:").rstrip("/") + f"/stream?room={room}&poll=1"

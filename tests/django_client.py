@@ -23,6 +23,8 @@ os.environ["BROADCAST_DATA"] = _DATA.name
 os.environ["DJANGO_SETTINGS_MODULE"] = "django_site.settings"
 django.setup()
 settings.ALLOWED_HOSTS.append("testserver")  # the name that Django's own test client uses
+# Django's own takes a quarter of a second for each account. Servers in other processes use that.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 from asgiref.testing import ApplicationCommunicator  # noqa: E402  # after django.setup()
 from channels.testing import WebsocketCommunicator  # noqa: E402  # the same

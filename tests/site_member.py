@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from programs import pause
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -70,10 +71,11 @@ class Member:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     """Poll until *condition* holds. *what* names it in the failure."""
-    end = time.monotonic() + PATIENCE
+    begin = time.monotonic()
     while not condition():
-        assert time.monotonic() < end, f"timed out: {what}"
-        await asyncio.sleep(0.01)
+        waited = time.monotonic() - begin
+        assert waited < PATIENCE, f"timed out: {what}"
+        await asyncio.sleep(pause(waited))
 
 
 async def join(url: str, name: str, room: str, parameters: str = "") -> Member:

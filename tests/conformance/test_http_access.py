@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-from conftest import Player
+from conftest import FRIEND, Player
 from curl import Stream, post, read_head, request_head, send_request
 from deployments import ServedDeployment
 from wire import Wire
@@ -16,7 +16,7 @@ def test_requests_of_other_origins(any_server: Player) -> None:
 
     async def part(deployment: ServedDeployment) -> None:
         url = deployment.next_url()
-        evil, friend = "Origin: http://evil.example", "Origin: https://friend.example"
+        evil, friend = "Origin: http://evil.example", f"Origin: {FRIEND}"
         for reply in (
             await post(url, "/?room=origin", "hi", evil),
             await send_request(url, "GET", "/stream?room=origin", evil),
@@ -30,7 +30,7 @@ def test_requests_of_other_origins(any_server: Player) -> None:
         )
         reply = await send_request(url, "OPTIONS", "/", friend, *asked)
         assert reply.status == 200
-        assert reply.headers["access-control-allow-origin"] == "https://friend.example"
+        assert reply.headers["access-control-allow-origin"] == FRIEND
         assert "POST" in reply.headers["access-control-allow-methods"]
         assert "Authorization" in reply.headers["access-control-allow-headers"]
         for reply in (
@@ -38,12 +38,12 @@ def test_requests_of_other_origins(any_server: Player) -> None:
             await post(url, "/?room=origin", "", friend),
             await send_request(url, "GET", "/stream?room=origin&poll=1", friend),
         ):
-            assert reply.headers["access-control-allow-origin"] == "https://friend.example"
+            assert reply.headers["access-control-allow-origin"] == FRIEND
             assert "Origin" in reply.headers["vary"]
         own = await post(url, "/?room=origin", "hi", "Origin: " + url.replace("ws:", "http:")[:-1])
         assert own.status == 200
 
-    any_server.play_served(part, ("--allow-origin", "https://friend.example"))
+    any_server.play_served(part)
 
 
 SITE_PAGES = ("/accounts/login/", "/admin/", "/static/admin/css/base.css")
@@ -59,7 +59,7 @@ def test_requests_of_other_sites(any_server: Player) -> None:
 
     async def part(deployment: ServedDeployment) -> None:
         url = deployment.next_url()
-        friend = "Origin: https://friend.example"
+        friend = f"Origin: {FRIEND}"
         stream = "/stream?room=site&poll=1"
         for site in ("cross-site", "same-site"):
             for mode, more in (("navigate", ()), ("no-cors", ()), ("navigate", (friend,))):
@@ -88,7 +88,7 @@ def test_requests_of_other_sites(any_server: Player) -> None:
         reply = await post(url, "/?room=site", "hi", own, "Accept: */*")
         assert reply.status == 200
 
-    any_server.play_served(part, ("--allow-origin", "https://friend.example"))
+    any_server.play_served(part)
 
 
 def test_no_response_can_be_embedded(any_server: Player) -> None:

@@ -104,8 +104,10 @@ def test_a_stream_resumes_at_its_cursor(any_server: Player) -> None:
         stream = await Stream.open(url, "/stream?room=since")
         epoch = (await stream.event())["epoch"]
         stream.wire.cut()
-        for number in range(1, 200):
-            await post(deployment.next_url(), "/?room=since&name=ci", str(number))
+        alice = await deployment.open("/?name=alice&room=since", as_json=False)
+        await alice.send("\n".join(map(str, range(1, 200))))
+        for _ in range(1, 200):
+            await alice.line()
         stream = await Stream.open(
             deployment.next_url(), f"/stream?room=since&since={epoch}.{first}"
         )
@@ -154,8 +156,10 @@ def test_a_poll_ends(any_server: Player) -> None:
         welcome = await stream.event()
         with pytest.raises(EOFError):
             await stream.event()
-        for number in range(100):
-            await post(url, "/?room=poll&name=ci", str(number))
+        alice = await deployment.open("/?name=alice&room=poll", as_json=False)
+        await alice.send("\n".join(map(str, range(100))))
+        for _ in range(100):
+            await alice.line()
         cursor = f"{welcome['epoch']}.{welcome['seq']}"
         stream = await Stream.open(
             deployment.next_url(), f"/stream?room=poll&poll=1&since={cursor}"

@@ -55,10 +55,8 @@ from django_site.transport import authentication
 
 @pytest.fixture(autouse=True)
 def fast_passwords() -> Iterator[None]:
-    """Use a fast password hasher, and clear the failed logins of other tests."""
+    """Clear the failed logins of other tests."""
     Attempt.objects.all().delete()
-    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
-        yield
 
 
 @pytest.fixture

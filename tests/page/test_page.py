@@ -209,7 +209,7 @@ def test_two_pages_of_one_name_do_not_swap(kind: str, tab: Open) -> None:
         for each in (one, two):
             each.js("void (window.Real = window.WebSocket)")
         mine = "document.querySelector('#members li:has(small) bdi')?.textContent"
-        for _ in range(3):
+        for _ in range(2):
             deployment.stop()
             for each in (one, two):
                 each.until("!document.querySelector('#banner').hidden")
