@@ -54,7 +54,7 @@ from django_site.transport import authentication
 
 
 @pytest.fixture(autouse=True)
-def fast_passwords() -> Iterator[None]:
+def no_failed_logins() -> None:
     """Clear the failed logins of other tests."""
     Attempt.objects.all().delete()
 
