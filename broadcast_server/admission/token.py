@@ -67,9 +67,9 @@ def read_token_file(path: str) -> str:
 def token_from(token: str, path: str) -> str | None:
     """Return *token*, the value of BROADCAST_TOKEN, or the token in the file *path*.
 
-    An empty string stands for a setting that is absent; without both there is no token. Raises
-    ValueError if the token is invalid.
+    White space around a token is no part of it. An empty string stands for a setting that is
+    absent; without both there is no token. Raises ValueError if the token is invalid.
     """
     if token:
-        return validate_token(token, "BROADCAST_TOKEN")
+        return validate_token(token.strip(), "BROADCAST_TOKEN")
     return read_token_file(path) if path else None

@@ -102,7 +102,9 @@ def add_send(send: EnvParser) -> None:
 
 def add_run(run: EnvParser) -> None:
     """Add the arguments of `run` before its `--`."""
-    run.set_defaults(command="run", typed=frozenset(), exec=[])
+    # The command runs whatever is in the environment.
+    run.troubles = []
+    run.set_defaults(command="run", typed=frozenset(), exec=[], troubles=run.troubles)
     run.usage = "%(prog)s [OPTION ...] [URL] -- COMMAND [ARGUMENT ...]"
     _add_server(run, "ws://HOST:PORT/, HOST:PORT or HOST")
     _add_join(run, "room to publish in")

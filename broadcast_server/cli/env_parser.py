@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,24 @@ VARIABLE_PREFIX = "BROADCAST_"
 
 ON = ("1", "true", "yes", "on")
 OFF = ("0", "false", "no", "off")
+
+
+_SERVICE_LINKS = {
+    f"{VARIABLE_PREFIX}PORT": re.compile("(?:tcp|udp|sctp)://"),
+    f"{VARIABLE_PREFIX}NAME": re.compile("/[^/]+/broadcast$"),
+}
+"""Values that are set for each container beside a service that is called `broadcast`: by Kubernetes
+the address of its port, and by Docker's links also a name. Nobody meant them for us."""
+
+
+def variable_value(variable: str) -> str:
+    """Return the value of an environment variable of ours, empty if it is unset or means nothing.
+
+    A line break at its end is no part of it, as in a file.
+    """
+    value = os.environ.get(variable, "").rstrip("\r\n")
+    link = _SERVICE_LINKS.get(variable)
+    return "" if not value.strip() or (link is not None and link.match(value)) else value
 
 
 class _EnvValue(str):
@@ -66,7 +85,7 @@ class _Switch(argparse.Action):
 
 
 class EnvParser(argparse.ArgumentParser):
-    """A parser whose options can be set by environment variables; an empty variable is ignored.
+    """A parser whose options can be set by environment variables; `variable_value` reads them.
 
     The variable of ``--some-option`` is ``BROADCAST_SOME_OPTION``. Options cannot be abbreviated:
     an abbreviation would get another meaning when an option is added.
@@ -74,6 +93,8 @@ class EnvParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        self.troubles: list[str] | None = None
+        """If this is a list, a variable with an invalid value is no error, but added to it."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error, with the same program name as our own errors."""
@@ -99,8 +120,8 @@ class EnvParser(argparse.ArgumentParser):
         shown = f"default: {default}, " if default not in (None, "") else ""
         # argparse converts a default that is a string with *type*, as if it had been typed.
         value = default if default is None else str(default)
-        if os.environ.get(variable):
-            value = _EnvValue(os.environ[variable])
+        if found := variable_value(variable):
+            value = _EnvValue(found)
             value.variable = variable
         help = f"{help} [{shown}{variable}]"
         self.add_argument(
@@ -109,7 +130,7 @@ class EnvParser(argparse.ArgumentParser):
             default=value,
             help=help,
             metavar=metavar,
-            type=_name_variable_on_error(type),
+            type=self._converting(flag, type, default),
             known=type.known if isinstance(type, Choice) else (),
         )
 
@@ -117,8 +138,8 @@ class EnvParser(argparse.ArgumentParser):
         """Add an option without a value. The variable sets it with 1, true, yes or on."""
         variable = _variable(flag)
         default: object = False
-        if os.environ.get(variable):
-            default = _EnvValue(os.environ[variable])
+        if found := variable_value(variable):
+            default = _EnvValue(found)
             default.variable = variable
         self.add_argument(
             flag,
@@ -126,8 +147,27 @@ class EnvParser(argparse.ArgumentParser):
             nargs=0,
             default=default,
             help=f"{help} [{variable}=1]",
-            type=_name_variable_on_error(_on),
+            type=self._converting(flag, _on, False),
         )
+
+    def _converting(
+        self, flag: str, convert: Callable[[str], object], default: object
+    ) -> Callable[[str], object]:
+        """Wrap *convert*: its errors name the variable if the value comes from the environment."""
+
+        def convert_and_name(value: str) -> object:
+            try:
+                return convert(value)
+            except argparse.ArgumentTypeError as error:
+                if not isinstance(value, _EnvValue):
+                    raise
+                text = f"{error} (from {value.variable})"
+                if self.troubles is None:
+                    raise argparse.ArgumentTypeError(text) from None
+                self.troubles.append(f"{flag}: {text}")
+                return default
+
+        return convert_and_name
 
 
 def command_help(summary: str, examples: str) -> dict[str, Any]:
@@ -148,20 +188,6 @@ def _on(value: str) -> bool:
     if value.lower() not in ON + OFF:
         raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(ON + OFF)}")
     return value.lower() in ON
-
-
-def _name_variable_on_error(convert: Callable[[str], object]) -> Callable[[str], object]:
-    """Wrap *convert*: its errors name the variable if the value comes from the environment."""
-
-    def convert_and_name(value: str) -> object:
-        try:
-            return convert(value)
-        except argparse.ArgumentTypeError as error:
-            if isinstance(value, _EnvValue):
-                raise argparse.ArgumentTypeError(f"{error} (from {value.variable})") from None
-            raise
-
-    return convert_and_name
 
 
 def int_range(minimum: int, maximum: int) -> Callable[[str], int]:

@@ -6,6 +6,7 @@ Only what the given command needs is imported, so that the program starts quickl
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING
 from broadcast_server.console.streams import flush_streams, note, stdout_error
 
 from .connect import connect
+from .env_parser import VARIABLE_PREFIX
 from .options import make_parser, parse_options
 from .start import start
 from .usage import usage_error
 
 if TYPE_CHECKING:
     from broadcast_server.client.target import Target
+
+TOKEN_NOTE = "* your token goes to the server unencrypted (use wss://)"  # noqa: S105  # it has no token
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +53,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         case "send":
             return _with_target(options, _send)
         case "run":
-            return _with_target(options, _run_command)
+            return _run_command(options, arguments)
         case "completion" | "manual":
             return _print_generated(options)
     make_parser().print_help(sys.stderr)
@@ -87,7 +91,7 @@ def _with_target(
     except ValueError as error:
         return usage_error(options.command, str(error))
     if target.exposes_token:
-        note("* your token goes to the server unencrypted (use wss://)")
+        note(TOKEN_NOTE)
     return command(options, target)
 
 
@@ -102,9 +106,44 @@ def _send(options: argparse.Namespace, target: Target) -> int:
     return send(options, target)
 
 
-def _run_command(options: argparse.Namespace, target: Target) -> int:
+def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -> int:
+    """Run the command of `run`, without a report if our variables are at fault."""
     from .run import run
+    from .target_option import target_from_options
 
     if not options.exec or not options.exec[0]:
         return usage_error("run", "no command given (put it after --: run -- make test)")
+    target: Target | None = None
+    troubles = list(options.troubles)
+    try:
+        target = target_from_options(options)
+    except ValueError as error:
+        if problem := _target_problem(arguments, _variables()):
+            return usage_error("run", problem)
+        at_fault = [each for each in _variables() if not _target_problem(arguments, [each])]
+        named = not at_fault or str(error).startswith(at_fault[0])
+        troubles.append(str(error) if named else f"{error} (from {' or '.join(at_fault)})")
+    if troubles:
+        note(f"* nothing is reported to the room: {troubles[0]}")
+        target = None
+    elif target is not None and target.exposes_token:
+        note(TOKEN_NOTE)
     return run(options, target)
+
+
+def _variables() -> list[str]:
+    return [name for name in os.environ if name.startswith(VARIABLE_PREFIX)]
+
+
+def _target_problem(arguments: Sequence[str] | None, removed: Sequence[str]) -> str:
+    """Return what is wrong with the target without the variables *removed*, empty if nothing is."""
+    from .target_option import target_from_options
+
+    values = {name: os.environ.pop(name) for name in removed}
+    try:
+        target_from_options(parse_options(arguments))
+    except ValueError as error:
+        return str(error)
+    finally:
+        os.environ.update(values)
+    return ""

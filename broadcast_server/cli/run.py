@@ -39,10 +39,15 @@ FORWARDED_SIGNALS = (*KEYBOARD_SIGNALS, "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2
 """Signals that are passed on to the command."""
 
 
-def run(options: argparse.Namespace, target: Target) -> int:
-    """Run the command of the *options* of `run`, and return its exit code."""
+def run(options: argparse.Namespace, target: Target | None) -> int:
+    """Run the command of the *options* of `run`, and return its exit code.
+
+    Without a *target* nothing is reported.
+    """
     command = ChildProcess(options.exec)
-    reporter = Reporter(lambda: HTTPPublisher(target, options.name, options.room))
+    reporter = Reporter(
+        None if target is None else lambda: HTTPPublisher(target, options.name, options.room)
+    )
     label = " ".join((options.label or "").split()) or command_text(options.exec)
     with command.forward_signals(reporter.give_up):
         started = monotonic()
@@ -145,9 +150,9 @@ def _terminal_signals_group() -> bool:
 
 
 class Reporter:
-    """Publishes reports to a room, in a thread of its own."""
+    """Publishes reports to a room, in a thread of its own; without *make_publisher* it does not."""
 
-    def __init__(self, make_publisher: Callable[[], HTTPPublisher]) -> None:
+    def __init__(self, make_publisher: Callable[[], HTTPPublisher] | None) -> None:
         self._make_publisher = make_publisher
         self._publisher: HTTPPublisher | None = None
         self._texts: SimpleQueue[str | None] = SimpleQueue()
@@ -157,6 +162,8 @@ class Reporter:
 
     def report(self, text: str) -> None:
         """Publish *text* as soon as possible."""
+        if self._make_publisher is None:
+            return
         self._texts.put(text)
         if self._publisher is None:  # created now, so that it does not delay the command's start
             self._publisher = self._make_publisher()

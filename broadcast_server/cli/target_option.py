@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from broadcast_server.cli.env_parser import VARIABLE_PREFIX
+from broadcast_server.cli.env_parser import VARIABLE_PREFIX, variable_value
 from broadcast_server.cli.token_option import token_from_options
 from broadcast_server.client.address import parse_address
 from broadcast_server.client.target import Target
@@ -54,7 +54,7 @@ def _address(options: argparse.Namespace) -> str:
     if options.url is not None:
         return str(options.url)
     host, port = options.host, options.port
-    url = os.environ.get(f"{VARIABLE_PREFIX}URL")
+    url = variable_value(f"{VARIABLE_PREFIX}URL")
     if url and not options.typed & {"host", "port"}:
         return url
     return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"

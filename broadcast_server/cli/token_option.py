@@ -18,7 +18,8 @@ def token_from_options(options: argparse.Namespace) -> str | None:
     server's token that is set and empty: the file or the variable that it should come from is
     missing, and the server would be open.
     """
-    path, token = options.token_file, os.environ.get(TOKEN_VARIABLE)
+    # As in a file, white space around it is no part of it.
+    path, token = options.token_file, os.environ.get(TOKEN_VARIABLE, "").strip()
     typed = "token_file" in options.typed
     if options.command == "start" and not typed:
         for variable in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE):

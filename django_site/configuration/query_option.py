@@ -14,6 +14,9 @@ from broadcast_server.admission.int_range import IntRange
 
 from .environment import NO, YES
 
+MAX_LISTED = 30
+"""How many options an error lists. The parameters of libpq are more."""
+
 
 class QueryOption(NamedTuple):
     """An option: *parse* raises ValueError for a value that is not *valid*, in words."""
@@ -27,7 +30,8 @@ def parse_options(query: Mapping[str, str], known: Mapping[str, QueryOption]) ->
     values = {}
     for number, (name, text) in enumerate(query.items(), 1):
         if name not in known:
-            options = f"it may have {', '.join(known)}" if known else "it may have none"
+            names = ", ".join(known) if len(known) < MAX_LISTED else "what docs/django.md lists"
+            options = f"it may have {names or 'none'}"
             raise ValueError(f"option {number} of its query is unknown ({options})")
         try:
             values[name] = known[name].parse(text)

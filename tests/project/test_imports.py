@@ -210,8 +210,8 @@ MODULES = {
             "start": "startup token_option usage",
             "target_option": "env_parser token_option",
             "main": (
-                "completion connect man_page options parser_schema run send start target_option"
-                " usage"
+                "completion connect env_parser man_page options parser_schema run send start"
+                " target_option usage"
             ),
         },
     },

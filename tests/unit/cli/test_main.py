@@ -21,6 +21,7 @@ from programs import Running, assert_quiet, running, shell, until
 
 from broadcast_server.cli.main import main
 from broadcast_server.cli.options import parse_options
+from broadcast_server.cli.target_option import target_from_options
 from broadcast_server.server.settings import Settings
 
 ROOMS = itertools.count()
@@ -283,6 +284,48 @@ def test_a_typed_host_overrides_the_url_variable(
     monkeypatch.setenv("BROADCAST_URL", "ftp://h/")
     assert main(["connect", "--host", "a b"]) == 2
     assert "ws://a b:8765/ is not a valid address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["start"], ["connect"], ["send", "x"], ["run", "--", "x"]])
+def test_the_variables_of_a_service_called_broadcast(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes and Docker set variables that only look like ours."""
+    for name, value in {
+        "BROADCAST_SERVICE_HOST": "10.96.12.34",
+        "BROADCAST_SERVICE_PORT": "8765",
+        "BROADCAST_SERVICE_PORT_WS": "8765",
+        "BROADCAST_PORT": "tcp://10.96.12.34:8765",
+        "BROADCAST_PORT_8765_TCP": "tcp://10.96.12.34:8765",
+        "BROADCAST_PORT_8765_TCP_PROTO": "tcp",
+        "BROADCAST_PORT_8765_TCP_PORT": "8765",
+        "BROADCAST_PORT_8765_TCP_ADDR": "10.96.12.34",
+        "BROADCAST_NAME": "/web/broadcast",
+        "BROADCAST_ENV_LANG": "C",
+    }.items():
+        monkeypatch.setenv(name, value)
+    options = parse_options(command)
+    assert (options.port, getattr(options, "name", None)) == (8765, None)
+    monkeypatch.setenv("BROADCAST_PORT", "udp://10.96.12.34:8765")
+    assert parse_options(command).port == 8765
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_variable_is_an_unset_one(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty value changes nothing, and a line break at the end is no part of a value."""
+    for command in (["start"], ["connect"], ["send", "x"], ["run", "--", "x"]):
+        expected = vars(parse_options(command))
+        with monkeypatch.context() as variables:
+            for dest in [*expected, "url", "token"]:
+                variables.setenv(f"BROADCAST_{dest.upper()}", empty)
+            options = parse_options(command)
+            assert vars(options) == expected
+            if command != ["start"]:  # a server without its token would be open
+                assert target_from_options(options).token is None
+    monkeypatch.setenv("BROADCAST_PORT", "9000\n")
+    monkeypatch.setenv("BROADCAST_TOKEN", "s3cret\r\n")
+    options = parse_options(["connect"])
+    assert (options.port, target_from_options(options).token) == (9000, "s3cret")
 
 
 def test_a_typed_option_overrides_its_variable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ from conftest import Processes
 from programs import PATIENCE, assert_quiet, running, said, shell, until
 from services import free_port
 
+from broadcast_server.cli.main import main
 from broadcast_server.pipe.process_text import command_text, duration_text
 
 
@@ -101,6 +103,50 @@ def test_the_command_inherits_streams(program: list[str], url: str) -> None:
         sh -c 'cat; echo e >&2; echo 3 >&3'"""
     done = shell(script, program)
     assert (done.code, done.output, done.errors) == (0, "in\n3\n", "e\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("BROADCAST_PORT", "70000", "--port: 70000 is not between 1 and 65535"),
+        ("BROADCAST_ROOM", "The Lobby", "--room: room is not 1 to 64 of"),
+        ("BROADCAST_NAME", "*", "--name: name begins with *"),
+        ("BROADCAST_ONLY_FAILURES", "maybe", "--only-failures: 'maybe' is not one of 1"),
+        ("BROADCAST_TIMEOUT", "soon", "--timeout: 'soon' is not a number"),
+        ("BROADCAST_URL", "ftp://h/", "ftp://h/ is not a valid address: scheme is ftp"),
+        ("BROADCAST_HOST", "a b", "ws://a b:8765/ is not a valid address"),
+        ("BROADCAST_UNIX", "/etc/passwd", "--unix /etc/passwd: it is no socket"),
+        ("BROADCAST_TOKEN", "a b", "BROADCAST_TOKEN: a token is one line of visible"),
+        ("BROADCAST_TOKEN_FILE", "/nonexistent", "token file /nonexistent: no such file"),
+    ],
+)
+def test_no_variable_keeps_the_command_from_running(
+    variable: str,
+    value: str,
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A variable that cannot be used is named once, and the exit code is the command's."""
+    for name in [each for each in os.environ if each.startswith("BROADCAST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, value)
+    assert main(["run", "--", "sh", "-c", "echo ran; exit 3"]) == 3
+    shown = capfd.readouterr()
+    assert shown.out == "ran\n"
+    assert shown.err.startswith(f"* nothing is reported to the room: {problem}")
+    assert variable in shown.err and shown.err.count("\n") == 1
+    assert os.environ[variable] == value
+
+
+def test_what_is_typed_wrong_is_an_error_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A typed address that cannot be used is wrong usage, whatever the variables are."""
+    monkeypatch.setenv("BROADCAST_TOKEN", "a b")
+    assert main(["run", "ftp://h/", "--", "echo", "ran"]) == 2
+    shown = capfd.readouterr()
+    assert "ftp://h/ is not a valid address" in shown.err and shown.out == ""
 
 
 def test_the_command_does_not_get_the_token(program: list[str], url: str) -> None:
