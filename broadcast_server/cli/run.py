@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from time import monotonic
 from types import FrameType
@@ -33,9 +33,20 @@ NOT_FOUND, NOT_RUN, KILLED = 127, 126, 128
 """Exit codes as in a shell; the signal's number is added to KILLED."""
 
 KEYBOARD_SIGNALS = ("SIGINT", "SIGQUIT")
-"""Signals of key presses, which the terminal sends to every process of the foreground job."""
+"""Signals of key presses, which the terminal sends to every process of the foreground job.
 
-FORWARDED_SIGNALS = (*KEYBOARD_SIGNALS, "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGTSTP is another one, but to get it twice changes nothing: SIGCONT discards the second.
+"""
+
+FORWARDED_SIGNALS = (
+    *KEYBOARD_SIGNALS,
+    "SIGTSTP",
+    "SIGCONT",
+    "SIGTERM",
+    "SIGHUP",
+    "SIGUSR1",
+    "SIGUSR2",
+)
 """Signals that are passed on to the command."""
 
 
@@ -88,9 +99,12 @@ class ChildProcess:
         """
 
         def forward(number: int, _: FrameType | None) -> None:
-            if self._ended:
-                afterwards()
-            elif self._starting and number in keyboard and _terminal_signals_group():
+            if self._ended and number == getattr(signal, "SIGTSTP", None):
+                _suspend()
+            elif self._ended:
+                if number != getattr(signal, "SIGCONT", None):
+                    afterwards()
+            elif self._starting and number in keyboard and _terminal_signals(self._process):
                 pass  # the command has got it too, even if we do not know its process yet
             elif self._process is None:
                 self._early.append(number)
@@ -124,29 +138,60 @@ class ChildProcess:
         return self._process
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait for its end; return its exit code, or minus the number of the signal."""
+        """Wait for its end; return its exit code, or minus the number of the signal.
+
+        When the command is suspended, we are, so that the shell notices it, and not before: the
+        command may have to restore the terminal.
+        """
+        if sys.platform != "win32":
+            with suppress(ChildProcessError):  # `send_signal` has got the exit code
+                while process.returncode is None:
+                    status = os.waitpid(process.pid, os.WUNTRACED)[1]
+                    if not os.WIFSTOPPED(status):
+                        process.returncode = os.waitstatus_to_exitcode(status)
+                    elif os.WSTOPSIG(status) != signal.SIGSTOP:  # which only the command has got
+                        _suspend()
         code = process.wait()
         self._ended = True
         return code
 
 
-def _terminal_signals_group() -> bool:
-    """Whether the terminal sends the signal of a key to the command as well.
+if sys.platform == "win32":
 
-    It does if we are in the foreground job of a terminal, as the command is in the same job.
-    """
-    if sys.platform == "win32":
+    def _suspend() -> None:
+        """Do nothing: there are no jobs."""
+
+    def _terminal_signals(process: subprocess.Popen[bytes] | None) -> bool:
+        """Whether the terminal sends the signal of a key to the command as well."""
         return True
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+
+else:
+
+    def _suspend() -> None:
+        """Stop until SIGCONT, unless nobody could send it because there is no shell."""
+        handler = signal.getsignal(signal.SIGTSTP)
+        if handler is not signal.SIG_IGN:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
+
+    def _terminal_signals(process: subprocess.Popen[bytes] | None) -> bool:
+        """Whether the terminal sends the signal of a key to the command as well.
+
+        It does if we are in the foreground job of a terminal, and the command's *process* is in the
+        same job, as it is at first.
+        """
+        try:
+            terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+        except OSError:
+            return False
+        try:
+            group = os.getpgrp() if process is None else os.getpgid(process.pid)
+            return os.tcgetpgrp(terminal) == os.getpgrp() == group
+        except OSError:
+            return False
+        finally:
+            os.close(terminal)
 
 
 class Reporter:

@@ -1,7 +1,7 @@
 """The prompt: `connect` at a terminal, with an input line that stays in place.
 
-It uses prompt_toolkit, whose import takes a third of a second; only this module and
-`completer` import it. Incoming lines are printed above the prompt in a single write, without
+It uses prompt_toolkit, whose import takes a third of a second; only this module, `completer`
+and `suspend` import it. Incoming lines are printed above the prompt in a single write, without
 leaving raw mode. prompt_toolkit's own `run_in_terminal` leaves raw mode, and a key pressed in
 that moment would be echoed between the messages.
 """
@@ -51,6 +51,7 @@ from .chat import ChatUI
 from .completer import NameCompleter
 from .render import STYLE, Line, dim, render_event
 from .status_line import fit_status
+from .suspend import Suspender
 
 MIN_STATUS_ROWS = 5
 """Height in rows below which the window has no status line."""
@@ -70,12 +71,13 @@ class PromptUI(ChatUI):
             complete_while_typing=False,
             erase_when_done=True,
             style=self._style,
-            key_bindings=_keys(),
+            key_bindings=self._keys(),
             input=_input(),
             output=self._output,
         )
         self._session.default_buffer.accept_handler = self._accept
         app = self._session.app
+        self._suspender = Suspender(app)
         app.layout = Layout(
             HSplit([to_container(app.layout.container), self._status_line()]),
             app.layout.current_window,
@@ -112,7 +114,8 @@ class PromptUI(ChatUI):
         """Prompt until the user leaves or the terminal goes away."""
         asyncio.get_running_loop().set_exception_handler(self._handle_exception)
         try:
-            await self._session.prompt_async(set_exception_handler=False, handle_sigint=False)
+            with self._suspender.handle_signals():
+                await self._session.prompt_async(set_exception_handler=False, handle_sigint=False)
         except KeyboardInterrupt:
             self.interrupted = True
         except (EOFError, OSError):
@@ -157,6 +160,19 @@ class PromptUI(ChatUI):
         text = buffer.text.rstrip().encode(errors="surrogateescape").decode(errors="replace")
         self.handle_line(text)
         return False  # clear the input line
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("escape", "enter")  # as Alt+Enter arrives
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @keys.add("c-z")  # which prompt_toolkit would insert
+        def _(event: KeyPressEvent) -> None:
+            self._suspender.suspend(job=True)
+
+        return keys
 
     def _handle_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Leave if prompt_toolkit cannot draw because the terminal went away."""
@@ -204,17 +220,6 @@ def _single_write(output: Output) -> Iterator[None]:
         if isinstance(output, _BufferedOutput):
             output.held = False
         output.flush()
-
-
-def _keys() -> KeyBindings:
-    """Bind Alt+Enter, which arrives as Esc and Enter, to begin a new line."""
-    keys = KeyBindings()
-
-    @keys.add("escape", "enter")
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    return keys
 
 
 def _output() -> Output:

@@ -188,7 +188,8 @@ MODULES = {
             "status_line": "",
             "chat": "commands render status_line",
             "plain": "chat render",
-            "prompt": "chat completer render status_line",
+            "suspend": "",
+            "prompt": "chat completer render status_line suspend",
         },
         "cli": {
             "browser": "",
@@ -355,7 +356,7 @@ LIBRARIES = {
         "client.handshake_errors",
     },
     "h11": {"server.http_connection"},
-    "prompt_toolkit": {"terminal.completer", "terminal.prompt"},
+    "prompt_toolkit": {"terminal.completer", "terminal.prompt", "terminal.suspend"},
 }
 """Which modules of `broadcast_server` alone import a library that is not Python's own."""
 
