@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from broadcast_server.console.streams import flush_streams, note, stdout_error
+from broadcast_server.console.streams import flush_streams, note, print_text, stdout_error
 
 from .connect import connect
 from .env_parser import VARIABLE_PREFIX
@@ -54,6 +54,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _with_target(options, _send)
         case "run":
             return _run_command(options, arguments)
+        case "backup":
+            from .backup import backup
+
+            return backup(options)
         case "completion" | "manual":
             return _print_generated(options)
     make_parser().print_help(sys.stderr)
@@ -68,16 +72,7 @@ def _print_generated(options: argparse.Namespace) -> int:
 
     program, *commands = parser_schema(make_parser())
     write = man_page if options.command == "manual" else SHELLS[options.shell]
-    if sys.stdout is None:
-        return 0
-    try:
-        sys.stdout.write(write(program, commands))
-    except BrokenPipeError:
-        return 1
-    except OSError as error:
-        note(stdout_error(error))
-        return 1
-    return 0
+    return print_text(write(program, commands))
 
 
 def _with_target(

@@ -45,6 +45,13 @@ examples:
 
 Ctrl+C or SIGTERM stops the server.
 """,
+    "backup": """\
+examples:
+  %(prog)s rooms.log "rooms-$(date +%%F).log"
+
+The server may be running. Start a server with the copy to restore it; its rooms
+have new epochs then, so clients learn that messages may be missing.
+""",
     "completion": """\
 examples:
   source <(%(prog)s bash)               in this shell only
@@ -147,6 +154,8 @@ def make_parser(*, start_only: bool = False) -> EnvParser:
             "run", **command_help("Run a command and report to a room how it ended.", RUN_EPILOG)
         )
     )
+    copy = "Copy the log file of a server, which may be running."
+    _add_backup(commands.add_parser("backup", **command_help(copy, EPILOGS["backup"])))
     tab = "Print a shell script that completes this program's commands and options with Tab."
     _add_completion(commands.add_parser("completion", **command_help(tab, EPILOGS["completion"])))
     manual = commands.add_parser("manual", **command_help("Print the man page.", EPILOGS["manual"]))
@@ -165,6 +174,12 @@ def _add_completion(completion: EnvParser) -> None:
     completion.add_argument(
         "shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish"
     )
+
+
+def _add_backup(backup: EnvParser) -> None:
+    backup.set_defaults(command="backup")
+    backup.add_argument("log_file", metavar="LOG-FILE", type=Path, help="the file of start --log")
+    backup.add_argument("new_file", metavar="NEW-FILE", type=Path, help="where to put the copy")
 
 
 def _add_start(start: EnvParser) -> None:

@@ -28,6 +28,47 @@ def write_stderr(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def print_text(text: str) -> int:
+    """Write *text* to standard output, and return the exit code of a command that does only that.
+
+    What the encoding of standard output does not have is written as an escape.
+    """
+    try:
+        _write_stdout(text, None)
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        note(stdout_error(error))
+        return 1
+    return 0
+
+
+def print_result(line: str, encoding: str | None = None) -> None:
+    """Write *line*, which says what was done, to standard output.
+
+    If that is impossible, it was done all the same, so this is only noted. Without an *encoding*,
+    it is that of standard output, and what it does not have is written as an escape.
+    """
+    try:
+        _write_stdout(f"{line}\n", encoding)
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        note(stdout_error(error))
+
+
+def _write_stdout(text: str, encoding: str | None) -> None:
+    """Write without a buffer: what cannot be written would be tried again at the exit."""
+    stream = sys.stdout
+    if stream is None:
+        return
+    stream.flush()
+    data = text.encode(encoding or stream.encoding or "utf-8", "backslashreplace")
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    while data:
+        data = data[raw.write(data) or 0 :]
+
+
 def stdout_error(error: OSError) -> str:
     """Return the message that standard output cannot be written."""
     return f"Could not write to standard output: {describe_os_error(error)}"

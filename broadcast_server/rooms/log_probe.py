@@ -6,6 +6,7 @@ mistake, or that a symbolic link leads to, may be another program's.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def check_program(path: Path, application_id: int, shown: Path) -> None:
         return
     if head != SQLITE_HEADER:
         raise LogFileError(f"log file {shown} is not a log file, or is damaged: name another file")
-    database = sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0, uri=True)
+    database = connect_to_read(path)
     try:
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -39,3 +40,14 @@ def check_program(path: Path, application_id: int, shown: Path) -> None:
         database.close()
     if tables and application != application_id:
         raise LogFileError(f"log file {shown} belongs to another program: name another file")
+
+
+def connect_to_read(path: Path, timeout: float = 0) -> sqlite3.Connection:
+    """Connect to the database *path* for reading, so that neither it nor its folder is changed.
+
+    A connection that may only read leaves files beside a database that was closed. One that may
+    write moves to the database what a process that was killed has left beside it.
+    """
+    is_closed = not any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-journal"))
+    mode = "rw" if is_closed else "ro"
+    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", timeout=timeout, uri=True)

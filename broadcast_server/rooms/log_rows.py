@@ -35,11 +35,21 @@ def fetch_rows(base: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
         raise
 
 
-def read_head(value: object) -> int:
-    """Return the number of a room's newest message. Raises ValueError if it cannot be one."""
-    if not isinstance(value, int) or not 0 <= value <= MAX_SEQ:
+def read_room_head(base: sqlite3.Connection, room: str) -> int:
+    """Return the number of the newest message of *room*, 0 without any.
+
+    Raises ValueError if it cannot be one, sqlite3.Error.
+    """
+    rows = base.execute("SELECT head FROM room WHERE name = ?", (room,)).fetchall()
+    if not rows:
+        of_room = "SELECT seq FROM message WHERE room = ? LIMIT 1"
+        if base.execute(of_room, (room,)).fetchall():
+            raise ValueError("the number of its last message is missing")
+        return 0
+    head = rows[0][0]
+    if not isinstance(head, int) or not 0 <= head <= MAX_SEQ:
         raise ValueError("the number of its last message is invalid")
-    return value
+    return head
 
 
 def read_message(row: Sequence[object]) -> tuple[Message, str]:

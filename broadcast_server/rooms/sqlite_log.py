@@ -7,12 +7,13 @@ receives them. So the file has every message that was received, and after a rest
 
 An epoch promises that a number was never sent for two different messages. If the file cannot be
 sure of that when it is opened, it gives all rooms new epochs, and clients learn from this that
-they may have missed messages. There are two such cases:
+they may have missed messages. There are three such cases:
 
 - The file is not complete. Messages that were sent while it could not be written (a full disk) are
   not in it. So a *marker* file stands beside it, which exists only while the log file is complete
-  (see `log_marker`). A copy of the log file alone has no marker, or one that does not match it,
-  and may be older than what was sent.
+  (see `log_marker`).
+- The file is a copy, and may be older than what was sent. Its marker is missing, does not match it,
+  or has the time at which the original was last changed, which no copy has.
 - The machine lost power while the file was open. This can take the last transactions, unless each
   `commit` waits for the disk (*sync*). So the file notes during which boot of the machine it was
   open.
@@ -26,37 +27,34 @@ This module knows nothing of connections or of the wire format. Its calls block.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from broadcast_server.console.os_error import describe_file_error
-from broadcast_server.console.private_file import (
-    NotAFileError,
-    create_private,
-    make_sqlite_private,
-    resolve,
-)
 from broadcast_server.protocol.messages import Message
 from broadcast_server.protocol.session_key import SessionKey
 
 from .kept_names import KeptName
+from .log_backup import copy_database
 from .log_errors import sqlite_reason, translate_errors
-from .log_kept_names import take_kept_names, write_kept_names
-from .log_marker import LogMarker
-from .log_probe import check_program
-from .log_rows import fetch_rows, read_head, read_message
-from .log_session_key import read_session_key
+from .log_kept_names import write_kept_names
+from .log_marker import LogMarker, write_marker
+from .log_moves import close_without_journal, complete_moved_file
+from .log_rows import read_message, read_room_head
+from .log_start import begin_run, open_database, prepare_file
+from .log_state import (
+    CLOSED,
+    OPEN,
+    LogState,
+    count_messages,
+    read_without_journal,
+    write_state,
+)
+from .log_watch import Change, LogWatch, delete_journal, journal_size
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
-
-SCHEMA_VERSION = 2
-"""The version of the tables. A file with a later version is not opened."""
-
-APPLICATION_ID = 0x62636C67
-"""Identifies the file as ours, also to file(1): the ASCII characters "bclg"."""
 
 RETRY_INTERVAL_S = 1.0
 """Seconds between two attempts to write, while the file cannot be written."""
@@ -65,28 +63,8 @@ MAX_UNWRITTEN_ROOMS = 2048
 """How many rooms may wait to be written, while the file cannot be written. Each keeps its log in
 memory, also when nobody is in it."""
 
-SCHEMA = """
-CREATE TABLE state (secret BLOB NOT NULL, boot TEXT NOT NULL, safe INTEGER NOT NULL);
-CREATE TABLE room (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, head INTEGER NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE message (
-    room TEXT NOT NULL, seq INTEGER NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
-    at TEXT NOT NULL, id TEXT, source TEXT NOT NULL,
-    PRIMARY KEY (room, seq)
-) WITHOUT ROWID;
-CREATE TABLE session_key (key BLOB NOT NULL, clean INTEGER NOT NULL);
-"""
-"""The tables. In `message`, `source` is the id scope. In `room`, `epoch` is not read. In `state`,
-`boot` is the boot of the machine in which the file was last open, a space, and the mark of the
-marker; `safe` is 1 if a power cut cannot take any of its messages. In `session_key`, `clean` is 0
-while unused parts of the file may have sessions in clear, as in version 1."""
-
-TABLE_QUERIES = (
-    "SELECT secret, boot, safe FROM state LIMIT 0",
-    "SELECT name, epoch, head FROM room LIMIT 0",
-    "SELECT room, seq, name, text, at, id, source FROM message LIMIT 0",
-)
-"""They fail if a table or a column is missing."""
+MAX_JOURNAL_BYTES = 4 * 2**20
+"""The size of the journal from which on its content is moved to the file (a checkpoint)."""
 
 
 class SQLiteLog:
@@ -103,8 +81,8 @@ class SQLiteLog:
         self.epochs_must_end = False
         """Whether messages that were sent could get their numbers a second time. Send nothing more
         of this batch, and call `end_epochs`."""
-        self.notice = ""
-        """What the operator should know about the file, "" if nothing."""
+        self.notices: list[str]
+        """What the operator should know about the file, a line for each."""
         self.secret: bytes
         """A random key, from which epochs are derived. A new one gives new epochs to all rooms."""
         self.kept_names: Sequence[KeptName]
@@ -116,110 +94,51 @@ class SQLiteLog:
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
         self._is_secret_stored = True
         self._retry_at = 0.0  # time of the next attempt, by time.monotonic()
-        self._boot_id = _boot_id()
+        self._checkpoint_at = MAX_JOURNAL_BYTES
+        self._message_count = 0.0  # of all rooms, that the file had after the last checkpoint
+        self._lost = Change.NONE  # why the file at the path is not ours, and cannot be made anew
+        self._sync = sync
         with translate_errors(path):
-            real_path = self._prepare_file()
-            self._marker = LogMarker(real_path.with_name(f"{real_path.name}.whole"))
-            self._database = sqlite3.connect(real_path, timeout=0, isolation_level=None)
-            try:
-                self._open(sync=sync)
-            except BaseException:
-                self._database.close()
-                raise
+            found = prepare_file(path)
+            self._path = found.path
+            self._marker = LogMarker(found.path.with_name(f"{found.path.name}.whole"))
+            run = begin_run(path, found, self._marker, sync=sync)
+            self._state, self.secret = run.state, run.state.secret
+            self.kept_names, self.session_key = run.kept_names, run.session_key
+            self.notices = run.notices
+            self._open()
 
-    def _prepare_file(self) -> Path:
-        """Make sure that there is a file that only its owner can read, and return its path.
+    def _open(self) -> None:
+        """Open the file, which others may read as well, and note in it that it is open."""
+        self._database = open_database(self.path, self._path, self._state, sync=self._sync)
+        self._watch = LogWatch(self._path)
+        self._checkpoint()
 
-        SQLite gives the files that it creates beside it the same mode. Raises OSError.
+    def _checkpoint(self) -> None:
+        """Move the content of the journal to the file, unless the file is not ours any more.
+
+        The marker allows that before it happens. So the epochs continue if the process ends in
+        the meantime.
         """
-        if str(self.path) == ":memory:":  # SQLite's word for no file at all
-            raise LogFileError(
-                "log file :memory: is no file: leave --log out to keep messages in memory only"
-            )
-        path = resolve(self.path)
-        if path.is_dir():  # a root has not even a name
-            raise NotAFileError("a folder")
-        if not os.path.lexists(path):
-            os.close(create_private(path))
-        check_program(path, APPLICATION_ID, self.path)
-        if access := make_sqlite_private(path):
-            self.notice = f"log file {self.path} {access}"
-        return path
+        if self._lost is not Change.NONE:
+            return
+        with suppress(sqlite3.Error, OSError):  # tried again later, as long as there is a journal
+            if self.recording:
+                self._marker.write(self._state.mark)
+            row = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if row[1] == row[2]:  # nobody reads what is older, so the file has everything
+                self._message_count = count_messages(self._database)
+                self._note_own_change()
+        self._checkpoint_at = journal_size(self._path) + MAX_JOURNAL_BYTES // 4
 
-    def _open(self, *, sync: bool) -> None:
-        base = self._database
-        # Exclusive, because two servers on one file would give the same number twice.
-        base.execute("PRAGMA locking_mode=EXCLUSIVE")
-        base.execute("PRAGMA journal_mode=WAL")
-        base.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
-        base.execute(f"PRAGMA fullfsync={int(sync)}")
-        base.execute("PRAGMA cell_size_check=ON")  # finds more of what is damaged
-        base.execute("BEGIN EXCLUSIVE")
-        (version,) = base.execute("PRAGMA user_version").fetchone()
-        (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version > SCHEMA_VERSION:
-            raise LogFileError(
-                f"log file {self.path} has version {version}, this program knows versions up to"
-                f" {SCHEMA_VERSION}: update this program, or name another file"
-            )
-        if not tables:
-            base.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                base.execute(statement)
-        for query in TABLE_QUERIES:
-            base.execute(query)
-        if tables and version < SCHEMA_VERSION:
-            from .log_upgrade import upgrade
+    def _note_own_change(self) -> None:
+        """Put the time of the last change to the file, which was the server's own, in the marker.
 
-            upgrade(base)
-            base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self.kept_names = take_kept_names(base)
-        key, clean = read_session_key(base)
-        self._begin_run(sync=sync)
-        if not clean:
-            from .log_upgrade import rewrite_file
-
-            rewrite_file(base)
-        self.session_key = SessionKey(key)
-
-    def _begin_run(self, *, sync: bool) -> None:
-        """Decide whether the epochs continue, and commit the transaction that `_open` began."""
-        match fetch_rows(self._database, "SELECT secret, boot, safe FROM state"):
-            case [(bytes() as secret, str() as boot, int() as safe)] if 16 <= len(secret) <= 64:
-                last_boot_id, _, mark = boot.partition(" ")
-                # A file that was open without sync and was not closed is not safe: if the machine
-                # has started again since, the last transactions may be lost.
-                same_boot = self._boot_id and self._boot_id == last_boot_id
-                is_whole = bool(safe or same_boot) and self._marker.matches(mark)
-            case _:  # a new file, or damage
-                secret, mark, is_whole = b"", "", False
-        self.secret = secret if is_whole else secrets.token_bytes(16)
-        new_mark = self._write_state(safe=sync)
-        if is_whole:  # whether the process ends before the commit or after it
-            self._mark_whole(mark, new_mark)
-        self._database.execute("COMMIT")
-        self._mark = new_mark
-        self._mark_whole(new_mark)
-
-    def _write_state(self, *, safe: bool) -> str:
-        """Write the only row of `state`, with a new mark. Return the mark."""
-        mark = secrets.token_hex(8)
-        self._database.execute("DELETE FROM state")
-        state = self.secret, f"{self._boot_id} {mark}", int(safe)
-        self._database.execute("INSERT INTO state VALUES (?, ?, ?)", state)
-        return mark
-
-    def _mark_whole(self, *marks: str) -> None:
-        try:
-            self._marker.write(*marks)
-        except OSError as error:
-            reason = describe_file_error(error)
-            if isinstance(error, NotAFileError):
-                reason = f"it is {error.kind} (remove it)"
-            raise LogFileError(
-                f"file {self._marker.path} beside log file {self.path} cannot be written: {reason}"
-            ) from None
+        If that fails, the marker accepts any time.
+        """
+        if self._watch.note_own_change() and self.recording:
+            with suppress(OSError):
+                self._marker.write(self._state.mark, changed=self._watch.changed_ns)
 
     def restore(self, room: str, log: MessageLog) -> None:
         """Fill *log*, which must be new, with the messages of *room* in the file, if any.
@@ -227,7 +146,7 @@ class SQLiteLog:
         Raises `DamagedRoomError` if they cannot be read. Then *log* must not be used.
         """
         try:
-            head = self._read_head(room)
+            head = read_room_head(self._database, room)
             rows = self._database.execute(
                 "SELECT seq, name, text, at, id, source FROM message WHERE room = ? ORDER BY seq",
                 (room,),
@@ -239,16 +158,6 @@ class SQLiteLog:
                 f"room {room} cannot be opened, as log file {self.path} is damaged: {reason}"
                 " (restore a copy of the file, or name another one)"
             ) from None
-
-    def _read_head(self, room: str) -> int:
-        """Return the number of the newest message of *room*. Raises ValueError, sqlite3.Error."""
-        rows = self._database.execute("SELECT head FROM room WHERE name = ?", (room,)).fetchall()
-        if rows:
-            return read_head(rows[0][0])
-        of_room = "SELECT seq FROM message WHERE room = ? LIMIT 1"
-        if self._database.execute(of_room, (room,)).fetchall():
-            raise ValueError("the number of its last message is missing")
-        return 0
 
     def unwritten(self, room: str) -> MessageLog | None:
         """Return the log of *room* if the file lacks some of its messages, None if it has all."""
@@ -274,10 +183,10 @@ class SQLiteLog:
         try:
             with translate_errors(self.path):
                 self._write()
-                if self.recording:
+                if self.recording or self._lost is not Change.NONE:
                     return None
-                if not self._marker.matches(self._mark):
-                    self._mark_whole(self._mark)
+                if not self._marker.matches(self._state.mark):
+                    write_marker(self._marker, self.path, self._state.mark)
         except LogFileError as error:
             self._retry_at = time.monotonic() + RETRY_INTERVAL_S
             self._uncommitted = [
@@ -337,18 +246,123 @@ class SQLiteLog:
         self._is_secret_stored = True
         self._uncommitted.clear()
         self._logs.clear()
+        size = journal_size(self._path)
+        if size >= self._checkpoint_at:
+            self._checkpoint()
+        elif size < MAX_JOURNAL_BYTES:
+            self._checkpoint_at = MAX_JOURNAL_BYTES
+
+    def check_file(self) -> str | None:
+        """Look after the file, which another program may have moved. Call this every few seconds.
+
+        A file that is missing is written anew. If that is impossible, `recording` changes, and
+        perhaps `epochs_must_end`. Returns a notice if something has changed.
+        """
+        change = self._watch.look()
+        if change is Change.NONE:
+            if self._lost is Change.NONE:
+                if self._watch.is_new_mode:
+                    self._note_own_change()
+                return None
+            return self._found(f"log file {self.path} is in its place again")
+        if change is Change.REPLACED:
+            text = "was replaced by another file (move that away, and the log is written anew)"
+            return self._lose(change, f"log file {self.path} {text}")
+        try:
+            with translate_errors(self.path):
+                return self._follow(change)
+        except LogFileError as error:
+            return self._lose(change, str(error))
+
+    def _follow(self, change: Change) -> str | None:
+        """Have a file of ours at the path again, and return a notice."""
+        again = "was renamed or deleted: it was written anew, with all messages"
+        if change is Change.MISSING:
+            self._write_anew()
+            return self._found(f"log file {self.path} {again}")
+        if change is Change.NO_JOURNAL:
+            self._open_anew()
+            return self._found(f"the journal beside log file {self.path} {again}")
+        if self._lost is Change.NONE and self._is_ours():
+            self._open_anew()
+            return None
+        raise LogFileError(
+            f"log file {self.path} was overwritten by another program (restart the server to use"
+            " what is in it)"
+        )
+
+    def _found(self, notice: str) -> str:
+        """Go on recording, if it was the place of the file that prevented it."""
+        if self._lost is not Change.NONE and not self._uncommitted:
+            self.recording = True
+        self._lost = Change.NONE
+        self._note_own_change()
+        return notice
+
+    def _lose(self, change: Change, why: str) -> str | None:
+        """Stop recording, as there is no file of ours at the path. Return a notice, once."""
+        if self._lost is change:
+            return None
+        self._lost, self.recording = change, False
+        # The rooms that are read from now on may be another program's.
+        self.epochs_must_end = not self._marker.remove() or change is Change.OVERWRITTEN
+        if change is not Change.MISSING:
+            if change is not Change.OVERWRITTEN:
+                complete_moved_file(self._database, self._state)
+            delete_journal(self._path)  # the next start would write it into that other file
+        return f"messages are not recorded: {why}"
+
+    def _is_ours(self) -> bool:
+        """Return whether a file that somebody wrote to is still ours: they moved the journal to it.
+
+        This takes away SQLite's lock on the file: open it anew.
+        """
+        state, count = read_without_journal(self._path)
+        is_same = state is not None and (state.mark, state.phase) == (self._state.mark, OPEN)
+        return is_same and count >= self._message_count
+
+    def _write_anew(self) -> None:
+        """Write a new file with everything that is in the one that has no name any more."""
+        self._retry_at = 0.0
+        self.commit()
+        part = self._path.with_name(f"{self._path.name}.part-{self._state.mark}")
+        copy_database(self._database, part, phase=OPEN)
+        self._marker.remove()
+        old, was_recording = self._database, self.recording
+        self.recording = not self._uncommitted
+        complete_moved_file(old, self._state)
+        delete_journal(self._path)
+        part.rename(self._path)
+        try:
+            self._open()
+        except BaseException:
+            self._path.unlink()
+            self.recording = was_recording
+            raise
+        old.close()
+
+    def _open_anew(self) -> None:
+        """Open the file again, with a new journal."""
+        base = self._database
+        if self.recording:
+            self._marker.write(self._state.mark)
+        (is_busy, _, _) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise LogFileError(f"log file {self.path} is being read by another program")
+        base.close()
+        delete_journal(self._path)
+        self._open()
 
     def _end_run(self) -> None:
         """Write a new mark, so that a copy that was made until now does not match the marker."""
-        base = self._database
+        base, state = self._database, LogState.new(self.secret, phase=CLOSED, safe=True)
         base.execute("BEGIN")
         write_kept_names(base, self.kept_names)
-        mark = self._write_state(safe=True)
+        write_state(base, state)
         if self.recording:
-            self._mark_whole(self._mark, mark)
+            write_marker(self._marker, self.path, self._state.mark, state.mark)
         base.execute("COMMIT")
-        if self.recording:
-            self._mark_whole(mark)
+        self._state = state
 
     def close(self) -> None:
         """Commit, wait for the disk, mark the file as safe from a power cut, and close it.
@@ -359,15 +373,17 @@ class SQLiteLog:
             try:
                 self._retry_at = 0.0
                 self.commit()
+                notice = self.check_file()
+                if self._lost is not Change.NONE:
+                    if self._lost is not Change.OVERWRITTEN:
+                        complete_moved_file(self._database, self._state)
+                    close_without_journal(self._database, self._path)
+                    if notice is not None:
+                        raise LogFileError(notice)
+                    return
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._end_run()
             finally:
-                self._database.close()
-
-
-def _boot_id() -> str:
-    """Return the random id of the machine's current boot, or "" on a system without one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""
+                self._database.close()  # which moves everything to the file
+                self._note_own_change()
+                self._marker.close()

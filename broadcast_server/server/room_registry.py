@@ -37,6 +37,9 @@ LOG_ENDED = Rejection(
     Error("no_log", "the log of this room has ended, as its file failed: connect again"),
 )
 
+LOG_WATCH_INTERVAL_S = 2.0
+"""Seconds between two looks whether the log file is still at its path."""
+
 DAMAGED_RETRY_S = 60.0
 """Seconds between two attempts to read a damaged room, each of which is logged."""
 
@@ -78,6 +81,7 @@ class RoomRegistry:
         self._open: dict[str, LocalRoom] = {}
         self._idle: dict[str, LocalRoom] = {}  # the one that has been idle longest comes first
         self._drops: dict[str, int] = {}  # how often each room was dropped, without a log file
+        self._watch_timer: asyncio.TimerHandle | None = None
         self._damaged: dict[str, float] = {}  # when each was tried, by time.monotonic()
 
     def __len__(self) -> int:
@@ -131,16 +135,30 @@ class RoomRegistry:
         log_file = self._log_file
         if log_file is None:
             return True
-        change = None if log_file.epochs_must_end else log_file.commit()
-        if change is not None:
-            logger.warning("%s", change)
-            if log_file.epochs_must_end:
-                logger.warning("all rooms get new epochs, clients have to connect again")
-                asyncio.get_running_loop().call_soon(self._end_epochs, log_file)
-            else:
-                for room in self:
-                    room.send(None, RECORDING if log_file.recording else NOT_RECORDING)
+        was_recording = log_file.recording
+        if not log_file.epochs_must_end and (notice := log_file.commit()) is not None:
+            self._report(log_file, notice, was_recording)
         return not log_file.epochs_must_end
+
+    def watch_log_file(self) -> None:
+        """Look after the log file, if there is one, until `stop`."""
+        log_file = self._log_file
+        if log_file is None:
+            return
+        was_recording = log_file.recording
+        if not log_file.epochs_must_end and (notice := log_file.check_file()) is not None:
+            self._report(log_file, notice, was_recording)
+        loop = asyncio.get_running_loop()
+        self._watch_timer = loop.call_later(LOG_WATCH_INTERVAL_S, self.watch_log_file)
+
+    def _report(self, log_file: SQLiteLog, notice: str, was_recording: bool) -> None:
+        logger.warning("%s", notice)
+        if log_file.epochs_must_end:
+            logger.warning("all rooms get new epochs, clients have to connect again")
+            asyncio.get_running_loop().call_soon(self._end_epochs, log_file)
+        elif log_file.recording != was_recording:
+            for room in self:
+                room.send(None, RECORDING if log_file.recording else NOT_RECORDING)
 
     def _end_epochs(self, log_file: SQLiteLog) -> None:
         """Close all rooms. Clients that come back find them with new epochs."""
@@ -154,6 +172,8 @@ class RoomRegistry:
 
     def stop(self) -> None:
         """Close everyone because the server stops, and keep their names in the log file, if any."""
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
         for room in self:
             room.stop()
         if self._log_file is not None:

@@ -52,8 +52,8 @@ async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -
             certificate=certificate,
             max_files=max_files,
         )
-        notice = "" if log_file is None else log_file.notice
-        await _run_until_signal(server, announce, certificate, (warning, notice))
+        notices = [] if log_file is None else log_file.notices
+        await _run_until_signal(server, announce, certificate, (warning, *notices))
     finally:
         if log_file is not None:
             log_file.close()

@@ -96,6 +96,7 @@ class Server:
         await self.listener.open(lambda: FirstRequest(self))
         self.hosts = allowed_hosts(self.settings, self.listener)
         self._start_heartbeat_timer()
+        self._rooms.watch_log_file()
 
     @property
     def url(self) -> str:

@@ -119,14 +119,23 @@ MODULES = {
         },
         "rooms": {
             "kept_names": "",
-            "log_marker": "",
             "log_rows": "",
             "log_kept_names": "kept_names log_rows",
             "log_session_key": "log_rows",
+            "log_state": "log_rows",
             "log_upgrade": "",
+            "log_watch": "",
+            "log_moves": "log_state log_watch",
             "message_log": "",
             "log_errors": "message_log",
+            "log_marker": "message_log",
             "log_probe": "message_log",
+            "log_tables": "log_upgrade message_log",
+            "log_backup": "log_errors log_probe log_state log_tables message_log",
+            "log_start": (
+                "kept_names log_kept_names log_marker log_probe log_session_key log_state"
+                " log_tables log_upgrade log_watch message_log"
+            ),
             "metrics": "",
             "participant": "",
             "actions": "participant",
@@ -135,8 +144,8 @@ MODULES = {
             "room": "actions kept_names message_log name_table participant",
             "live_room": "actions fanout metrics participant room",
             "sqlite_log": (
-                "kept_names log_errors log_kept_names log_marker log_probe log_rows"
-                " log_session_key log_upgrade message_log"
+                "kept_names log_backup log_errors log_kept_names log_marker log_moves log_rows"
+                " log_start log_state log_watch message_log"
             ),
             "local_room": (
                 "actions kept_names live_room message_log metrics participant room sqlite_log"
@@ -192,6 +201,7 @@ MODULES = {
             "prompt": "chat completer render status_line suspend",
         },
         "cli": {
+            "backup": "",
             "browser": "",
             "local_addresses": "",
             "qr": "",
@@ -211,8 +221,8 @@ MODULES = {
             "start": "startup token_option usage",
             "target_option": "env_parser token_option",
             "main": (
-                "completion connect env_parser man_page options parser_schema run send start"
-                " target_option usage"
+                "backup completion connect env_parser man_page options parser_schema run send"
+                " start target_option usage"
             ),
         },
     },

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from broadcast_server.rooms.log_tables import APPLICATION_ID
 from broadcast_server.rooms.log_upgrade import upgrade
 from broadcast_server.rooms.message_log import DamagedRoomError, MessageLog, derive_epoch
-from broadcast_server.rooms.sqlite_log import APPLICATION_ID, SQLiteLog
+from broadcast_server.rooms.sqlite_log import SQLiteLog
 
 VERSION_1 = """
 CREATE TABLE state (secret BLOB NOT NULL, boot TEXT NOT NULL, safe INTEGER NOT NULL);

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from log_files import kill
 
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
@@ -32,11 +33,6 @@ def restored(file: SQLiteLog, max_messages: int = 100) -> MessageLog:
     log = MessageLog(max_messages, epoch="of an empty room")
     file.restore("lobby", log)
     return log
-
-
-def kill(file: SQLiteLog) -> None:
-    """Close the file without notice, as when the process is killed."""
-    file._database.close()
 
 
 def texts(log: MessageLog) -> list[str]:
@@ -170,7 +166,11 @@ def reboot(path: Path) -> None:
     base = sqlite3.connect(path)
     base.execute("UPDATE state SET boot = 'another' || substr(boot, instr(boot, ' '))")
     base.commit()
+    keep_journal = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    keep_journal.execute("BEGIN")
+    keep_journal.execute("SELECT count(*) FROM state").fetchone()
     base.close()
+    keep_journal.close()
 
 
 @pytest.mark.parametrize(
@@ -359,8 +359,9 @@ def test_files_are_private(path: Path, umask: int) -> None:
     finally:
         os.umask(before)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
-    assert modes == {"rooms.log": 0o600, "rooms.log-wal": 0o600, "rooms.log.whole": 0o600}
-    assert not file.notice
+    names = "rooms.log", "rooms.log-wal", "rooms.log-shm", "rooms.log.whole"
+    assert modes == dict.fromkeys(names, 0o600)
+    assert not file.notices
     file.close()
 
 
@@ -373,7 +374,7 @@ def test_a_file_that_others_can_read_is_made_private(path: Path) -> None:
     for each in path.parent.iterdir():
         each.chmod(0o644)
     file = SQLiteLog(path)
-    assert file.notice == f"log file {path} was open to other users, its mode is 0600 now"
+    assert file.notices[0] == f"log file {path} was open to other users, its mode is 0600 now"
     assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
     assert texts(restored(file)) == ["one"]
     file.close()
@@ -409,8 +410,10 @@ def test_a_file_of_the_first_version_keeps_its_epochs(path: Path) -> None:
     file = SQLiteLog(path)
     log = restored(file)
     publish(file, log, "one")
-    file._database.execute("UPDATE state SET boot = substr(boot, 1, instr(boot, ' ') - 1)")
-    kill(file)
+    file.close()
+    base = sqlite3.connect(path, isolation_level=None)
+    base.execute("UPDATE state SET boot = substr(boot, 1, instr(boot, ' ') - 1)")
+    base.close()
     path.with_name("rooms.log.whole").write_bytes(b"")
     file = SQLiteLog(path)
     assert restored(file).epoch == log.epoch

@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from deployments import ServedDeployment, WebSocketClient
+from log_files import kill
 from server_harness import play
 from wire import Wire
 
 from broadcast_server.rooms import sqlite_log
 from broadcast_server.rooms.log_marker import LogMarker
-from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
@@ -130,12 +133,12 @@ def test_no_number_is_sent_twice_in_an_epoch(
                 None,
             }
             seen[second].add(4)
-        file._database.close()  # as when the process is killed
+        kill(file)
 
     with pytest.raises(Exception, match="closed database"):  # while it stops
         play(part, Settings(port=0, log=path, max_message_bytes=2**17))
     file = SQLiteLog(path)
-    assert file._marker.matches(file._mark)
+    assert file._marker.matches(file._state.mark)
     (epoch, head), (epoch_of_other, _) = epochs(file, "lobby", "other")
     # The next message gets a number that nobody has seen in this epoch.
     assert head + 1 not in seen[epoch] and head == max(seen[epoch])
@@ -202,3 +205,54 @@ def test_rooms_that_wait_for_the_disk_are_bounded(
         file._database.execute("PRAGMA max_page_count=1000000")
 
     play(part, Settings(port=0, log=tmp_path / "rooms.log", max_message_bytes=2**17))
+
+
+def test_a_file_that_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Members are told that nothing is recorded, and when it is again; the log says why."""
+    path = tmp_path / "rooms.log"
+
+    async def part(server: Server, deployment: ServedDeployment) -> None:
+        bob = await deployment.open("/?name=bob", as_json=True)
+        epoch = (await event(bob))["epoch"]
+        await say(bob, "1")
+        assert (await event(bob))["seq"] == 1
+        path.rename(tmp_path / "moved")
+        path.write_text("theirs")
+        server._rooms.watch_log_file()
+        assert (await event(bob))["code"] == "not_recording"
+        await say(bob, "2")
+        assert (await event(bob))["seq"] == 2
+        path.unlink()
+        server._rooms.watch_log_file()
+        assert (await event(bob))["code"] == "recording"
+        again = await deployment.open(f"/?name=eve&since={epoch}.0", as_json=True)
+        assert (await event(again))["recovered"]
+
+    caplog.set_level(logging.WARNING)
+    play(part, Settings(port=0, log=path))
+    where = f"log file {path} was"
+    replaced = "replaced by another file (move that away, and the log is written anew)"
+    assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
+        f"messages are not recorded: {where} {replaced}",
+        f"{where} renamed or deleted: it was written anew, with all messages",
+    ]
+    file = SQLiteLog(path)
+    assert epochs(file, "lobby")[0][1] == 2 and not file.notices
+    file.close()
+
+
+def test_a_file_that_is_overwritten(tmp_path: Path) -> None:
+    """What is in the file may be anything now, so all rooms get new epochs at once."""
+    path = tmp_path / "rooms.log"
+
+    async def part(server: Server, deployment: ServedDeployment) -> None:
+        bob = await deployment.open("/?name=bob", as_json=True)
+        epoch = (await event(bob))["epoch"]
+        os.truncate(path, 100)
+        server._rooms.watch_log_file()
+        assert (await event(bob))["code"] == "no_log"
+        bob = await deployment.open(f"/?name=bob&room=new&since={epoch}.0", as_json=True)
+        assert not (await event(bob)).get("recovered")
+
+    with suppress(LogFileError):  # at the end
+        play(part, Settings(port=0, log=path))
