@@ -32,6 +32,7 @@ from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
 from .transport.form_request import FormHandler  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
+from .transport.prefix import with_prefix  # noqa: E402
 from .transport.request_body import BodyReader  # noqa: E402
 from .transport.request_guard import RequestGuard  # noqa: E402
 from .transport.websocket import RoomConsumer  # noqa: E402
@@ -62,7 +63,7 @@ class Application:
         scope = {**scope, SCOPE_KEY: self.replicas}
         match scope["type"]:
             case "websocket" | "http":
-                await self._guard(scope, receive, send)
+                await self._guard(with_prefix(scope), receive, send)
             case "lifespan":
                 await self._live(receive, send)
 

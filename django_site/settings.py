@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import django
+
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.admission.int_range import (
     CLIENTS,
@@ -26,8 +28,9 @@ from django_site.client_address import parse_trusted_proxy
 from django_site.configuration.data_folder import check_data_folder
 from django_site.configuration.database_url import database_of
 from django_site.configuration.environment import Environment
-from django_site.configuration.mail_url import mail_of, sender_of
+from django_site.configuration.mail_url import mail_of, mailers_of, sender_of
 from django_site.configuration.own_hosts import OwnHosts, parse_named_hosts
+from django_site.configuration.public_url import PublicURL, parse_public_url
 from django_site.configuration.redis_url import redis_of
 from django_site.configuration.secret_key import own_secret_key
 from django_site.configuration.startup_failure import end_start
@@ -85,6 +88,16 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "django_site.configuration.error_report.Erro
 
 # A site without them has no public name. It serves this machine and the network around it.
 NAMED_HOSTS = parse("ALLOWED_HOSTS", parse_named_hosts, env.text("ALLOWED_HOSTS"))
+
+# Where users reach the site. Requests say that as well, but a mail must not lead where they say.
+PUBLIC_URL = env.text("BROADCAST_PUBLIC_URL")
+BROADCAST_PUBLIC_URL: PublicURL | None = (
+    parse("BROADCAST_PUBLIC_URL", parse_public_url, PUBLIC_URL) if PUBLIC_URL else None
+)
+if BROADCAST_PUBLIC_URL is not None:
+    NAMED_HOSTS = [*NAMED_HOSTS, BROADCAST_PUBLIC_URL.host]
+    # Other sites under the same name may have cookies of the same names.
+    SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = BROADCAST_PUBLIC_URL.prefix + "/"
 ALLOWED_HOSTS: list[str] = NAMED_HOSTS or OwnHosts()
 
 BROADCAST_MAX_MESSAGE_BYTES = env.number(
@@ -163,6 +176,10 @@ TEMPLATES = [
 ]
 # The admin's own files are served from where they are installed, without collectstatic.
 STATIC_URL = "static/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django_site.transport.static_files.PrefixedStorage"},
+}
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
@@ -187,13 +204,24 @@ MAIL = bool(EMAIL_URL)
 """Whether the site can send mail. Without it there are no pages to reset a password."""
 
 if MAIL:
-    vars().update(parse("EMAIL_URL", mail_of, EMAIL_URL))
+    MAIL_SETTINGS = parse("EMAIL_URL", mail_of, EMAIL_URL)
+    if django.VERSION >= (6, 1):
+        MAILERS = mailers_of(MAIL_SETTINGS)
+    else:
+        vars().update(MAIL_SETTINGS)
+    if "*" in NAMED_HOSTS and BROADCAST_PUBLIC_URL is None:
+        end_start("ALLOWED_HOSTS is *, so a mail could link anywhere: set BROADCAST_PUBLIC_URL")
 DEFAULT_FROM_EMAIL = parse(
     "DEFAULT_FROM_EMAIL", sender_of, env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 )
 
 # A site with a public name is assumed to be on the internet, and so behind TLS.
-TLS = env.flag("BROADCAST_TLS", bool(NAMED_HOSTS) and not DEBUG)
+ENCRYPTED = (
+    bool(NAMED_HOSTS) and not DEBUG
+    if BROADCAST_PUBLIC_URL is None
+    else BROADCAST_PUBLIC_URL.scheme == "https"
+)
+TLS = env.flag("BROADCAST_TLS", ENCRYPTED)
 SECURE_SSL_REDIRECT = TLS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # requested by monitoring on the same machine
 SECURE_HSTS_SECONDS = 3600 if TLS else 0

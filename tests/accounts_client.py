@@ -6,6 +6,7 @@ import json
 import secrets
 from typing import Any
 
+import django
 import django_client  # noqa: F401  # it sets Django up
 from channels.testing import WebsocketCommunicator
 from django.test import Client
@@ -18,6 +19,13 @@ PASSWORD = "correct horse battery"
 def account(name: str = "") -> Account:
     """Create an account, with a random name unless one is given."""
     return Account.objects.create_user(name or f"A{secrets.token_hex(4)}", password=PASSWORD)
+
+
+def mail_backend(path: str) -> dict[str, Any]:
+    """Return the settings that make Django send mail through the class at *path*."""
+    if django.VERSION >= (6, 1):
+        return {"MAILERS": {"default": {"BACKEND": path}}}
+    return {"EMAIL_BACKEND": path}
 
 
 def browser_of(of: Account | None = None) -> Client:

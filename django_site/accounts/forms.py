@@ -12,9 +12,11 @@ from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, Pa
 from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.template.loader import render_to_string
+from django.urls import get_script_prefix, set_script_prefix
 from django.views.decorators.debug import sensitive_variables
 
 from .models import Account, Token
+from .public_site import public_site
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ class ResetForm(PasswordResetForm):
 
     def save(self, *arguments: Any, **options: Any) -> None:
         """Prepare the job, without looking whether there is an account."""
-        self.job = partial(super().save, *arguments, **options)
+        site = public_site(options["request"])
+        options |= {"domain_override": site.netloc, "use_https": site.secure}
+        save = partial(super().save, *arguments, **options)
+        self.job = partial(_save_below, get_script_prefix(), save)
 
     def send_mail(
         self,
@@ -72,6 +77,12 @@ class ResetForm(PasswordResetForm):
         except Exception as error:  # whatever the mail backend raises
             reason = " ".join(str(error).split())
             logger.warning("no mail to account %s: %s", context["user"].pk, reason)
+
+
+def _save_below(prefix: str, save: Callable[[], None]) -> None:
+    """Call *save*, in a thread that does not know the prefix of the links yet."""
+    set_script_prefix(prefix)
+    save()
 
 
 class TokenForm(forms.Form):

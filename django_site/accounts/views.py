@@ -27,6 +27,7 @@ from .forms import LoginForm, PasswordForm, ResetForm, TokenForm
 from .login_throttle import Throttled
 from .mail_queue import MailingRedirect
 from .models import MAX_TOKENS, Account, Token
+from .public_site import public_site
 
 
 class ThrottledFormView(FormView):  # type: ignore[type-arg]  # it is generic in its type stubs only
@@ -133,7 +134,10 @@ class Tokens(LoginRequiredMixin, FormView):  # type: ignore[type-arg]  # as abov
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         """Add the tokens of the account, the newest first."""
         tokens = Token.objects.filter(account=_account(self.request))
-        return super().get_context_data(tokens=tokens, max_tokens=MAX_TOKENS, **context)
+        address = public_site(self.request).socket_address
+        return super().get_context_data(
+            tokens=tokens, max_tokens=MAX_TOKENS, address=address, **context
+        )
 
 
 class Revoke(LoginRequiredMixin, View):

@@ -44,6 +44,17 @@ def mail_of(url: str) -> dict[str, Any]:
     }
 
 
+def mailers_of(legacy: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting ``MAILERS``, which replaces the settings in *legacy* since Django 6.1."""
+    names = {"EMAIL_HOST_USER": "username", "EMAIL_HOST_PASSWORD": "password"}
+    options = {
+        names.get(name, name.removeprefix("EMAIL_").lower()): value
+        for name, value in legacy.items()
+        if name != "EMAIL_BACKEND"
+    }
+    return {"default": {"BACKEND": legacy["EMAIL_BACKEND"], "OPTIONS": options}}
+
+
 def _without_server(parsed: ServiceURL) -> dict[str, Any]:
     """Return the settings for mail that is printed, or written into a folder."""
     parse_options(parsed.query, {})

@@ -30,6 +30,7 @@ from broadcast_server.http.post import (
 )
 from broadcast_server.http.responses import SECURITY_HEADERS, Response
 
+from .prefix import prefix
 from .request_body import busy_response, max_request_body, publishes
 from .upload_budget import UploadBudget
 
@@ -137,7 +138,7 @@ class LimitedRequest(WebRequest):  # type: ignore[misc]  # it has no types
             return
         method, target = self.channel._command.decode("latin-1"), self.channel._path
         path = unquote(target.partition(b"?")[0].decode("latin-1"))
-        root_path = self.channel.factory.server.root_path
+        root_path = prefix(self.channel.factory.server.root_path)
         self._publishes = publishes(method, path, root_path)
         if not self.requestHeaders.hasHeader(b"Upgrade"):  # a handshake has no body
             self._max_bytes = max_request_body(method, path, root_path)

@@ -63,7 +63,12 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _account_paragraph(request: HttpRequest) -> str:
-    """Say who is signed in, or where to sign in: the chat page itself knows no accounts."""
+    """Say who is signed in, or where to sign in: the chat page itself knows no accounts.
+
+    Below a prefix that the site does not know (`transport.prefix`), these pages may be anywhere.
+    """
+    if request.path_info != "/":
+        return ""
     if request.user.is_authenticated:
         words = 'Signed in as {}, which is your name in every room. <a href="{}">Account</a>'
         return format_html(PARAGRAPH, format_html(words, request.user, reverse("tokens")))

@@ -25,6 +25,7 @@ from broadcast_server.http.post import (
 from broadcast_server.http.responses import RETRY_WHEN_FULL_S, Response, plain_response
 
 from .asgi_response import send_response
+from .prefix import below
 from .upload_budget import UploadBudget
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -48,7 +49,7 @@ class UploadCut(Exception):
 def routes_to_room(path: str, root_path: str = "") -> bool:
     """Tell whether *path* is the chat page's: all are but those of accounts and the admin."""
     try:
-        return resolve(path.removeprefix(root_path)).url_name == "page"
+        return resolve(below(path, root_path)).url_name == "page"
     except Resolver404:  # "OPTIONS *" concerns no path
         return False
 

@@ -20,6 +20,7 @@ from django_site.configuration.own_hosts import OwnHosts
 
 from .asgi_response import send_response
 from .http import is_monitoring
+from .prefix import below
 from .request_body import routes_to_room
 
 SITE_PAGES = {"accounts", "admin", "static"}
@@ -59,7 +60,7 @@ def check_request(scope: Mapping[str, Any], headers: Mapping[str, str]) -> Respo
 
     *headers* are those of the ASGI *scope* as text. A WebSocket is a request as well.
     """
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = below(scope["path"], scope.get("root_path", ""))
     invalid = _check_host(scope, path)
     if invalid is not None:
         return invalid

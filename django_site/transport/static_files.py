@@ -1,11 +1,13 @@
-"""Static files: WhiteNoise's middleware, with the whole file in each response."""
+"""Static files: WhiteNoise's middleware, with the whole file in each response, and their URLs."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from typing import Any
 
+from django.contrib.staticfiles.storage import StaticFilesStorage
 from django.http import HttpRequest, HttpResponse
+from django.urls import get_script_prefix
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 
@@ -29,3 +31,15 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # it has no type
         for name, value in found.headers:
             response[name] = value
         return response
+
+
+class PrefixedStorage(StaticFilesStorage):
+    """Knows the URLs of these files below the prefix of the request that is being answered.
+
+    Django's own keeps the prefix of the first request, or that of the start.
+    """
+
+    @property
+    def base_url(self) -> str:
+        """The URL of all static files."""
+        return f"{get_script_prefix()}static/"

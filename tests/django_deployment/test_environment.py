@@ -227,6 +227,32 @@ BAD: dict[str, dict[str, str | None]] = {
         ",,": None,
         "null": None,
     },
+    "BROADCAST_PUBLIC_URL": {
+        **{
+            url: f"{url!r} is not an address (https://HOST/ or https://HOST:PORT/PREFIX/)"
+            for url in (
+                "chat.example.org",
+                "ftp://a",
+                "wss://a/",
+                "https://",
+                "https://a:0/",
+                "https://a b/",
+                "https://a:99999/",
+                "https://u:p@a/",
+                "https://a/?x",
+                "https://a/#x",
+                "https://a//",
+                "https://a/b//c/",
+                "https://a/../b/",
+                "https://a/%2F/",
+                "https://[::g]/",
+                "https://*/",
+                "https://a:/",
+                "http://a\\b/",
+            )
+        },
+        "https://a/\r\nb": None,
+    },
     "BROADCAST_DATA": {
         "/nonexistent": "/nonexistent: no such file or directory (name a folder)",
         "/dev/null": "/dev/null: not a directory (name a folder)",
@@ -271,6 +297,17 @@ def test_a_bad_setting_ends_the_start(
     assert "hush" not in found and "\n" not in found
 
 
+def test_a_wildcard_needs_the_public_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where any host is allowed, a request could choose the host of a link in a mail."""
+    variables = {
+        "BROADCAST_DATA": str(tmp_path), "EMAIL_URL": "consolemail://", "ALLOWED_HOSTS": "*",
+    }  # fmt: skip
+    reason = "ALLOWED_HOSTS is *, so a mail could link anywhere: set BROADCAST_PUBLIC_URL"
+    assert failure(variables, monkeypatch) == reason
+
+
 GOOD = {
     "DATABASE_URL": (
         "",
@@ -289,6 +326,13 @@ GOOD = {
     "EMAIL_URL": ("", "smtp+tls://u:hush@h:587?timeout=30", "consolemail://", "filemail:////tmp"),
     "DEFAULT_FROM_EMAIL": ("", "chat@localhost", "The Chat <chat@example.org>"),
     "ALLOWED_HOSTS": ("", "a.example", "a.example, b.example ,", ".example.org", "*", "[::1]"),
+    "BROADCAST_PUBLIC_URL": (
+        "",
+        "https://a",
+        "http://a.example:8000/",
+        "HTTPS://[::1]:443/chat/room/",
+        "https://a./b",
+    ),
     "BROADCAST_DEAD": ("", "1", " 2.5 ", "3600"),
     "BROADCAST_TLS": ("", "yes", "TRUE", "off"),
     "BROADCAST_TRUSTED_PROXY": ("", "yes", "10.0.0.0/8, unix"),

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 import pytest
-from accounts_client import PASSWORD, account, browser_of
+from accounts_client import PASSWORD, account, browser_of, mail_backend
 from django.contrib.auth import aauthenticate, authenticate
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.core.mail.backends.base import BaseEmailBackend
@@ -73,7 +73,8 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The recipients of mails that were sent, on a site that can send some."""
     monkeypatch.setattr(Mailbox, "sent", [])
     monkeypatch.setattr(Mailbox, "threads", set())
-    with override_settings(EMAIL_BACKEND=f"{__name__}.Mailbox", ROOT_URLCONF=__name__, MAIL=True):
+    backend = mail_backend(f"{__name__}.Mailbox")
+    with override_settings(**backend, ROOT_URLCONF=__name__, MAIL=True):
         yield Mailbox.sent
 
 
