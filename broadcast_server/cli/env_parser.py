@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from broadcast_server.admission.int_range import IntRange, parse_choice
+from broadcast_server.console.argument import argument_text
 from broadcast_server.protocol.names import validate_name, validate_room
 
 from .usage import usage_error
@@ -220,7 +221,7 @@ class Choice:
 def name_type(value: str) -> str:
     """Validate a member's name."""
     try:
-        return validate_name(value)
+        return validate_name(argument_text(value))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -228,6 +229,6 @@ def name_type(value: str) -> str:
 def room_type(value: str) -> str:
     """Validate a room's name."""
     try:
-        return validate_room(value)
+        return validate_room(argument_text(value))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

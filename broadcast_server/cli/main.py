@@ -6,6 +6,7 @@ Only what the given command needs is imported, so that the program starts quickl
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ TOKEN_NOTE = "* your token goes to the server unencrypted (use wss://)"  # noqa:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit code: 0 done, 1 failed, 2 wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding does not have is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run(arguments)
     except SystemExit as exit:  # raised by argparse

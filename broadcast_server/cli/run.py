@@ -24,6 +24,7 @@ from types import FrameType
 
 from broadcast_server.client.publisher import HTTPPublisher, PublishFailed
 from broadcast_server.client.target import Target
+from broadcast_server.console.argument import argument_text
 from broadcast_server.console.child_environment import child_environment
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.streams import note
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace, target: Target | None) -> int:
     reporter = Reporter(
         None if target is None else lambda: HTTPPublisher(target, options.name, options.room)
     )
-    label = " ".join((options.label or "").split()) or command_text(options.exec)
+    label = " ".join(argument_text(options.label or "").split()) or command_text(options.exec)
     with command.forward_signals(reporter.give_up):
         started = monotonic()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
 from queue import Empty, SimpleQueue
@@ -12,8 +11,9 @@ from time import monotonic
 from broadcast_server.client.publish_result import Accepted
 from broadcast_server.client.publisher import HTTPPublisher, PublishFailed
 from broadcast_server.client.target import Target
+from broadcast_server.console.argument import argument_text
 from broadcast_server.console.os_error import describe_os_error
-from broadcast_server.console.streams import note, stdout_error
+from broadcast_server.console.streams import note, print_result
 from broadcast_server.pipe.shown_line import shown_line
 from broadcast_server.protocol.sanitize import escape_control, strip_control
 
@@ -25,11 +25,7 @@ def send(options: argparse.Namespace, target: Target) -> int:
     """Run `send` with its *options*, and return the exit code."""
     end = monotonic() + options.timeout
     try:
-        text = (
-            _read_text()
-            if options.text == "-"
-            else os.fsencode(options.text).decode(errors="replace")
-        )
+        text = _read_text() if options.text == "-" else argument_text(options.text)
     except OSError as error:
         note(f"could not read standard input: {describe_os_error(error)}")
         return 1
@@ -52,8 +48,12 @@ def send(options: argparse.Namespace, target: Target) -> int:
         note(str(error))
         return 1
     requested = options.name or target.query.get("name")
-    text = escape_control(accepted.line) if options.json else sent_text(accepted, requested)
-    return _print(text)
+    # From here on nothing is a failure: a script would publish the message again.
+    if options.json:
+        print_result(escape_control(accepted.line), "utf-8")  # RFC 8259, section 8.1
+    else:
+        print_result(sent_text(accepted, requested))
+    return 0
 
 
 def sent_text(accepted: Accepted, requested_name: str | None) -> str:
@@ -89,17 +89,3 @@ def _publish_until(publisher: HTTPPublisher, text: str, end: float) -> Accepted:
     if isinstance(result, PublishFailed):
         raise result
     return result
-
-
-def _print(line: str) -> int:
-    if sys.stdout is None:
-        return 0
-    try:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return 0
-    except OSError as error:
-        note(stdout_error(error))
-        return 1
-    return 0

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from broadcast_server.console.child_environment import TOKEN_VARIABLE
-from broadcast_server.console.streams import note, write_stderr
+from broadcast_server.console.streams import is_utf8, note, write_stderr
 from broadcast_server.http.program import running_archive
 
 
@@ -72,7 +72,7 @@ def _can_draw() -> bool:
         return False
     if sys.platform == "win32" and not os.environ.get("WT_SESSION"):
         return False
-    return sys.stderr.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    return is_utf8(sys.stderr.encoding)
 
 
 def _open(urls: Sequence[str]) -> None:

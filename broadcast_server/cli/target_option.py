@@ -11,6 +11,7 @@ from broadcast_server.cli.env_parser import VARIABLE_PREFIX, variable_value
 from broadcast_server.cli.token_option import token_from_options
 from broadcast_server.client.address import parse_address
 from broadcast_server.client.target import Target
+from broadcast_server.console.argument import argument_text
 
 if TYPE_CHECKING:
     import ssl
@@ -52,7 +53,7 @@ def _check_socket(path: str) -> None:
 def _address(options: argparse.Namespace) -> str:
     """Return the typed URL or host and port, else BROADCAST_URL, else the default address."""
     if options.url is not None:
-        return str(options.url)
+        return argument_text(options.url)
     host, port = options.host, options.port
     url = variable_value(f"{VARIABLE_PREFIX}URL")
     if url and not options.typed & {"host", "port"}:

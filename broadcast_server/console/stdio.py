@@ -1,7 +1,8 @@
 """Standard input and output without blocking the event loop.
 
 Both may block for an hour, because the output is read in ``less`` or nobody types. So they are
-read and written in threads. The encoding is UTF-8, whatever the locale is.
+read and written in threads. The encoding is UTF-8, whatever the locale is, but that of the locale
+for a terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import select
 import sys
 import threading
+from codecs import lookup
 from functools import partial
 from typing import TextIO
 
@@ -21,6 +23,15 @@ READ_BYTES = 64 * 2**10
 
 POLL_INTERVAL_MS = 1000
 """How often the reader of standard output is checked for having closed its end."""
+
+
+def encoding_of(stream: TextIO) -> str:
+    """Return the encoding in which *stream* is read or written.
+
+    A locale without an encoding of its own (`C`) says ASCII, and the terminal mostly has UTF-8.
+    """
+    encoding = stream.encoding if stream.isatty() else "utf-8"
+    return "utf-8" if lookup(encoding).name == "ascii" else encoding
 
 
 async def read_stdin() -> bytes:
@@ -73,11 +84,12 @@ class StdoutWriter(WorkQueue[str]):
         stream = sys.stdout
         if stream is None:
             return
+        encoding = encoding_of(stream)
         reader_left = asyncio.ensure_future(run_abandonable(lambda: _wait_for_hangup(stream)))
         reader_left.add_done_callback(lambda _: self.close())
         try:
             while await self._wait_for_items():
-                data = "".join(self._items).encode(errors="replace")
+                data = "".join(self._items).encode(encoding, "replace")
                 self._items.clear()
                 await run_abandonable(partial(_write, stream, data))
         except BrokenPipeError:

@@ -15,6 +15,11 @@ from broadcast_server.protocol.sanitize import strip_control
 from .os_error import describe_os_error
 
 
+def is_utf8(encoding: str) -> bool:
+    """Return whether *encoding* is a name of UTF-8."""
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+
+
 def note(text: str) -> None:
     """Write *text* as one line to standard error, without anything that a terminal would obey."""
     write_stderr(strip_control(text))

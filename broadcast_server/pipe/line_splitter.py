@@ -14,7 +14,8 @@ class LineSplitter:
     With *rendered*, a line that overwrites itself becomes what a terminal shows of it at its end.
     """
 
-    def __init__(self, *, rendered: bool = False) -> None:
+    def __init__(self, *, rendered: bool = False, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
         self._rendered = rendered
         self._rest = bytearray()  # the line that is not complete yet
         self._skipping = False  # that line is already over the limit
@@ -49,5 +50,5 @@ class LineSplitter:
             self._skipping = False
             self.too_long.append(self.number)
             return ""
-        text = line.rstrip(b"\r").decode(errors="replace")
+        text = line.rstrip(b"\r").decode(self._encoding, "replace")
         return shown_line(text) if self._rendered else text

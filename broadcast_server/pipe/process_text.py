@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
+
+from broadcast_server.console.argument import argument_text
 
 MAX_COMMAND_CHARS = 200
 """Characters of a command that are shown; the rest is cut off."""
@@ -12,8 +13,7 @@ MAX_COMMAND_CHARS = 200
 
 def command_text(command: Sequence[str]) -> str:
     """Return *command* as you would type it, in one line of at most `MAX_COMMAND_CHARS`."""
-    quoted = os.fsencode(shlex.join(command)).decode(errors="replace")
-    line = " ".join(quoted.split())
+    line = " ".join(argument_text(shlex.join(command)).split())
     return line if len(line) <= MAX_COMMAND_CHARS else f"{line[: MAX_COMMAND_CHARS - 1]}…"
 
 

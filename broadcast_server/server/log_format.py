@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from datetime import datetime, timezone
 
+from broadcast_server.console.streams import is_utf8
 from broadcast_server.protocol.timestamp import rfc3339
 
 FORMATS = ("text", "json")
@@ -39,4 +41,6 @@ class _JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        # A name that the encoding of standard error does not have must not break the JSON.
+        encoding = getattr(sys.stderr, "encoding", "") or ""
+        return json.dumps(line, ensure_ascii=not is_utf8(encoding))

@@ -10,10 +10,11 @@ message look like a line of the server or of the program.
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from broadcast_server.client.client import ReconnectingClient
 from broadcast_server.client.session import missed_text
-from broadcast_server.console.stdio import StdoutWriter, read_stdin
+from broadcast_server.console.stdio import StdoutWriter, encoding_of, read_stdin
 from broadcast_server.pipe.line_splitter import LineSplitter
 from broadcast_server.protocol.codec import encode_text
 from broadcast_server.protocol.messages import Error, Event, Members, Message, Welcome
@@ -64,7 +65,8 @@ class PlainUI(ChatUI):
             self._output.write("\n".join(texts) + "\n")
 
     async def _read_input(self) -> None:
-        splitter = LineSplitter()
+        stdin = sys.stdin
+        splitter = LineSplitter(encoding="utf-8" if stdin is None else encoding_of(stdin))
         while not self._finished:
             try:
                 data = await read_stdin()

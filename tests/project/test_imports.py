@@ -72,6 +72,7 @@ MODULES = {
             "timestamp": "",
         },
         "console": {
+            "argument": "",
             "child_environment": "",
             "os_error": "",
             "private_file": "",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from broadcast_server.console.stdio import StdoutWriter, read_stdin
+from broadcast_server.console.stdio import StdoutWriter, encoding_of, read_stdin
 from broadcast_server.console.threads import run_abandonable
 from broadcast_server.console.time_limit import run_within
 
@@ -167,3 +167,16 @@ def test_closed_input_is_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program without standard input reads nothing."""
     monkeypatch.setattr(sys, "stdin", None)
     assert asyncio.run(read_stdin()) == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs terminals")
+@pytest.mark.parametrize(
+    ("locale", "at_terminal"),
+    [("iso-8859-1", "iso-8859-1"), ("utf-8", "utf-8"), ("ascii", "utf-8"), ("646", "utf-8")],
+)
+def test_the_encoding_of_a_terminal(locale: str, at_terminal: str) -> None:
+    """A terminal has the encoding of the locale, if that has one; everything else has UTF-8."""
+    for ends, encoding in (os.openpty(), at_terminal), (os.pipe(), "utf-8"):
+        with os.fdopen(ends[1], "w", encoding=locale) as stream:
+            assert encoding_of(stream) == encoding
+        os.close(ends[0])
