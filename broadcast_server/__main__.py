@@ -1,5 +1,6 @@
 """The entry point of ``python -m broadcast_server`` and of the single file."""
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ def run() -> int:
     # while the interpreter shuts down.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job ignores it
         signal.signal(signal.SIGINT, lambda *_: os._exit(1))
+    # What the start leaves behind lasts to the end: `start` and `connect` enable the garbage
+    # collector when they have loaded all modules, and others end soon.
+    gc.disable()
     from broadcast_server.cli.main import main
 
     return main()

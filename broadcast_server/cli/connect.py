@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from .usage import usage_error
@@ -57,10 +58,10 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             if options.plain or _is_dumb():
                 from broadcast_server.terminal.plain import PlainUI
 
-                return await PlainUI(client, bell=options.bell).run()
+                return await _run_loaded(PlainUI(client, bell=options.bell).run)
             from broadcast_server.terminal.prompt import PromptUI
 
-            return await PromptUI(client, bell=options.bell).run()
+            return await _run_loaded(PromptUI(client, bell=options.bell).run)
         from broadcast_server.pipe.pipe import Pipe, Sink
         from broadcast_server.pipe.printer import Printer
 
@@ -69,9 +70,16 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             from broadcast_server.pipe.exec_sink import ExecSink
 
             sink = ExecSink(options.exec, session, keep)
-        return await Pipe(client, sink, listen=options.listen, save_cursor=keep).run()
+        return await _run_loaded(Pipe(client, sink, listen=options.listen, save_cursor=keep).run)
 
     return asyncio.run(run())
+
+
+async def _run_loaded(run: Callable[[], Awaitable[int]]) -> int:
+    """Run a client whose modules are loaded: from now on there may be garbage."""
+    gc.freeze()
+    gc.enable()
+    return await run()
 
 
 def _command_error(command: list[str]) -> str:

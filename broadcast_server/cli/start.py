@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 from typing import TYPE_CHECKING
 
 from broadcast_server.console.os_error import describe_os_error
@@ -36,6 +37,8 @@ def start(options: argparse.Namespace) -> int:
         settings = settings_of(options)
     except ValueError as error:
         return usage_error("start", str(error))
+    gc.freeze()
+    gc.enable()
     try:
         asyncio.run(serve(settings, partial(print_startup, options)))
     except (OSError, UnicodeError) as error:
