@@ -14,7 +14,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -49,7 +49,7 @@ from broadcast_server.server.settings import Settings
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0
 """How long a deployment may take to answer, in seconds."""
 
 
@@ -89,6 +89,9 @@ class Deployment(ABC):
 
         It sends *headers*, and offers the subprotocols *offered* besides that for JSON.
         """
+
+    def stay_in_one_process(self) -> None:  # noqa: B027  # most have one only
+        """Have all further clients connect to the same process."""
 
     async def emptied(self, room: str) -> None:  # noqa: B027  # one process knows at once
         """Wait until all processes know that the last client has left *room*."""
@@ -261,8 +264,11 @@ class ServedDeployment(Deployment):
         self.url = url
         # In a deployment of several processes, each client connects to the next one.
         self._processes = [url, *others]
-        self._urls = itertools.cycle(self._processes)
+        self._urls: Iterator[str] = itertools.cycle(self._processes)
         self._clients: list[WebSocketClient] = []
+
+    def stay_in_one_process(self) -> None:
+        self._urls = itertools.repeat(self.url)
 
     def next_url(self) -> str:
         """Return the URL of the next process."""

@@ -12,8 +12,9 @@
 
 ``alice sends binary 00 ff`` and ``alice sends text c3 28`` send the bytes as a binary
 or a text frame. The line ``with --log-messages 3`` sets options of the server. The
-line ``needs a socket`` skips the deployment `bare`, which has none. The first comment
-is the title. At the end, no client may have received anything that is not listed.
+line ``needs a socket`` skips the deployment `bare`, which has none. With the line
+``in one process``, no client connects to another process of the deployment. The first comment is
+the title. At the end, no client may have received anything that is not listed.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ class Transcript:
     title: str
     options: tuple[str, ...]
     needs_socket: bool
+    in_one_process: bool
     steps: tuple[Step, ...]
 
     @classmethod
     def read(cls, path: Path) -> Transcript:
         """Read a file. Raises ValueError for a line that is no step, comment or option."""
-        title, needs_socket = "", False
+        title, needs_socket, in_one_process = "", False, False
         options: tuple[str, ...] = ()
         steps: list[Step] = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -65,13 +67,15 @@ class Transcript:
                 options = tuple(line.split()[1:])
             elif line == "needs a socket":
                 needs_socket = True
+            elif line == "in one process":
+                in_one_process = True
             elif line.lstrip().startswith("| "):
                 last = steps.pop()
                 continuation = line.lstrip()[2:]
                 steps.append(Step(last.number, last.who, last.verb, f"{last.rest}\n{continuation}"))
             elif line.strip():
                 raise ValueError(f"{path.name}:{number}: not a transcript line: {line}")
-        return cls(title, options, needs_socket, tuple(steps))
+        return cls(title, options, needs_socket, in_one_process, tuple(steps))
 
 
 class Playback:
@@ -88,6 +92,8 @@ class Playback:
 
     async def play(self, transcript: Transcript) -> None:
         """Play *transcript*. Raises AssertionError at the first step that fails."""
+        if transcript.in_one_process:
+            self._deployment.stay_in_one_process()
         for step in transcript.steps:
             try:
                 await self._step(step)
