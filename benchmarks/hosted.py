@@ -74,7 +74,7 @@ def services() -> Iterator[Mapping[str, str]]:
 
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        database = stack.enter_context(postgresql(Path(folder) / "postgresql"))
+        database = stack.enter_context(postgresql(Path(folder) / "postgresql", empty=True))
         redis = stack.enter_context(redis_server())
         environment = {
             "REDIS_URL": redis.url,

@@ -28,7 +28,7 @@ from deployments import (
 )
 from hypothesis import HealthCheck, settings
 from programs import Running, listening, running
-from services import postgresql, redis_server
+from services import SHARED_FOLDER, postgresql, redis_server
 from wire import Wire
 from xdist.scheduler import LoadScopeScheduling
 
@@ -81,6 +81,8 @@ FRIEND = "https://friend.example"
 USUAL = (*NO_RATE, "--allow-origin", FRIEND)
 """The options of each server: with options of their own, tests cost a server of each kind."""
 
+SHARED = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()
+
 Part = Callable[[Deployment], Awaitable[None]]
 ServedPart = Callable[[ServedDeployment], Awaitable[None]]
 
@@ -101,10 +103,17 @@ def variables(options: tuple[str, ...]) -> dict[str, Any]:
     return usual | given
 
 
-def migrate(**environment: str) -> None:
-    """Create the tables in the database that *environment* names."""
-    command = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
-    subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=60)
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that all processes of this run share."""
+    if not hasattr(config, "workerinput"):
+        folder = config.stash[SHARED] = tempfile.TemporaryDirectory()
+        os.environ[SHARED_FOLDER] = folder.name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove that folder."""
+    if SHARED in config.stash:
+        config.stash[SHARED].cleanup()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -188,7 +197,6 @@ class Processes:
                 "DATABASE_URL": url,
                 "SECRET_KEY": secrets.token_urlsafe(48),
             }
-            migrate(**self.services)
         urls = []
         for place in ("one", "two"):
             key = (*DAPHNE, place), options

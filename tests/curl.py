@@ -133,8 +133,10 @@ class Stream:
         return line.decode()
 
     async def event(self) -> dict[str, Any]:
-        """Return the next line as an event."""
+        """Return the next line as an event. Heartbeats are left out: they come by the clock."""
         event: dict[str, Any] = json.loads(await self.line())
+        while event["type"] == "head":
+            event = json.loads(await self.line())
         return event
 
     async def server_sent_event(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 """The project's root directory."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a test waits for a condition before it fails."""
 
 

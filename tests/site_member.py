@@ -9,15 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from programs import pause
+from programs import PATIENCE, pause
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from broadcast_server.protocol.messages import Event, Message
-
-PATIENCE = 20.0
-"""Seconds that a test waits for a condition before it fails."""
 
 
 class Member:

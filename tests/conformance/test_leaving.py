@@ -93,16 +93,20 @@ async def run_load(url: str, stop: Callable[[], None]) -> list[LoadClient]:
     for task in publishing:
         task.cancel()
     await asyncio.wait(publishing)
-    await Wire.cut_all()
     return clients
 
 
 def test_stopping_under_load(tmp_path: Path) -> None:
     """A message that any client received reached all clients, and is in the log after a restart."""
-    command = *INSTALLED, "start", "--port", "0", *NO_RATE, "--log", str(tmp_path / "log")
+    # A busy machine may need longer than the usual grace period for what all are to receive.
+    options = *NO_RATE, "--grace", "30", "--log", str(tmp_path / "log")
+    command = *INSTALLED, "start", "--port", "0", *options
 
     async def before(server: Running) -> list[LoadClient]:
-        return await run_load(server.url, lambda: server.process.send_signal(signal.SIGTERM))
+        try:
+            return await run_load(server.url, lambda: server.process.send_signal(signal.SIGTERM))
+        finally:
+            await Wire.cut_all()
 
     with running(*command) as server:
         clients = asyncio.run(before(server))
@@ -184,11 +188,11 @@ def test_messages_are_rejected_while_the_server_stops() -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until *condition* holds; check it in each iteration of the event loop."""
-    for _ in range(10_000):
-        if condition():
-            return
+    loop = asyncio.get_running_loop()
+    end = loop.time() + ANSWER_TIMEOUT_S
+    while not condition():
+        assert loop.time() < end, "the condition never held"
         await asyncio.sleep(0)
-    raise AssertionError("the condition never held")
 
 
 async def _publish_until(client: WebSocketClient, stalled: Callable[[], bool]) -> None:

@@ -18,7 +18,7 @@ import django_client  # noqa: F401  # it sets Django up
 import psycopg
 import pytest
 from accounts_client import account, browser_of
-from conftest import DAPHNE, migrate
+from conftest import DAPHNE
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
@@ -243,7 +243,6 @@ def test_a_search_of_postgresql_is_stopped() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(postgresql_server(folder / "postgresql"))
-        migrate(DATABASE_URL=database.url)
         owner = account()
         locking = stack.enter_context(psycopg.connect(database.url))
         copy(Account.objects.filter(pk=owner.pk).values()[0], Account, locking)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DAPHNE, migrate
+from conftest import DAPHNE
 from programs import ROOT, Running, listening, running
 from services import postgresql, redis_server
 from site_member import Member, RecordingSink, join, members, until
@@ -68,7 +68,6 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             redis = stack.enter_context(redis_server())
             variables["REDIS_URL"] = redis.url
             variables["DATABASE_URL"] = stack.enter_context(postgresql(Path(folder, "pg")))
-            migrate(**variables)
         one = stack.enter_context(running(*DAPHNE, **variables))
         listening(one)  # it creates the SQLite database
         two = stack.enter_context(running(*DAPHNE, **variables))

@@ -59,7 +59,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         if request.param == "sqlite":
             yield f"sqlite:///{folder}/db.sqlite3"
         else:
-            with postgresql(Path(folder, "postgresql")) as address:
+            with postgresql(Path(folder, "postgresql"), empty=True) as address:
                 yield address
 
 

@@ -20,7 +20,7 @@ import django_client  # noqa: F401  # it sets Django up
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from conftest import DAPHNE, UVICORN, migrate
+from conftest import DAPHNE, UVICORN
 from programs import PATIENCE, listening, running, say
 from services import postgresql_server
 
@@ -31,7 +31,7 @@ from django_site.transport.page_threads import PageThreads
 CONNECTIONS = 4
 """The BROADCAST_DB_CONNECTIONS of the servers here."""
 
-MANY = 120
+MANY = 60
 """How many requests are sent to a server, `AT_ONCE` at a time: each needs the database."""
 
 AT_ONCE = 40
@@ -74,7 +74,6 @@ def test_postgresql_connections_are_bounded(command: tuple[str, ...]) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(postgresql_server(folder / "postgresql"))
-        migrate(DATABASE_URL=database.url)
         watcher = stack.enter_context(psycopg.connect(database.url, autocommit=True))
         url, _ = stack.enter_context(site(command, folder, DATABASE_URL=database.url))
 

@@ -19,7 +19,6 @@ from typing import TypeVar
 import django_client  # noqa: F401  # it sets Django up
 import psycopg
 import pytest
-from conftest import migrate
 from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.db.utils import ConnectionHandler
@@ -126,7 +125,6 @@ def database() -> Iterator[Database]:
     """A PostgreSQL server with tables."""
     # Not in pytest's folder, which another user of PostgreSQL could not enter.
     with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder, "postgresql")) as url:
-        migrate(DATABASE_URL=url)
         database = Database(url)
         yield database
         database.close()

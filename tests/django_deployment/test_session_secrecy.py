@@ -101,7 +101,7 @@ def old_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OldSite
         if request.param == "postgresql":
             # Not in pytest's folder: PostgreSQL's user cannot read that if pytest runs as root.
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            url = stack.enter_context(postgresql(Path(folder, "postgresql")))
+            url = stack.enter_context(postgresql(Path(folder, "postgresql"), empty=True))
         yield OldSite(tmp_path, url)
 
 

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from conftest import DAPHNE, migrate
+from conftest import DAPHNE
 from programs import Running, assert_quiet, listening, running, until
 from services import PostgreSQL, Redis, postgresql_server, redis_server
 
@@ -205,7 +205,6 @@ def cluster_deployment() -> Iterator[Deployment]:
             "DATABASE_URL": database.url,
             "SECRET_KEY": secrets.token_urlsafe(48),
         }
-        migrate(**variables)
         both = [Process(DAPHNE, listening, **FAST_TIMEOUTS, **variables) for _ in range(2)]
         terms = Terms(durable=True)
         yield stack.enter_context(_started(Deployment(terms, both, redis, database)))

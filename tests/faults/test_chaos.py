@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from random import Random
@@ -383,10 +383,16 @@ async def violated_rules(planted: Planted) -> set[Rule]:
 def findings() -> dict[Planted, set[Rule]]:
     """The violated rules for each planted fault. All the servers run at the same time."""
 
-    async def play() -> list[set[Rule]]:
-        return await asyncio.gather(*map(violated_rules, PLANTED))
+    async def play(planted: Sequence[Planted]) -> list[set[Rule]]:
+        return await asyncio.gather(*map(violated_rules, planted))
 
-    return dict(zip(PLANTED, asyncio.run(play()), strict=True))
+    found: dict[Planted, set[Rule]] = {}
+    missing: Sequence[Planted] = PLANTED
+    # On a busy machine, a client may have published nothing just before a fault of its connection.
+    for _ in range(3):
+        found |= zip(missing, asyncio.run(play(missing)), strict=True)
+        missing = [each for each in missing if each.rule and each.rule not in found[each]]
+    return found
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)

@@ -729,8 +729,8 @@ class BrokenConnections(RuleBasedStateMachine):
 
     @rule(seq=st.integers(1, 8))
     def hide(self, seq: int) -> None:
-        """A moderator hides a message, and the client is told."""
-        if seq <= self.server.head:
+        """A moderator hides a message that the log has, and the client is told."""
+        if self.server.first <= seq <= self.server.head:
             hidden = MessageHidden(seq, self.server.all[seq - 1].id)
             self.server.all[seq - 1] = hidden
             if self.wire is not None:
