@@ -58,6 +58,8 @@ MAX_BATCH_EVENTS = 4096
 MAX_BATCH_CHARS = 2**20
 """A batch with this many characters of messages is full and should end early."""
 
+NO_PAYLOADS: tuple[bytes, ...] = ()
+
 MAX_WAITING_EVENTS = 4096
 """A participant that is catching up is too far behind if more events than this wait for it."""
 
@@ -78,6 +80,7 @@ class _CatchingUp:
 
     seq: int  # it was sent every message up to this number
     paused: bool = False
+    had_all: bool = False  # it fell behind, and did not begin so
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)  # each after that number
 
 
@@ -85,7 +88,7 @@ class Batch:
     """What is to be sent: the common payloads for most participants, others for a few."""
 
     def __init__(self, events: list[Event], encoders: dict[Format, Encoder]) -> None:
-        self.private: dict[Participant, list[bytes]] = {}
+        self.private: dict[Participant, Sequence[bytes]] = {}
         """The payloads of participants that do not get the common ones. They may be none."""
         self.message_count = _count_messages(events)
         """How many messages are in the common payloads."""
@@ -131,10 +134,17 @@ class Fanout:
         self._private: dict[Participant, _PrivateEvents] = {}
         self._catching_up: dict[Participant, _CatchingUp] = {}
         self._members_answered: set[Participant] = set()  # has an unsent `Members` in its events
-        # What was encoded since the last batch for participants that are catching up: log entries
-        # by number, and other events by id(), with the event to keep that id in use.
+        self._ready: dict[Participant, None] = {}  # see `take_ready`
+        # What was encoded for participants that are catching up: log entries by number, and other
+        # events by id(), with the event to keep that id in use.
         self._encoded_entries: dict[tuple[int, Format], str | None] = {}
         self._encoded_waiting: dict[tuple[int, Format], tuple[Event, str | None]] = {}
+        self._encoded_chars = 0  # of all of it
+
+    @property
+    def is_batch_empty(self) -> bool:
+        """Whether nothing has happened since the last batch."""
+        return not (self._events or self._private)
 
     @property
     def full(self) -> bool:
@@ -150,6 +160,7 @@ class Fanout:
         """
         if after < self._head:
             self._catching_up[participant] = _CatchingUp(after, waiting=deque([(after, welcome)]))
+            self._ready[participant] = None
         else:
             position = len(self._events)
             self._private[participant] = _PrivateEvents(position, [(position, welcome)])
@@ -198,6 +209,7 @@ class Fanout:
         """
         format = participant.join.format
         self._members_answered.discard(participant)
+        self._ready.pop(participant, None)
         state = self._catching_up.pop(participant, None)
         if state is not None:
             unsent = [
@@ -214,8 +226,8 @@ class Fanout:
     def end_batch(self) -> Batch:
         """End the batch, return it, and begin the next one."""
         batch = Batch(self._events, self._encoders)
-        for participant in self._catching_up:
-            batch.private[participant] = []
+        if self._events:
+            batch.private = dict.fromkeys(self._catching_up, NO_PAYLOADS)
         for participant, private in self._private.items():
             format = participant.join.format
             lines = _merge(private, batch.encoded(format), self._encoders[format])
@@ -224,9 +236,18 @@ class Fanout:
             self._delivered += batch.message_count - not_received
         self._events, self._chars, self._private, self._sent = [], 0, {}, self._head
         self._members_answered &= self._catching_up.keys()
+        if not self._catching_up:
+            self.forget_encoded()
+        return batch
+
+    def forget_encoded(self) -> None:
+        """Forget what was encoded for participants that are catching up.
+
+        The caller has to do so when an entry that it passes to `catch_up` may have changed.
+        """
         self._encoded_entries.clear()
         self._encoded_waiting.clear()
-        return batch
+        self._encoded_chars = 0
 
     def take_delivered(self) -> int:
         """Return how many messages were in payloads for one participant, since the last call."""
@@ -235,12 +256,14 @@ class Fanout:
 
     def pause(self, participant: Participant) -> None:
         """Send *participant* nothing for now, because its connection is full."""
-        self._catching_up.setdefault(participant, _CatchingUp(self._sent)).paused = True
+        fresh = _CatchingUp(self._sent, had_all=True)
+        self._catching_up.setdefault(participant, fresh).paused = True
 
     def resume(self, participant: Participant) -> None:
         """Let *participant* catch up if it was paused: its connection has room again."""
         if participant in self._catching_up:
             self._catching_up[participant].paused = False
+            self._ready[participant] = None
 
     def ready_to_read(self) -> list[tuple[Participant, int]]:
         """Return the participants that can be sent log entries now, for `catch_up`.
@@ -253,10 +276,25 @@ class Fanout:
             if not state.paused
         ]
 
+    def take_ready(self) -> list[tuple[Participant, int]]:
+        """Return those of them that have begun to catch up, or were resumed, since the last call.
+
+        The caller has to care for them until they have caught up, are paused or removed.
+        """
+        if not self._ready:
+            return []
+        ready, self._ready = self._ready, {}
+        states = [(each, self._catching_up.get(each)) for each in ready]
+        return [(each, state.seq) for each, state in states if state and not state.paused]
+
     def position(self, participant: Participant) -> int | None:
         """Return up to which number *participant* has read, None if it is not catching up."""
         state = self._catching_up.get(participant)
         return None if state is None else state.seq
+
+    def had_all(self, participant: Participant) -> bool:
+        """Return whether *participant*, which is catching up, had everything before."""
+        return self._catching_up[participant].had_all
 
     @property
     def behind_count(self) -> int:
@@ -278,12 +316,15 @@ class Fanout:
         participant is no longer catching up.
         """
         state = self._catching_up[participant]
+        if self._encoded_chars > MAX_BATCH_CHARS:
+            self.forget_encoded()
         self._delivered += _count_messages(entries)
         if entries:
             state.seq = entries[-1].seq
         payloads = list(_pack(self._interleave(participant, state.waiting, entries)))
         if state.seq >= self._sent:
             del self._catching_up[participant]
+            self._ready.pop(participant, None)
         return payloads
 
     def _interleave(
@@ -301,7 +342,8 @@ class Fanout:
             # the same few cursors.
             key = entry.seq, format
             if key not in self._encoded_entries:
-                self._encoded_entries[key] = self._encoders[format](entry)
+                line = self._encoded_entries[key] = self._encoders[format](entry)
+                self._encoded_chars += len(line or "")
             yield self._encoded_entries[key]
         seq = entries[-1].seq if entries else self._sent
         while waiting and waiting[0][0] <= seq:
@@ -314,7 +356,9 @@ class Fanout:
         format = participant.join.format
         key = id(event), format
         if key not in self._encoded_waiting:
-            self._encoded_waiting[key] = event, self._encoders[format](event)
+            line = self._encoders[format](event)
+            self._encoded_waiting[key] = event, line
+            self._encoded_chars += len(line or "")
         return self._encoded_waiting[key][1]
 
     def _unsent_lines(self, private: _PrivateEvents, format: Format) -> Iterator[str | None]:

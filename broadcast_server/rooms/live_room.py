@@ -36,12 +36,10 @@ from .participant import Participant
 from .room import Room
 
 READ_CHUNK_MESSAGES = 64
-"""How many messages are read from the log at a time for a participant that is behind."""
+"""How many messages are read from the log at most at a time for a participant that is behind."""
 
-MAX_CATCH_UP_MESSAGES = 8192
-"""How many messages one participant is sent at most when a batch ends, while it is behind and its
-connection takes them. More than `MAX_BATCH_EVENTS`, so that a participant that
-reads it catches up with the room."""
+READ_CHUNK_BYTES = 64 * 2**10
+"""No more is read after so many bytes of text."""
 
 MAX_JOINS_PER_BATCH = 256
 """A batch ends after this many joins. A participant that joins in a batch gets private lines, one
@@ -366,10 +364,21 @@ class LiveRoom(ABC):
                 receiver.write(frames)
                 self._metrics.deliveries += batch.message_count
                 self._metrics.sent += size
-        for participant, payloads in batch.private.items():
-            self._write_to(participant, payloads)
+        for participant, private in batch.private.items():
+            if private:
+                self._write_to(participant, private)
         self._apply_flow_changes()
         return True
+
+    def place_of(self, participant: Participant) -> int | None:
+        """Return the last number that *participant*, which is behind, has been sent.
+
+        None if it is not behind, or cannot take more now.
+        """
+        receiver = self._receivers.get(participant)
+        if receiver is None or receiver.paused:
+            return None
+        return self._fanout.position(participant)
 
     def _apply_flow_changes(self) -> None:
         """Tell the fan-out which receivers were paused or resumed."""

@@ -11,14 +11,23 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from broadcast_server.protocol.messages import CloseCode
+from broadcast_server.protocol.rejection import TOO_SLOW
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .actions import Publish
+from .fanout import MAX_BATCH_EVENTS
 from .kept_names import KeptNames
-from .live_room import MAX_CATCH_UP_MESSAGES, READ_CHUNK_MESSAGES, LiveRoom, Receiver
+from .live_room import (
+    CLOCK_RESOLUTION_S,
+    READ_CHUNK_BYTES,
+    READ_CHUNK_MESSAGES,
+    LiveRoom,
+    Receiver,
+)
 from .message_log import MessageLog
 from .metrics import Metrics
 from .participant import Participant
+from .replays import Replays
 from .room import Room
 
 if TYPE_CHECKING:
@@ -26,13 +35,21 @@ if TYPE_CHECKING:
 
     from .sqlite_log import SQLiteLog
 
+MAX_MISSED_AT_ONCE = 1024
+"""A participant that lacks no more messages than this is sent all of them when a batch ends. Many
+that join at the same time share what is encoded for them, and have no other events to wait for."""
+
+MAX_LAG_AT_ONCE = 2 * MAX_BATCH_EVENTS
+"""The same for a participant that fell behind, so that one that reads catches up with a room of any
+speed. It has cost no less when it was connected and read at once."""
+
 
 class LocalRoom(LiveRoom):
     """A live room whose log is in memory.
 
     With *log_file*, each message is also added to that file. *persist* commits the file, and is
     called before a batch is written to the connections. If it returns False, nothing is written.
-    *kept_names* are those of all rooms.
+    *kept_names* and *replays* are those of all rooms.
     """
 
     def __init__(
@@ -46,12 +63,14 @@ class LocalRoom(LiveRoom):
         log_file: SQLiteLog | None = None,
         persist: Callable[[], bool] | None = None,
         kept_names: KeptNames | None = None,
+        replays: Replays | None = None,
     ) -> None:
         room = Room(name, log, max_message_bytes, kept_names=kept_names)
         super().__init__(room, on_close, metrics or Metrics())
         self.log = log
         self._log_file = log_file
         self._persist_all = persist
+        self._replays = replays or Replays()
         self._batch_time = ""  # RFC 3339, empty until the first message of a batch
 
     def _publish(self, action: Publish) -> None:
@@ -98,17 +117,42 @@ class LocalRoom(LiveRoom):
     def _catch_up(self) -> list[Participant]:
         self._batch_time = ""
         left_behind: list[Participant] = []
-        for participant, _ in self._fanout.ready_to_read():
-            for _ in range(MAX_CATCH_UP_MESSAGES // READ_CHUNK_MESSAGES):
-                seq = self._fanout.position(participant)
-                if seq is None or self._receivers[participant].paused:
-                    break
-                if seq + 1 < self.log.first:
-                    left_behind.append(participant)
-                    break
-                entries = self.log.read_after(seq, READ_CHUNK_MESSAGES)
-                self._write_to(participant, self._fanout.catch_up(participant, entries))
-        self._apply_flow_changes()
-        if self._fanout.ready_to_read():
-            self._schedule()
+        for participant, seq in self._fanout.take_ready():
+            lag = self.log.head - seq
+            if seq + 1 < self.log.first:
+                left_behind.append(participant)
+            elif lag > MAX_MISSED_AT_ONCE and (
+                lag > MAX_LAG_AT_ONCE or not self._fanout.had_all(participant)
+            ):
+                self._replays.add(self, participant)
+            else:
+                while (place := self.place_of(participant)) is not None:
+                    self._send_chunk(participant, place)
         return left_behind
+
+    @property
+    def replays_from(self) -> float:
+        """The time before which it must not be asked to replay: there is a batch to be written."""
+        return 0.0 if self._fanout.is_batch_empty else self._earliest_flush - CLOCK_RESOLUTION_S
+
+    def replay(self, participant: Participant) -> bool:
+        """Send *participant* the next chunk of the log. Return whether it can take another one."""
+        if not self._fanout.is_batch_empty:
+            self.flush()  # the chunk comes after the batch
+            if not self._fanout.is_batch_empty:  # it must not be written, see `_persist`
+                return False
+        seq = self.place_of(participant)
+        if seq is None:
+            return False
+        if seq + 1 < self.log.first:
+            self.kick(participant, TOO_SLOW)
+            return False
+        self._send_chunk(participant, seq)
+        if self._fanout.position(participant) is None:
+            self._schedule()  # the end of a batch is when others learn of it
+        return self.place_of(participant) is not None
+
+    def _send_chunk(self, participant: Participant, after: int) -> None:
+        """Send *participant* the next messages after number *after*."""
+        entries = self.log.read_after(after, READ_CHUNK_MESSAGES, READ_CHUNK_BYTES)
+        self._write_to(participant, self._fanout.catch_up(participant, entries))

@@ -133,13 +133,19 @@ class MessageLog:
         """
         return None if id is None else self._seqs.get((id_scope, id))
 
-    def read_after(self, seq: int, limit: int) -> list[Message]:
-        """Return the next messages after number *seq*, at most *limit*.
+    def read_after(self, seq: int, limit: int, max_bytes: int = DEFAULT_MAX_BYTES) -> list[Message]:
+        """Return the next messages after number *seq*: at most *limit*, none after *max_bytes*.
 
         The first of them must still be in the log: *seq* + 1 is not less than `first`.
         """
-        last = min(self.head, seq + limit)
-        return [self._entries[number].message for number in range(seq + 1, last + 1)]
+        messages = []
+        for number in range(seq + 1, min(self.head, seq + limit) + 1):
+            entry = self._entries[number]
+            messages.append(entry.message)
+            max_bytes -= entry.size
+            if max_bytes <= 0:
+                break
+        return messages
 
     def _drop_oldest(self) -> None:
         oldest = self._entries.pop(self.first)

@@ -12,8 +12,9 @@ class Participant:
     """A member or a subscriber of a room.
 
     *join* is what the client asked for. *id_scope* is the namespace of the ids of its messages: its
-    session, or a random token if it has no session. The room sets all other fields, except that in
-    the Django deployment the database decides the name before `Room.connect`.
+    session, or a random token if it has no session. *address* stands for that of its client (see
+    `client_key`), and is empty for the local machine. The room sets all other fields, except that
+    in the Django deployment the database decides the name before `Room.connect`.
     """
 
     join: JoinRequest
@@ -22,3 +23,4 @@ class Participant:
     member_id: int = 0  # 0 for a subscriber; a session takeover keeps the id
     after_seq: int = 0  # the resume position: it is sent every message with a higher number
     faults: int = 0  # in a row
+    address: str = ""

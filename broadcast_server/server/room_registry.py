@@ -16,6 +16,7 @@ from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DamagedRoomError, MessageLog, derive_epoch
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.replays import Replays
 
 from .settings import Settings
 
@@ -75,6 +76,7 @@ class RoomRegistry:
         self._on_close = on_close
         self._log_file = log_file
         self._epoch_key = secrets.token_bytes(16) if log_file is None else log_file.secret
+        self._replays = Replays()
         self._kept_names = KeptNames(time.monotonic)
         for kept in () if log_file is None else log_file.kept_names:
             self._kept_names.keep(kept)
@@ -196,6 +198,7 @@ class RoomRegistry:
             log_file=log_file,
             persist=self.persist,
             kept_names=self._kept_names,
+            replays=self._replays,
         )
 
     def _restore(self, log_file: SQLiteLog, name: str, log: MessageLog) -> None:

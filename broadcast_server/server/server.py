@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from broadcast_server.admission.admission import AdmissionControl, ClientPlace
 from broadcast_server.admission.pending import PendingConnections
+from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode
@@ -152,10 +153,8 @@ class Server:
             timer.cancel()
 
     def _start_heartbeat_timer(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._heartbeat_timer = loop.call_later(
-            self.settings.heartbeat_interval, self._send_heartbeats
-        )
+        loop, interval = asyncio.get_running_loop(), self.settings.heartbeat_interval
+        self._heartbeat_timer = loop.call_later(interval, self._send_heartbeats)
 
     def _send_heartbeats(self) -> None:
         for room in self._rooms:
@@ -349,7 +348,8 @@ class Server:
         self, connection: ParticipantConnection, join: JoinRequest, place: ClientPlace
     ) -> tuple[LocalRoom, Participant]:
         room = self._rooms.open(join.room)
-        participant = Participant(join, join.session or _random_id_scope())
+        id_scope, address = join.session or _random_id_scope(), client_key(connection.client)
+        participant = Participant(join, id_scope, address=address or "")
         self._participants[connection] = room, participant, place
         place.keep()
         self._tracker.joined(connection.file_number)

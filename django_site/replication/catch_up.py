@@ -1,4 +1,10 @@
-"""Catching up: reads the log for participants that are behind, a page for all at the same place."""
+"""Catching up: reads the log for participants that are behind, a page at a time.
+
+A request for a whole history takes as much work as thousands of messages. So the participants of
+all rooms of a process take turns (see `Turns`), and only one page is read at a time: whatever else
+the database is asked meanwhile waits for one page at most. What one page brings further is served
+from it, however many it is.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +19,33 @@ from django.db import Error as DatabaseError
 from broadcast_server.protocol.messages import LogEntry
 from broadcast_server.rooms.live_room import READ_CHUNK_MESSAGES
 from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.replays import MIN_SLICE_S
+from broadcast_server.rooms.turns import Turns
 from django_site.store import message_log, outage
+from django_site.store.message_log import RoomState
 
-MAX_PAGE_MESSAGES = 2000
+MAX_PAGE_MESSAGES = 250
 """How many messages are read at once for participants that take what they get: more than are
-published in the meantime."""
+published in the meantime, and a few milliseconds of work."""
 
 RETRY_INTERVAL_S = 0.5
 """Seconds between two attempts to read from a database that does not answer."""
 
 
 class CatchUpRoom(Protocol):
-    """What catching up needs of the room."""
+    """What catching up needs of a room."""
 
     key: int
 
     @property
-    def head(self) -> int:
-        """The number of the last message that the room has delivered."""
+    def known(self) -> RoomState:
+        """What this process knows of the room, and has delivered."""
 
     def behind(self) -> list[tuple[Participant, int]]:
         """List the participants that can take more, and the last number that each has."""
 
-    def is_paused(self, participant: Participant) -> bool:
-        """Tell whether the connection of *participant* takes no more for now."""
+    def place_of(self, participant: Participant) -> int | None:
+        """Return the last number that *participant* has, None if it cannot take more."""
 
     def write_batch(self) -> None:
         """Write what was delivered so far, so that chunks follow it."""
@@ -49,62 +58,89 @@ class CatchUpRoom(Protocol):
 
 
 class CatchUp:
-    """Catches up the participants of one room in one process."""
+    """Catches up the participants of all rooms of one process."""
 
-    def __init__(self, room: CatchUpRoom) -> None:
-        self._room = room
+    def __init__(self) -> None:
+        self._turns: Turns[tuple[CatchUpRoom, Participant]] = Turns()
         self._page_sizes: dict[Participant, int] = {}
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """The task that reads, which the owner cancels in the end."""
-        return self._task
-
-    def start(self) -> None:
-        """Start reading, if anyone is behind and it is not being done already."""
-        if self._room.behind() and (self._task is None or self._task.done()):
+    def add(self, room: CatchUpRoom, participant: Participant) -> None:
+        """Send *participant*, which is behind in *room*, what it lacks. It may wait already."""
+        self._turns.add(participant.address, (room, participant))
+        if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._read_for_all())
 
     def forget(self, participant: Participant) -> None:
         """Forget how much *participant* takes."""
         self._page_sizes.pop(participant, None)
 
-    async def _read_for_all(self) -> None:
-        while behind := self._room.behind():
-            for after in sorted({seq for _, seq in behind}):
-                if all(seq != after for _, seq in self._room.behind()):
-                    continue  # an earlier page has brought them further
-                size = max(self._page_size(each) for each, seq in behind if seq == after)
-                try:
-                    page = await database_sync_to_async(message_log.read)(
-                        self._room.key, after, size
-                    )
-                except DatabaseError as error:
-                    outage.database.began(error)
-                    await asyncio.sleep(RETRY_INTERVAL_S)
-                    continue
-                self._send(page, after)
+    async def close(self) -> None:
+        """End the task that reads."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
-    def _send(self, page: Sequence[LogEntry], after: int) -> None:
-        """Send *page*, which follows number *after*, to everyone whom it brings further."""
-        room = self._room
-        room.write_batch()
-        # What this process has not read yet is delivered to them as to everyone else.
-        page = [entry for entry in page if entry.seq <= room.head]
+    async def _read_for_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._turns:
+            room, participant = self._turns.take()
+            after = room.place_of(participant)
+            if after is None:
+                continue
+            begin = loop.time()
+            # Only these: a message may be hidden while it is read, and who joins is not told.
+            served = room.behind()
+            size = self._page_size(participant)
+            try:
+                page = await database_sync_to_async(message_log.read)(room.key, after, size)
+            except DatabaseError as error:
+                outage.database.began(error)
+                await asyncio.sleep(RETRY_INTERVAL_S)
+                page = []
+            else:
+                await self._send(room, [each for each, _ in served], page, after)
+            for each, _ in served:
+                if room.place_of(each) is not None:
+                    self._turns.add(each.address, (room, each))
+            await asyncio.sleep(loop.time() - begin)
+
+    async def _send(
+        self,
+        room: CatchUpRoom,
+        served: Sequence[Participant],
+        page: Sequence[LogEntry],
+        after: int,
+    ) -> None:
+        """Send *page*, which follows number *after*, to those of *served* whom it brings further.
+
+        Each gets as much of it as its connection takes.
+        """
+        loop = asyncio.get_running_loop()
+        begin = 0.0
         numbers = [entry.seq for entry in page]
-        for participant, seq in room.behind():
+        for participant in served:
+            if loop.time() - begin > MIN_SLICE_S:
+                if begin:
+                    room.chunks_sent()
+                    await asyncio.sleep(0)
+                begin = loop.time()
+                room.write_batch()
+            seq = room.place_of(participant)
+            # What this process has not read yet is delivered to them as to everyone else.
+            end = bisect(numbers, room.known.head)
             # Also those further on, so that many come to be at the same place.
-            if seq == after or (numbers and after < seq < numbers[-1]):
-                self._send_rest(participant, page[bisect(numbers, seq) :])
+            if seq is not None and (seq == after or (end and after < seq < numbers[end - 1])):
+                self._send_rest(room, participant, page[bisect(numbers, seq) : end])
         room.chunks_sent()
 
-    def _send_rest(self, participant: Participant, page: Sequence[LogEntry]) -> None:
+    def _send_rest(
+        self, room: CatchUpRoom, participant: Participant, page: Sequence[LogEntry]
+    ) -> None:
         """Send as much of *page* as the connection takes, and note how much to read next time."""
-        room = self._room
         room.send_chunk(participant, page[:READ_CHUNK_MESSAGES])
         for start in range(READ_CHUNK_MESSAGES, len(page), READ_CHUNK_MESSAGES):
-            if room.is_paused(participant):
+            if room.place_of(participant) is None:
                 # Most of a large page would be read in vain.
                 self._page_sizes[participant] = READ_CHUNK_MESSAGES
                 return

@@ -4,15 +4,13 @@ The log in the database is the source of truth, and the channel layer is only a 
 What members publish waits in the outbox. One transaction logs a batch of it, and then the other
 replicas are notified. Each of them can tell from the numbers what it has not read, and reads that
 from the log: this is the only way in which a message reaches anyone. Notifications may be dropped,
-delayed or repeated; a poll once a second finds what they missed.
-
-Who is present is read in the same way, by the version of the room's roster.
+delayed or repeated; a poll once a second finds what they missed. Who is present is read in the
+same way, by the version of the room's roster.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 
 from channels.db import database_sync_to_async
@@ -21,7 +19,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import CloseCode, Cursor, Event, LogEntry, Members
+from broadcast_server.protocol.messages import Cursor, Event, LogEntry, Members
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, Send
@@ -46,8 +44,6 @@ from .pending_posts import PendingPosts
 from .replicated_roster import ReadPosition, ReplicatedRoster
 from .synchronizer import Synchronizer
 
-logger = logging.getLogger(__name__)
-
 CLOSE_TIMEOUT_S = 0.5
 """Seconds to wait for the replica's tasks when it is closed: a channel layer may hold one up."""
 
@@ -56,11 +52,17 @@ class RoomReplica(LiveRoom):
     """One room in one process."""
 
     def __init__(
-        self, row: models.Room, process: str, max_message_bytes: int, metrics: Metrics
+        self,
+        row: models.Room,
+        process: str,
+        max_message_bytes: int,
+        metrics: Metrics,
+        catching_up: CatchUp,
     ) -> None:
         self._position = ReadPosition(row.epoch, row.head)
         self._roster = ReplicatedRoster(row.name, self._position, max_message_bytes)
-        super().__init__(self._roster.room, self._ignore_close, metrics)
+        # A connection that the room closes calls `leave_roster` by itself.
+        super().__init__(self._roster.room, lambda receiver, code: None, metrics)
         self.key = row.pk
         self.deleted = False
         """Whether the room was deleted."""
@@ -73,7 +75,7 @@ class RoomReplica(LiveRoom):
         self._closing: set[Participant] = set()
         self._joining_count = 0
         self._synchronizer = Synchronizer(self, process, self._outbox)
-        self._catching_up = CatchUp(self)
+        self._catching_up = catching_up
         self._admission = AdmissionBatch(
             before=self._synchronizer.finish_leaving,
             join=self._join_roster,
@@ -97,13 +99,19 @@ class RoomReplica(LiveRoom):
     # -- joining and leaving --
 
     async def admit(
-        self, join: JoinRequest, account: Account | None, connection_id: str, receiver: Receiver
+        self,
+        join: JoinRequest,
+        account: Account | None,
+        connection_id: str,
+        receiver: Receiver,
+        address: str = "",
     ) -> Participant:
         """Make a connection a member. Raises `Rejected`, or a database's error.
 
-        *connection_id* names the connection on the roster. Call `leave_roster` in the end.
+        *connection_id* names the connection on the roster, and *address* stands for that of its
+        client (see `Participant`). Call `leave_roster` in the end.
         """
-        attempt = JoinAttempt(join, connection_id, account)
+        attempt = JoinAttempt(join, connection_id, account, address)
         return await self._admit(attempt, lambda member: self.join(member, receiver))
 
     async def admit_subscriber(
@@ -112,9 +120,10 @@ class RoomReplica(LiveRoom):
         account: Account | None,
         connection_id: str,
         receiver: StreamReceiver,
+        address: str = "",
     ) -> Participant:
         """Make a connection a subscriber, like `admit`."""
-        attempt = JoinAttempt(request.join, connection_id, account)
+        attempt = JoinAttempt(request.join, connection_id, account, address)
         return await self._admit(
             attempt,
             lambda subscriber: self.subscribe(subscriber, receiver, poll=request.poll),
@@ -146,7 +155,7 @@ class RoomReplica(LiveRoom):
 
     def _joined_roster(self, attempt: JoinAttempt, name: str) -> Participant:
         scope = attempt.join.session or f"#{attempt.connection_id}"
-        participant = Participant(attempt.join, scope, name)
+        participant = Participant(attempt.join, scope, name, address=attempt.address)
         self._roster.participants[attempt.connection_id] = participant
         self._attempts[participant] = attempt
         return participant
@@ -187,7 +196,8 @@ class RoomReplica(LiveRoom):
     async def close(self) -> None:
         """End the replica's tasks, and reject what waits for a response."""
         tasks = [self._synchronizer.task, *self._notifications.tasks]
-        tasks += [each for each in (self._catching_up.task, self._admission.task) if each]
+        if self._admission.task is not None:
+            tasks.append(self._admission.task)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
@@ -201,9 +211,6 @@ class RoomReplica(LiveRoom):
         self._posts.reject_all(rejections.NO_ROOM)
         self._synchronizer.space.set()
         self.stop()
-
-    def _ignore_close(self, receiver: Receiver, code: CloseCode) -> None:
-        """Do nothing: a connection that the room closes calls `leave_roster` by itself."""
 
     # -- publishing --
 
@@ -371,25 +378,18 @@ class RoomReplica(LiveRoom):
     # -- catching up --
 
     def _catch_up(self) -> list[Participant]:
-        self._catching_up.start()
+        for participant, _ in self.behind():
+            self._catching_up.add(self, participant)
         return []
-
-    @property
-    def head(self) -> int:
-        """The number of the last message that this process has delivered."""
-        return self._position.head
 
     def behind(self) -> list[tuple[Participant, int]]:
         """List the participants that can take more, and the last number that each has."""
         return self._fanout.ready_to_read()
 
-    def is_paused(self, participant: Participant) -> bool:
-        """Tell whether the connection of *participant* takes no more for now."""
-        return self._receivers[participant].paused
-
     def write_batch(self) -> None:
         """Write what was delivered so far."""
         self._write_batch()
+        self._fanout.forget_encoded()  # a message may have been hidden since it was read
 
     def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
         """Send *participant* a chunk: the next *entries* of the log."""

@@ -28,6 +28,7 @@ from django_site.store import message_log, outage, presence
 from django_site.store.rejections import Rejected
 
 from .admission import ProcessAdmission, limits_from_settings
+from .catch_up import CatchUp
 from .replica import RoomReplica
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class ReplicaRegistry:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self.metrics = Metrics()
+        self._catching_up = CatchUp()
         self._stopping: asyncio.Task[None] | None = None
 
     async def get(self, name: str) -> RoomReplica:
@@ -74,7 +76,9 @@ class ReplicaRegistry:
             if name not in self._replicas:
                 row = await database_sync_to_async(message_log.open_room)(name)
                 max_bytes = settings.BROADCAST_MAX_MESSAGE_BYTES
-                self._replicas[name] = RoomReplica(row, self.process, max_bytes, self.metrics)
+                self._replicas[name] = RoomReplica(
+                    row, self.process, max_bytes, self.metrics, self._catching_up
+                )
             return self._replicas[name]
 
     def _start_jobs(self) -> None:
@@ -116,6 +120,7 @@ class ReplicaRegistry:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._catching_up.close()
         await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
         with contextlib.suppress(DatabaseError):  # the others will notice by the time-out
             await database_sync_to_async(presence.remove_process)(self.process)

@@ -27,7 +27,7 @@ from django_site.accounts.models import Account
 from django_site.accounts.name_key import family_keys, stored_key
 
 from . import kept_names, notifier, rejections
-from .kept_names import keep_names
+from .kept_names import address_digest, keep_names
 from .rejections import Rejected
 from .roster_batch import RosterBatch
 
@@ -54,11 +54,15 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class JoinAttempt:
-    """A connection that asks to join: its request, its id, and its account if it has one."""
+    """A connection that asks to join: its request, its id, and its account if it has one.
+
+    *address* stands for its client's address (see `client_key`), empty for the local machine.
+    """
 
     join: JoinRequest
     connection_id: str
     account: Account | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,7 @@ def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str |
         # The client has signed in or out since then, so it joins as somebody else.
         _remove_member(roster, previous, REPLACED)
         return None
-    roster.take_over(previous, process, attempt.connection_id)
+    roster.take_over(previous, process, attempt.connection_id, address_digest(attempt.address))
     return previous.name
 
 
@@ -216,6 +220,7 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             name=name,
             session=attempt.join.session,
             token=attempt.connection_id,
+            address=address_digest(attempt.address),
             account=account,
         )
     )

@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.http.cors import cors_headers, preflight_response
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
@@ -244,8 +245,9 @@ class _Request:
         metrics = self._replicas.metrics
         stream = StreamResponse(self._receive, self._send, request.join.format, metrics)
         try:
+            key = client_key(self._address) or ""
             stream.participant = await replica.admit_subscriber(
-                request, account, self._connection_id, stream
+                request, account, self._connection_id, stream, key
             )
             stream.replica = replica
             metrics.joins += 1

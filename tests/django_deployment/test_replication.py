@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,8 +32,9 @@ from slow_receiver import WRITE_S, SlowReceiver
 from wire import TEXT, Wire
 
 from broadcast_server.console.time_limit import run_within
+from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import Format, Message, Welcome
+from broadcast_server.protocol.messages import Cursor, Format, LogEntry, Message, Welcome
 from django_site import models
 from django_site.asgi import application
 from django_site.replication.synchronizer import REST_RATIO
@@ -315,6 +317,75 @@ def test_a_client_that_gives_up_while_others_leave_is_not_a_member() -> None:
         )
         here = await asyncio.to_thread(presence.read_present, replica.key)
         assert [each.name for each in here] == ["alice"]
+
+    run_async(part)
+
+
+class EventRecorder(LineRecorder):
+    """A receiver that records what a stream is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+
+    def write(self, frames: Iterable[str]) -> None:
+        super().write(frames)
+        self.written.set()
+
+    async def wait_for_lines(self, count: int) -> None:
+        """Wait until there are *count* lines."""
+        while len(self.lines) < count:
+            self.written.clear()
+            await run_within(self.written.wait(), 10)
+
+    def start(self, at: Cursor) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:
+        self.code = code
+
+
+def test_histories_are_read_in_rounds_over_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client gets its pages in every other turn, however many ask at another address."""
+    count, pages = 1000, list[int]()
+    rows = [message_log.open_room(name) for name in ("loud", "small")]
+    for row in rows:
+        pending = [
+            message_log.PendingMessage("bob", "x", f"{message_log.NO_ID_PREFIX}s", str(number))
+            for number in range(count)
+        ]
+        publish.append(row.pk, pending, unsure=False)
+    read = message_log.read
+
+    def record(room: int, after: int, limit: int) -> list[LogEntry]:
+        pages.append(room)
+        return read(room, after, limit)
+
+    monkeypatch.setattr(message_log, "read", record)
+
+    async def part() -> None:
+        loud, small = [await application.replicas.get(row.name) for row in rows]
+        here = []
+        asked = [(loud, "192.0.2.1", 10 * number) for number in range(20)] + [(small, "", 0)]
+        for replica, address, skipped in asked:
+            join = JoinRequest(name="", history=count - skipped, format=Format.JSON)
+            receiver = EventRecorder()
+            id = f"{address} {skipped}"
+            stream = StreamRequest(join, poll=False)
+            one = await replica.admit_subscriber(stream, None, id, receiver, address)
+            here.append((replica, one, id, receiver))
+        first = len(pages)
+        replica, _, _, receiver = here[-1]
+        await receiver.wait_for_lines(1 + count)
+        own = [place for place, room in enumerate(pages) if room == small.key]
+        assert len(own) >= 3, "its history has several pages"
+        assert own[0] - first <= 2
+        assert max(after - before for before, after in pairwise(own)) <= 2
+        for replica, one, id, receiver in here:
+            await receiver.wait_for_lines(1 + count - int(id.split()[-1]))
+            numbers = [json.loads(line).get("seq") for line in receiver.lines[1:]]
+            assert numbers == [*range(1 + int(id.split()[-1]), count + 1)]
+            replica.leave_roster(one, id)
 
     run_async(part)
 

@@ -148,8 +148,11 @@ MODULES = {
                 "kept_names log_backup log_errors log_kept_names log_marker log_moves log_rows"
                 " log_start log_state log_watch message_log"
             ),
+            "turns": "",
+            "replays": "participant turns",
             "local_room": (
-                "actions kept_names live_room message_log metrics participant room sqlite_log"
+                "actions fanout kept_names live_room message_log metrics participant replays room"
+                " sqlite_log"
             ),
         },
         "http": {
@@ -305,7 +308,7 @@ MODULES = {
                 "admission_batch catch_up notifications outbox pending_posts replicated_roster"
                 " synchronizer"
             ),
-            "replica_registry": "admission replica",
+            "replica_registry": "admission catch_up replica",
         },
         "transport": {
             "asgi_response": "",

@@ -25,6 +25,7 @@ from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.replays import Replays
 from broadcast_server.rooms.room import MAX_RENAMES_PER_HEARTBEAT
 
 MAX_MESSAGES = 100
@@ -212,6 +213,7 @@ class RoomMachine(RuleBasedStateMachine):
         self.log = MessageLog(max_messages=MAX_MESSAGES)
         self.closed: list[FakeReceiver] = []  # since the steps of the last batch
         self.closes: list[tuple[Receiver, CloseCode]] = []
+        self.replays = Replays()
         self.room = LocalRoom(
             "lobby",
             self.log,
@@ -219,6 +221,7 @@ class RoomMachine(RuleBasedStateMachine):
             lambda receiver, code: self.closes.append((receiver, code)),
             metrics=Metrics(),
             persist=lambda: True,
+            replays=self.replays,
         )
         self.members: list[Member] = []
         self.messages: list[tuple[str, JSONEvent]] = []  # all that were published, with id scopes
@@ -397,7 +400,7 @@ class RoomMachine(RuleBasedStateMachine):
 
     def _end_batch(self) -> None:
         left_behind = self.loop.run_until_complete(self._run_steps())
-        while self.room._flush_scheduled:
+        while self.room._flush_scheduled or self.replays._turns:
             self.loop.run_until_complete(asyncio.sleep(0))
         self._kick_left_behind(left_behind)
         self._check()
