@@ -98,9 +98,9 @@ class Member(models.Model):
     """A member or a subscriber of a room.
 
     *key* is the unique key of the name, *session* the digest of the session, *token* identifies the
-    connection, and *account* is None for a guest. A subscriber has no name. A row with an
-    *end_code* is not in the room any more: its process has yet to close the connection, with that
-    code and the error *end_fault*.
+    connection, *address* is a digest of the client's address, and *account* is None for a guest. A
+    subscriber has no name. A row with an *end_code* is not in the room any more: its process has
+    yet to close the connection, with that code and the error *end_fault*.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="members")
@@ -109,6 +109,7 @@ class Member(models.Model):
     name = models.CharField(max_length=32)
     session = models.CharField(max_length=64, null=True)  # None without a session
     token = models.CharField(max_length=32)
+    address = models.CharField(max_length=32, db_default="", default="")
     account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
     end_code = models.SmallIntegerField(null=True)
     end_fault = models.CharField(max_length=32, default="")
@@ -130,10 +131,12 @@ class Member(models.Model):
 class KeptName(models.Model):
     """The name of a guest whose connection broke, kept for its session *until* a time.
 
-    *key* is the unique key of the name, *session* the digest of the session.
+    *key* is the unique key of the name, *session* the digest of the session, and *address* a digest
+    of the address from which it was used.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE)
+    address = models.CharField(max_length=32, db_default="", default="")
     key = models.CharField(max_length=MAX_KEY_CHARS)
     name = models.CharField(max_length=32)
     session = models.CharField(max_length=64)

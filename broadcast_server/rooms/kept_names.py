@@ -17,7 +17,8 @@ KEEP_S = 30.0
 """Seconds for which a name is kept: twice the longest time between two attempts of our clients."""
 
 MAX_KEPT_NAMES = 1000
-"""How many names are kept in all rooms together. Beyond that the oldest is free at once."""
+"""How many names are kept in all rooms together. Beyond that the oldest one of the address that has
+most of them is free at once: whoever fills this up with many clients loses only their own."""
 
 KEEPING_CODES = frozenset((ABNORMAL_CLOSURE, 1011, CloseCode.TOO_SLOW, CloseCode.STOPPING))
 """The close codes after which a client comes back: it did not want to leave. 1011 is the code of a
@@ -25,11 +26,15 @@ client, or a server, that got no answer to its ping."""
 
 
 class KeptName(NamedTuple):
-    """A name in a room, and the digest of the session that it is kept for."""
+    """A name in a room, and the digest of the session that it is kept for.
+
+    *address* stands for that of its client, as in `Participant`.
+    """
 
     room: str
     session: str
     name: str
+    address: str = ""
 
 
 class KeptNames:
@@ -39,6 +44,7 @@ class KeptNames:
         self._clock = clock
         self._kept: dict[tuple[str, str], tuple[KeptName, float]] = {}  # by room and session
         self._sessions: dict[tuple[str, str], str] = {}  # by room and name_key
+        self._by_address: dict[str, dict[tuple[str, str], None]] = {}  # by room and session
 
     def __len__(self) -> int:
         """Count the kept names, with those whose time may be over."""
@@ -52,10 +58,13 @@ class KeptNames:
     def keep(self, kept: KeptName) -> None:
         """Keep a name from now on for `KEEP_S`."""
         self.take(kept.room, kept.session)
-        self._kept[kept.room, kept.session] = kept, self._clock() + KEEP_S
+        key = kept.room, kept.session
+        self._kept[key] = kept, self._clock() + KEEP_S
         self._sessions[kept.room, name_key(kept.name)] = kept.session
+        self._by_address.setdefault(kept.address, {})[key] = None
         if len(self._kept) > MAX_KEPT_NAMES:
-            self._forget(*next(iter(self._kept)))
+            most = max(self._by_address, key=lambda address: len(self._by_address[address]))
+            self._forget(*next(iter(self._by_address[most])))
 
     def find(self, room: str, session: str | None) -> str | None:
         """Return the name that is kept for *session*, None if there is none."""
@@ -87,6 +96,10 @@ class KeptNames:
 
     def _forget(self, room: str, session: str) -> None:
         kept, _ = self._kept.pop((room, session))
+        of_address = self._by_address[kept.address]
+        del of_address[room, session]
+        if not of_address:
+            del self._by_address[kept.address]
         key = room, name_key(kept.name)
         if self._sessions.get(key) == session:
             del self._sessions[key]

@@ -23,13 +23,20 @@ def take_kept_names(base: sqlite3.Connection) -> list[KeptName]:
         base.execute(f"CREATE TABLE IF NOT EXISTS kept_name ({columns})")
         rows = fetch_rows(base, "SELECT room, session, name FROM kept_name")
         base.execute("DELETE FROM kept_name")
-    return [KeptName(*row) for row in rows if _is_valid(*row)]
+    # No address is in the file. As one of its own, each name is among the last to be pushed out.
+    return [
+        KeptName(room, session, name, address=session)
+        for room, session, name in rows
+        if _is_valid(room, session, name)
+    ]
 
 
 def write_kept_names(base: sqlite3.Connection, kept_names: Iterable[KeptName]) -> None:
     """Write *kept_names* to the file, for the next start, unless their table is damaged."""
     with suppress(sqlite3.DatabaseError):
-        base.executemany("INSERT INTO kept_name VALUES (?, ?, ?)", kept_names)
+        base.executemany(
+            "INSERT INTO kept_name VALUES (?, ?, ?)", [each[:3] for each in kept_names]
+        )
 
 
 def _is_valid(room: object, session: object, name: object) -> bool:

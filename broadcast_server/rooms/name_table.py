@@ -51,7 +51,8 @@ class NameTable:
     def keep(self, member: Participant) -> None:
         """Keep the name of *member*, which comes back, if it has a session to be known by."""
         if self._kept_names is not None and member.join.session is not None:
-            self._kept_names.keep(KeptName(self._room, member.join.session, member.name))
+            kept = KeptName(self._room, member.join.session, member.name, member.address)
+            self._kept_names.keep(kept)
 
     def take_kept(self, session: str | None) -> str | None:
         """Return the name that is kept for *session*, if any, and keep it no longer."""

@@ -192,9 +192,11 @@ class RosterBatch:
         if member.session is not None:
             self._sessions[member.session] = member
 
-    def take_over(self, member: models.Member, process: str, connection_id: str) -> None:
+    def take_over(
+        self, member: models.Member, process: str, connection_id: str, address: str
+    ) -> None:
         """Give the place of *member* to *connection_id* in *process*, of the same session."""
-        member.process_id, member.token = process, connection_id
+        member.process_id, member.token, member.address = process, connection_id, address
         if member.pk is not None:
             self._moved[member.pk] = member
 
@@ -218,7 +220,7 @@ class RosterBatch:
         if self._returned:
             models.KeptName.objects.filter(pk__in=self._returned.values()).delete()
         models.Member.objects.bulk_create(self._new)
-        models.Member.objects.bulk_update(self._moved.values(), ["process", "token"])
+        models.Member.objects.bulk_update(self._moved.values(), ["process", "token", "address"])
         self._new.clear()
         self._moved.clear()
 

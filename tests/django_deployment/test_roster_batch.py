@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import django_client  # noqa: F401  # it sets Django up
@@ -237,6 +238,34 @@ def test_the_kept_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         leave(room, f"{number}")
     kept_names.trim()
     assert sorted(models.KeptName.objects.values_list("name", flat=True)) == ["n2", "n3", "n4"]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_one_address_pushes_out_its_own_names(
+    monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """However many names are kept for an address, others keep theirs, up to an equal share."""
+    monkeypatch.setattr(kept_names, "MAX_KEPT_NAMES", 7)
+    models.KeptName.objects.all().delete()
+    models.Member.objects.all().delete()
+    room = message_log.open_room(f"share-{at_once}").pk
+    addresses = ["192.0.2.1"] * 2 + ["192.0.2.2"] * 9 + ["192.0.2.3"] + ["192.0.2.2"] * 3
+    addresses += ["192.0.2.4"] * 5
+    joining = [
+        replace(guest(f"n{number}", f"{number}", f"{SESSION}{number}"), address=address)
+        for number, address in enumerate(addresses)
+    ]
+    join(room, *joining)
+    if at_once:
+        presence.remove_process("process")
+    else:
+        for each in joining:
+            leave(room, each.connection_id)
+        kept_names.trim()
+    rows = models.KeptName.objects.order_by("pk")
+    kept = sorted(int(name.removeprefix("n")) for name in rows.values_list("name", flat=True))
+    assert kept == [0, 1, 11, 13, 14, 18, 19]
+    assert not set(addresses) & set(rows.values_list("address", flat=True)), "only digests"
 
 
 def test_many_clients_that_return_take_no_more_queries_than_a_few() -> None:

@@ -31,9 +31,10 @@ class House:
         self.kept_names = KeptNames(self.clock)
         self.room = Room("lobby", MessageLog(), 4096, kept_names=self.kept_names)
 
-    def join(self, name: str, session: str | None = None) -> Participant:
+    def join(self, name: str, session: str | None = None, address: str = "") -> Participant:
         """Add a member."""
-        member = Participant(JoinRequest(name=name, session=session), session or "#")
+        join = JoinRequest(name=name, session=session)
+        member = Participant(join, session or "#", address=address)
         self.room.connect(member)
         return member
 
@@ -128,3 +129,28 @@ def test_the_kept_names_are_bounded(house: House) -> None:
     member = Participant(JoinRequest(name="m0", session="=m"), "=m")
     other.connect(member)
     assert member.name == "m0"
+
+
+@pytest.mark.parametrize("addresses", [1, 2, 3])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_one_address_pushes_out_its_own_names(house: House, addresses: int, at_once: bool) -> None:
+    """However many names are kept for an address, others keep theirs, up to an equal share."""
+    quiet = MAX_KEPT_NAMES // 10
+    for number in range(quiet):
+        house.room.disconnect(house.join(f"n{number}", f"=n{number}", "192.0.2.1"), 1006)
+    loud = [
+        house.join(f"m{number}", f"=m{number}", f"198.51.100.{number % addresses}")
+        for number in range(2 * MAX_KEPT_NAMES)
+    ]
+    if at_once:
+        house.room.stop()
+    for member in () if at_once else loud:
+        house.room.disconnect(member, 1006)
+    assert len(house.kept_names) == MAX_KEPT_NAMES
+    for number in range(quiet):
+        assert house.kept_names.find("lobby", f"=n{number}") == f"n{number}"
+    kept = [each.name for each in house.kept_names if each.name.startswith("m")]
+    assert kept == [member.name for member in loud[-len(kept) :]]
+    house.clock.now += KEEP_S
+    assert not list(house.kept_names)
+    assert not house.kept_names._by_address
