@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from broadcast_server.admission.admission import AdmissionLimits
-from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
+from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
 from broadcast_server.console.time_limit import run_within
-from broadcast_server.protocol.messages import Event, Message
+from broadcast_server.protocol.messages import SUBPROTOCOL, Event, Message
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 
@@ -59,6 +64,18 @@ class RecordingSink:
         await run_within(wait(), EVENT_TIMEOUT_S)
 
 
+def new_client(url: str, timeouts: ClientTimeouts = SHORT_TIMEOUTS) -> ReconnectingClient:
+    """Return a client with a new session."""
+    return ReconnectingClient(url, {}, ClientSession(None, None), timeouts=timeouts)
+
+
+async def error_of(url: str, timeouts: ClientTimeouts = SHORT_TIMEOUTS) -> str:
+    """Return the error with which a client at *url* gives up."""
+    with pytest.raises(ClientError) as raised:
+        await run_within(new_client(url, timeouts).run(RecordingSink()), 10)
+    return str(raised.value)
+
+
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run the coroutine of a test in a new event loop, with a time limit."""
 
@@ -95,3 +112,39 @@ async def member(
     finally:
         client.leave()
         await running
+
+
+# -- other servers --
+
+
+@asynccontextmanager
+async def responding(response: bytes | None) -> AsyncIterator[str]:
+    """A TCP server that sends *response* to any request and closes, or sends nothing if None."""
+    finished = asyncio.Event()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10_000)
+        if response is None:
+            await finished.wait()
+        else:
+            writer.write(response)
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        finished.set()
+        server.close()
+
+
+@asynccontextmanager
+async def websocket_server(
+    handler: Callable[[ServerConnection], Awaitable[None]],
+    subprotocol: str | None = SUBPROTOCOL,
+    **options: Any,
+) -> AsyncIterator[str]:
+    """A WebSocket server that calls *handler* for each connection."""
+    subprotocols = None if subprotocol is None else [Subprotocol(subprotocol)]
+    async with serve(handler, "127.0.0.1", 0, subprotocols=subprotocols, **options) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"

@@ -8,33 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import ssl
 from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from typing import NamedTuple, Protocol
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from broadcast_server import __version__
-from broadcast_server.console.threads import run_abandonable
-from broadcast_server.protocol.messages import (
-    ABNORMAL_CLOSURE,
-    SUBPROTOCOL,
-    CloseCode,
-    Error,
-    Event,
-    Request,
-)
+from broadcast_server.console.time_limit import run_within
+from broadcast_server.protocol.messages import CloseCode, Error, Event, Request
 
-from .address import DEFAULT_PORTS, with_port
-from .handshake_errors import describe_handshake_error
+from .close_reason import CONNECTION_LOST, describe_close
+from .opener import Opener, OpenError
 from .session import ClientSession, GapError
-
-MAX_FRAME_BYTES = 4 * 2**20
-"""Bytes; frames of our server are far smaller, but the client may be used with another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +34,25 @@ class ClientTimeouts:
     handshake: float = 10.0
     close: float = 1.0
     """For the server to answer a closing handshake."""
+    welcome: float = 20.0
+    """For the server to send its welcome, and then each part of the replay. It may have to wait for
+    a database, and it delays clients after wrong tokens by up to 8 s."""
+
+    def longest_delay(self, attempt: int) -> float:
+        """Return the upper limit of the delay before an attempt, counted from 0."""
+        return min(self.max_delay, self.first_delay * float(2 ** min(attempt, 30)))
 
     def delay(self, attempt: int) -> float:
         """Return the delay before an attempt, counted from 0: exponential, with full jitter."""
-        return random.uniform(0, min(self.max_delay, self.first_delay * 2 ** min(attempt, 30)))
+        return random.uniform(0, self.longest_delay(attempt))
+
+
+class Break(NamedTuple):
+    """Why there is no connection."""
+
+    reason: str
+    wait: float = 0.0
+    """Seconds that the server asks to wait."""
 
 
 class ClientError(Exception):
@@ -97,18 +98,16 @@ class ReconnectingClient:
     ) -> None:
         self.session = session
         self.has_been_live = False
-        """Whether we have been in the room. If not, a failed attempt to connect ends the client."""
-        self._url = url
-        self._unix = unix
-        self._authorities = authorities
-        self._query = query
+        """Whether we have been in the room. If not, a failed attempt to connect ends the client,
+        unless the server says that another one may succeed."""
+        self._opener = Opener(url, query, token, unix, authorities)
         self._timeouts = timeouts
-        self._token = token
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something was received, or the connection was lost
         self._leave = asyncio.Event()
         self._replace = asyncio.Event()  # a new connection is to take over the session
-        self._attempt = 0  # attempts to reconnect since the last success
+        self._attempt = 0  # attempts to reconnect since the last connection that lasted
+        self._live_since: float | None = None  # of this connection, by the loop's clock
         self._unseen_attempts = 0  # attempts that failed here but may yet succeed at the server
 
     # -- called by the user interface --
@@ -136,14 +135,15 @@ class ReconnectingClient:
 
     def in_room(self, session: ClientSession) -> ReconnectingClient:
         """Return a client of the same server that carries *session*."""
+        opener = self._opener
         other = ReconnectingClient(
-            self._url,
-            self._query,
+            opener.url,
+            opener.query,
             session,
             timeouts=self._timeouts,
-            token=self._token,
-            unix=self._unix,
-            authorities=self._authorities,
+            token=opener.token,
+            unix=opener.unix,
+            authorities=opener.authorities,
         )
         other.has_been_live = self.has_been_live
         return other
@@ -184,44 +184,39 @@ class ReconnectingClient:
 
     async def _keep_connected(self, sink: EventSink) -> None:
         previous: ClientConnection | None = None  # its session is taken over by the next one
-        while True:
+        while not self._leave.is_set():
             try:
                 outcome = await self._connect_or_explain()
             finally:
                 if previous is not None:
                     await previous.close()
-            reason: str | None
-            if isinstance(outcome, str):
-                previous, reason = None, outcome
+            end: Break | None
+            if isinstance(outcome, Break):
+                previous, end = None, outcome
             else:
-                previous, reason = outcome, await self._use(outcome, sink)
-            if reason is None:
+                previous, end = outcome, await self._use(outcome, sink)
+            if end is None:
                 continue
             previous = None
-            delay = self._timeouts.delay(self._attempt)
+            delay = max(end.wait, self._timeouts.delay(self._attempt))
             self._attempt += 1
-            sink.note(f"{reason}, trying again in {delay:.1f} s")
+            sink.note(f"{end.reason}, trying again in {delay:.1f} s")
             await asyncio.sleep(delay)
 
-    async def _connect_or_explain(self) -> ClientConnection | str:
+    async def _connect_or_explain(self) -> ClientConnection | Break:
         """Connect, or return the reason why that failed this time. Raises ClientError."""
         try:
-            return await self._connect()
-        except (
-            OSError,
-            InvalidHandshake,
-            InvalidURI,
-            ValueError,
-            asyncio.TimeoutError,
-        ) as error:
-            failure = describe_handshake_error(error, plain=self._is_plain)
-            if not isinstance(error, ConnectionRefusedError):
-                self._unseen_attempts += 1
-            if self.has_been_live:
-                return failure.reason
-            raise ClientError(failure.message(self._description)) from None
+            return await self._opener.open(
+                self.session, self._timeouts.handshake, self._timeouts.close
+            )
+        except OpenError as error:
+            failure = error.failure
+            self._unseen_attempts += error.unseen
+            if self.has_been_live or failure.temporary:
+                return Break(failure.reason, failure.wait)
+            raise ClientError(failure.message(self._opener.description)) from None
 
-    async def _use(self, connection: ClientConnection, sink: EventSink) -> str | None:
+    async def _use(self, connection: ClientConnection, sink: EventSink) -> Break | None:
         """Use *connection* until it ends, and return why it ended.
 
         Returns None, and leaves the connection open, if `show_again` wants a new one in its place.
@@ -241,83 +236,55 @@ class ReconnectingClient:
                 await connection.close()
             if not self.session.is_welcomed:
                 self._unseen_attempts += 1
+            self._note_end()
             self.session.connection_lost()
             self._news.set()
-        return receiving.result() if has_ended else None
+        return Break(receiving.result()) if has_ended else None
 
-    async def _connect(self) -> ClientConnection:
-        # Our parameters come first: of a repeated parameter, the server uses the first value.
-        query = "&".join(filter(None, (self.session.query(), urlencode(self._query))))
-        url = f"{self._url}?{query}"
-        if self._unix is not None:
-            return await self._open(url, unix=True, path=self._unix)
-        parts = urlsplit(self._url)
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
-        failure: Exception = OSError("the host has no address")
-        # asyncio's own look-up cannot be cancelled: without a network, the program would take half
-        # a minute to end.
-        for host in await _look_up(parts.hostname or "", port, self._timeouts.handshake):
-            try:
-                return await self._open(url, host=host, port=port)
-            except (OSError, asyncio.TimeoutError) as error:
-                failure = error
-        raise failure
+    def _note_end(self) -> None:
+        """Begin with the shortest delay again, if the connection has lasted.
 
-    async def _open(self, url: str, **endpoint: Any) -> ClientConnection:
-        if self._authorities is not None:
-            endpoint["ssl"] = self._authorities
-        return await connect(
-            url,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,
-            additional_headers=self._headers(),  # they stay here: a redirect elsewhere fails
-            proxy=None,  # by default, websockets uses the system's proxy, for loopback too
-            user_agent_header=f"broadcast-server/{__version__}",
-            max_size=MAX_FRAME_BYTES,
-            open_timeout=self._timeouts.handshake,
-            close_timeout=self._timeouts.close,
-            **endpoint,
-        )
-
-    def _headers(self) -> dict[str, str]:
-        """Return the headers of a handshake. They have the secrets, which no address has."""
-        token = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-        return {**self.session.headers, **token}
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether this is a TCP connection without TLS."""
-        return self._unix is None and urlsplit(self._url).scheme == "ws"
-
-    @property
-    def _description(self) -> str:
-        return with_port(self._url) if self._unix is None else f"unix:{self._unix}"
+        If a server breaks off right after each welcome, the delays grow as if it was not there.
+        """
+        since, self._live_since = self._live_since, None
+        if since is not None:
+            lasted = asyncio.get_running_loop().time() - since
+            if lasted >= self._timeouts.longest_delay(self._attempt):
+                self._attempt = 0
 
     async def _receive_all(self, connection: ClientConnection, sink: EventSink) -> str:
         """Show what is received until the connection ends, and return why it ended."""
-        if connection.subprotocol != SUBPROTOCOL:
-            raise ClientError(
-                f"Could not connect to server at {self._description} (no broadcast server is there)"
-            )
+        loop = asyncio.get_running_loop()
+        welcome_until = loop.time() + self._timeouts.welcome
         sending = asyncio.ensure_future(self._send_all(connection))
         held_back: list[Event] = []  # an error that may be the reason for closing
         try:
             while True:
                 try:
-                    events = held_back + self._parse(await connection.recv())
+                    if self.session.live:
+                        frame = await connection.recv()
+                    else:
+                        frame = await run_within(connection.recv(), welcome_until - loop.time())
+                    events = held_back + self._parse(frame)
                 except ConnectionClosed as closed:
                     return self._close_reason(closed, held_back)
                 except GapError:
                     return "a message did not arrive"
+                except asyncio.TimeoutError:
+                    what = "part of the replay" if self.session.is_welcomed else "welcome"
+                    return f"the server sent no {what} within {self._timeouts.welcome:g} s"
                 # An error without an id is about the connection, and the server closes it next. The
                 # error is reported as the reason then, so it is not shown as an event as well.
                 held_back = [events.pop()] if events and _is_about_connection(events[-1]) else []
                 if self.session.live:
-                    self.has_been_live, self._attempt = True, 0
+                    self.has_been_live = True
+                    self._live_since = self._live_since or loop.time()
                 self._wake.set()
                 self._news.set()
                 sink.show(events)
                 await sink.drain()
+                if self.session.is_welcomed:
+                    welcome_until = loop.time() + self._timeouts.welcome
         finally:
             sending.cancel()
             await asyncio.wait({sending})
@@ -329,17 +296,18 @@ class ReconnectingClient:
         except ValueError:
             pass
         raise ClientError(
-            f"{self._description} sent an invalid event, it is not a broadcast server"
+            f"{self._opener.description} sent an invalid event, it is not a broadcast server"
         )
 
     def _close_reason(self, closed: ConnectionClosed, held_back: list[Event]) -> str:
-        """Return why the connection was closed. Raises ClientError if the close code is final."""
-        code = ABNORMAL_CLOSURE if closed.rcvd is None else closed.rcvd.code
+        """Return why the connection was closed. Raises ClientError if that is final."""
+        end = describe_close(closed)
+        if end.invalid and not self.has_been_live:
+            where = self._opener.description
+            raise ClientError(f"Could not join at {where} ({end.reason})")
         reasons = [event.text for event in held_back if isinstance(event, Error)]
-        if closed.rcvd is not None:
-            reasons.append(closed.rcvd.reason)
-        reason = next(filter(None, reasons), "connection lost")
-        if CloseCode.is_final(code) and not self._is_replaced_by_own_attempt(code):
+        reason = next(filter(None, (*reasons, end.reason)), CONNECTION_LOST)
+        if CloseCode.is_final(end.code) and not self._is_replaced_by_own_attempt(end.code):
             raise ClientError(reason)
         return reason
 
@@ -365,17 +333,6 @@ class ReconnectingClient:
                 await connection.send(frame)
             except ConnectionClosed:  # `_receive_all` gets the same exception, with the reason
                 return
-
-
-async def _look_up(host: str, port: int, timeout: float) -> list[str]:
-    """Return the addresses of *host*, without duplicates, the best first.
-
-    Raises OSError, also if there is no answer within *timeout* seconds.
-    """
-    addresses = await run_abandonable(
-        lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout
-    )
-    return list(dict.fromkeys(str(address[0]) for *_, address in addresses))
 
 
 def _is_about_connection(event: Event) -> bool:

@@ -19,6 +19,10 @@ class ConnectFailure(NamedTuple):
     """A question to ask if there was no connection before, or ""."""
     remedy: str = ""
     """What helps if there was no connection before, or ""."""
+    temporary: bool = False
+    """Whether a server is there and says that another attempt may succeed."""
+    wait: float = 0.0
+    """Seconds to wait at least before that."""
 
     @property
     def text(self) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from broadcast_server.protocol.messages import MAX_SEQ
 from broadcast_server.protocol.names import validate_room
 
+from .http_status import describe_status
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -47,38 +49,22 @@ class Retry:
 
 PublishResult = Accepted | Rejected | Retry
 
-RETRY_STATUSES = {408, 409, 425, 429}
-"""HTTP statuses below 500 after which to retry. Any other would be the same the next time."""
 
-NEVER_TAKEN_STATUSES = {501, 505, 511}
-"""HTTP statuses from 500 on of servers and gateways that do not take the request at all."""
-
-
-def parse_publish_response(status: int, headers: Mapping[str, str], body: bytes) -> PublishResult:
-    """Interpret an HTTP response. The names of *headers* are in lower case."""
+def parse_publish_response(
+    status: int, headers: Mapping[str, str], body: bytes, url: str = ""
+) -> PublishResult:
+    """Interpret the HTTP response to a message for *url*. The names of *headers* are lower case."""
     if 200 <= status < 300:
         # A gateway may have passed the message on, and answered in its own words.
         why = f"HTTP status {status}, but not the response of a broadcast server"
         accepted = _parse_accepted(body) if status == 200 else None
         return accepted or Rejected(why, sure=False)
-    line = ""
-    if headers.get("content-type", "").startswith("text/plain"):
-        line = body.decode(errors="replace").strip().partition("\n")[0]
-    may_be_taken = status >= 500 and status not in NEVER_TAKEN_STATUSES
-    if status < 200 or status in RETRY_STATUSES or may_be_taken:
-        wait = headers.get("retry-after", "")
-        # Only 409 and 429 say that the message was not published. A 502 of a proxy does not, nor
-        # does a server that is stopping or whose database does not answer.
-        return Retry(
-            line or f"HTTP status {status}",
-            float(wait) if wait.isdecimal() and len(wait) < 6 else 0.0,
-            sure=status in (409, 429),
-        )
-    if 300 <= status < 400 and headers.get("location"):
-        return Rejected(f"the server redirects to {headers['location']}, use that address")
-    if line and status in (400, 401, 403, 411, 413, 421):
-        return Rejected(line)
-    return Rejected(f"no broadcast server that takes messages is there: HTTP status {status}")
+    failure = describe_status(status, headers, body, url)
+    if not failure.temporary:
+        return Rejected(failure.reason)
+    # Only 409 and 429 say that the message was not published. A 502 of a proxy does not, nor does
+    # a server that is stopping or whose database does not answer.
+    return Retry(failure.reason, failure.wait, sure=status in (409, 429))
 
 
 def _parse_accepted(body: bytes) -> Accepted | None:

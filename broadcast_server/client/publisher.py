@@ -132,7 +132,7 @@ class HTTPPublisher:
                 # A body that is shorter than its Content-Length is no error for `read(n)`.
                 if response.length and len(body) < MAX_RESPONSE_BYTES:
                     raise http.client.IncompleteRead(body, response.length)
-            return parse_publish_response(response.status, headers, body)
+            return parse_publish_response(response.status, headers, body, self._page_url)
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = self._describe_failure(error, is_connected=not sure)
             sure = sure or isinstance(error, ValueError | _NotHTTP)  # ValueError: of our request
@@ -179,6 +179,11 @@ class HTTPPublisher:
             context = self._target.authorities or ssl.create_default_context()
             return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
         return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+
+    @property
+    def _page_url(self) -> str:
+        """The address that a redirect is relative to."""
+        return self._target.url.replace("ws", "http", 1)
 
     def _headers(self) -> dict[str, str]:
         headers = {

@@ -5,37 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from random import Random
 from urllib.parse import urlsplit
 
 import pytest
-from client_harness import SHORT_TIMEOUTS, RecordingSink, deployment, member, play
+from client_harness import (
+    SHORT_TIMEOUTS,
+    RecordingSink,
+    deployment,
+    error_of,
+    member,
+    new_client,
+    play,
+    responding,
+    websocket_server,
+)
 from faults.plan import FaultKind
 from faults.proxy import ClientProxy
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.typing import Subprotocol
+from websockets.asyncio.server import ServerConnection
 
 from broadcast_server.client.address import parse_address, with_port
 from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import MAX_UNCONFIRMED, ClientSession
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.codec import encode_json
-from broadcast_server.protocol.messages import SUBPROTOCOL, Error, Message, Welcome
-
-
-def new_client(url: str, timeouts: ClientTimeouts = SHORT_TIMEOUTS) -> ReconnectingClient:
-    """Return a client with a new session."""
-    return ReconnectingClient(url, {}, ClientSession(None, None), timeouts=timeouts)
-
-
-async def error_of(url: str, timeouts: ClientTimeouts = SHORT_TIMEOUTS) -> str:
-    """Return the error with which a client at *url* gives up."""
-    with pytest.raises(ClientError) as raised:
-        await run_within(new_client(url, timeouts).run(RecordingSink()), 10)
-    return str(raised.value)
-
+from broadcast_server.protocol.messages import Error, Message, Welcome
 
 # -- reconnecting --
 
@@ -239,27 +233,6 @@ def test_it_leaves_between_two_attempts() -> None:
 # -- connecting --
 
 
-@asynccontextmanager
-async def responding(response: bytes | None) -> AsyncIterator[str]:
-    """A TCP server that sends *response* to any request and closes, or sends nothing if None."""
-    finished = asyncio.Event()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(10_000)
-        if response is None:
-            await finished.wait()
-        else:
-            writer.write(response)
-        writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    finally:
-        finished.set()
-        server.close()
-
-
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
@@ -269,7 +242,18 @@ async def responding(response: bytes | None) -> AsyncIterator[str]:
         (b"\0" * 100_000, "no WebSocket server is there"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
-            "no broadcast server is there: HTTP status 200",
+            ("no broadcast server is there: HTTP status 200 instead of a WebSocket, or does a proxy"
+            " remove the Upgrade header?"),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nThis is a broadcast server.",
+            ("a broadcast server is there, but a proxy before it removes the Upgrade header of the"
+            " request) (let the proxy pass on the headers Upgrade and Connection"),
+        ),
+        (
+            b"HTTP/1.1 101 Switching\r\nSec-WebSocket-Accept: x\r\n\r\n",
+            ("the response has status 101 but no valid Upgrade header, a proxy may remove it)"
+            " (let the proxy pass on the headers Upgrade and Connection"),
         ),
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
@@ -279,15 +263,24 @@ async def responding(response: bytes | None) -> AsyncIterator[str]:
         (b"HTTP/1.1 421 Misdirected\r\nContent-Length: 8\r\n\r\nnot mine", "not mine"),
         (
             b"HTTP/1.1 301 Moved\r\nLocation: https://example.org/\r\nContent-Length: 0\r\n\r\n",
-            "not the address of a WebSocket",
+            "the server redirects to https://example.org/, use that address",
+        ),
+        (
+            b"HTTP/1.1 308 Moved\r\nLocation: //example.org/x\r\nContent-Length: 0\r\n\r\n",
+            "the server redirects to ws://example.org/x, use that address",
         ),
         (
             b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.2:9/\r\nContent-Length: 0\r\n\r\n",
-            "not the address of a WebSocket",
+            "the server redirects to ws://127.0.0.2:9/, use that address",
+        ),
+        (
+            b"HTTP/1.1 301 Moved\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n",
+            "the server redirects to http://[, use that address",
         ),
     ],
-    ids=["silence", "end", "ssh", "zeros", "http", "404", "403", "421", "https", "elsewhere"],
-)
+    ids=["silence", "end", "ssh", "zeros", "http", "upgrade", "101", "404", "403", "421",
+         "https", "relative", "elsewhere", "no address"],
+)  # fmt: skip
 def test_another_kind_of_server(response: bytes | None, reason: str) -> None:
     """If another kind of server listens at the address, the error says so in a few words."""
 
@@ -375,16 +368,6 @@ def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
 # -- other WebSocket servers --
 
 
-@asynccontextmanager
-async def websocket_server(
-    handler: Callable[[ServerConnection], Awaitable[None]], subprotocol: str | None = SUBPROTOCOL
-) -> AsyncIterator[str]:
-    """A WebSocket server that calls *handler* for each connection."""
-    subprotocols = None if subprotocol is None else [Subprotocol(subprotocol)]
-    async with serve(handler, "127.0.0.1", 0, subprotocols=subprotocols) as server:
-        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
-
-
 @pytest.mark.parametrize(
     "frame",
     ["hello", "[]", '{"type":"message"}', "", b"\0\1", '{"type":"pong"}\n{"type":"message",'],
@@ -410,7 +393,7 @@ def test_a_server_without_our_subprotocol() -> None:
 
     async def scenario() -> None:
         async with websocket_server(lambda connection: connection.wait_closed(), None) as url:
-            reason = "no broadcast server is there"
+            reason = "no broadcast server is there: the WebSocket server selects no subprotocol"
             assert await error_of(url) == f"Could not connect to server at {url} ({reason})"
 
     play(scenario)

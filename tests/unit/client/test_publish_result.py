@@ -50,7 +50,12 @@ NO_SERVER = Rejected("HTTP status 200, but not the response of a broadcast serve
         (409, PLAIN, "1 is here, 3 are required\n", Retry("1 is here, 3 are required")),
         (429, {**PLAIN, "retry-after": "3"}, "too many\n", Retry("too many", 3.0)),
         (503, {**PLAIN, "retry-after": "x"}, "stopping\n", Retry("stopping", sure=False)),
-        (503, {**PLAIN, "retry-after": "9" * 99}, "stopping\n", Retry("stopping", sure=False)),
+        (
+            503,
+            {**PLAIN, "retry-after": "9" * 99},
+            "stopping\n",
+            Retry("stopping", 3600.0, sure=False),
+        ),
         (502, {"content-type": "text/html"}, "<h1>", Retry("HTTP status 502", sure=False)),
         (524, {"content-type": "text/html"}, "<h1>", Retry("HTTP status 524", sure=False)),
         (103, {"link": "</a.css>"}, "", Retry("HTTP status 103", sure=False)),
@@ -64,7 +69,7 @@ NO_SERVER = Rejected("HTTP status 200, but not the response of a broadcast serve
             501,
             {},
             "<h1>",
-            Rejected("no broadcast server that takes messages is there: HTTP status 501"),
+            Rejected("no broadcast server is there: HTTP status 501"),
         ),
         (
             301,
@@ -76,7 +81,7 @@ NO_SERVER = Rejected("HTTP status 200, but not the response of a broadcast serve
             405,
             PLAIN,
             "no\n",
-            Rejected("no broadcast server that takes messages is there: HTTP status 405"),
+            Rejected("no broadcast server is there: HTTP status 405"),
         ),
     ],
 )

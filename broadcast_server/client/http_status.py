@@ -1,0 +1,71 @@
+"""HTTP statuses: what a response that is no success means for the next attempt. Pure.
+
+There is one table for both ways to take part, the handshake of a WebSocket and a message over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+RETRY_STATUSES = {408, 409, 425, 429}
+"""HTTP statuses below 500 after which to retry. Any other would be the same the next time."""
+
+NEVER_TAKEN_STATUSES = {501, 505, 511}
+"""HTTP statuses from 500 on of servers and gateways that do not take the request at all."""
+
+EXPLAINED_STATUSES = {400, 401, 403, 411, 413, 421}
+"""HTTP statuses with which a broadcast server rejects a request, and says why in plain text."""
+
+MAX_RETRY_AFTER_S = 3600.0
+"""Seconds after which to try again even if the server names a later time."""
+
+
+class StatusFailure(NamedTuple):
+    """Why a request failed."""
+
+    reason: str
+    """A few words in lower case, without the address."""
+    temporary: bool = False
+    """Whether a retry may succeed."""
+    wait: float = 0.0
+    """Seconds to wait at least before the retry."""
+
+
+def describe_status(
+    status: int, headers: Mapping[str, str], body: bytes, url: str = ""
+) -> StatusFailure:
+    """Describe a response to a request for *url* that is no success.
+
+    The names of *headers* are in lower case.
+    """
+    line = ""
+    if headers.get("content-type", "text/plain").startswith("text/plain"):
+        line = body.decode(errors="replace").strip().partition("\n")[0].rstrip()
+    may_be_taken = status >= 500 and status not in NEVER_TAKEN_STATUSES
+    if status < 200 or status in RETRY_STATUSES or may_be_taken:
+        wait = _retry_after(headers.get("retry-after", ""))
+        return StatusFailure(line or f"HTTP status {status}", temporary=True, wait=wait)
+    if 300 <= status < 400 and headers.get("location"):
+        address = headers["location"]
+        with suppress(ValueError):  # it is no address: show it as it is
+            address = urljoin(url, address)
+        return StatusFailure(f"the server redirects to {address}, use that address")
+    if line and status in EXPLAINED_STATUSES:
+        return StatusFailure(line)
+    return StatusFailure(f"no broadcast server is there: HTTP status {status}")
+
+
+def _retry_after(value: str) -> float:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3)."""
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return min(MAX_RETRY_AFTER_S, float(value[:9]))
+    with suppress(ValueError, TypeError, OverflowError):
+        seconds = parsedate_to_datetime(value).timestamp() - time()
+        return min(MAX_RETRY_AFTER_S, max(0.0, seconds))
+    return 0.0
