@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def write_pair(cert: Path, key: Path) -> None:
-    """Write a certificate for localhost and 127.0.0.1 to *cert*, and its key to *key*."""
+def write_pair(cert: Path, key: Path, host: str = "localhost") -> None:
+    """Write a certificate for *host* and 127.0.0.1 to *cert*, and its key to *key*."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(timezone.utc)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = [x509.DNSName(host), x509.IPAddress(ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -20,7 +20,7 @@ from broadcast_server.protocol.messages import SUBPROTOCOL, Event, Message
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 
-SHORT_TIMEOUTS = ClientTimeouts(first_delay=0.01, max_delay=0.02, handshake=0.2, close=0.5)
+SHORT_TIMEOUTS = ClientTimeouts(first_delay=0.01, max_delay=0.02, handshake=0.8, close=0.5)
 """For a server in this process, or one that does not answer."""
 
 EVENT_TIMEOUT_S = 10.0
@@ -98,12 +98,12 @@ async def deployment(port: int = 0) -> AsyncIterator[tuple[Server, str]]:
 
 @asynccontextmanager
 async def member(
-    url: str, name: str = "ann"
+    url: str, name: str = "ann", *, handshake: float = EVENT_TIMEOUT_S
 ) -> AsyncIterator[tuple[ReconnectingClient, RecordingSink]]:
     """A client that is a member of the room inside the block, and its sink."""
     session = ClientSession(name, None)
     # A server in another process may take longer to answer, and a client that fails at first ends.
-    timeouts = replace(SHORT_TIMEOUTS, handshake=EVENT_TIMEOUT_S)
+    timeouts = replace(SHORT_TIMEOUTS, handshake=handshake)
     client = ReconnectingClient(url, {}, session, timeouts=timeouts)
     sink = RecordingSink()
     running = asyncio.ensure_future(client.run(sink))

@@ -143,6 +143,13 @@ def _add_server(client: EnvParser, forms: str) -> None:
         "PEM file with the certificate authorities to trust for wss://, instead of the system's",
         metavar="FILE",
     )
+    client.option(
+        "--proxy",
+        None,
+        "HTTP proxy to go through, http://[USER:PASSWORD@]HOST:PORT, or auto for that of"
+        " HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; never for loopback addresses",
+        metavar="URL",
+    )
 
 
 def _add_join(client: EnvParser, room: str) -> None:

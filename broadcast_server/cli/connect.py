@@ -53,6 +53,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             token=target.token,
             unix=target.unix,
             authorities=target.authorities,
+            proxy=target.proxy,
         )
         if _at_terminal(options):
             if options.plain or _is_dumb():

@@ -16,6 +16,8 @@ from broadcast_server.console.argument import argument_text
 if TYPE_CHECKING:
     import ssl
 
+    from broadcast_server.client.proxy import Proxy
+
 
 def target_from_options(options: argparse.Namespace) -> Target:
     """Return the server that a client's *options* name. Raises ValueError."""
@@ -34,7 +36,11 @@ def target_from_options(options: argparse.Namespace) -> Target:
         url, query = parse_address(address, options.port)
     except ValueError as error:
         raise ValueError(f"{address} is not a valid address: {error}") from None
-    return Target(url, query, token_from_options(options), unix, _authorities(options, url))
+    if unix and options.proxy and "proxy" in options.typed:
+        raise ValueError("--unix cannot be combined with --proxy")
+    proxy = None if unix or not options.proxy else _proxy(options, url)
+    token = token_from_options(options)
+    return Target(url, query, token, unix, _authorities(options, url), proxy)
 
 
 def _check_socket(path: str) -> None:
@@ -59,6 +65,13 @@ def _address(options: argparse.Namespace) -> str:
     if url and not options.typed & {"host", "port"}:
         return url
     return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
+
+
+def _proxy(options: argparse.Namespace, url: str) -> Proxy | None:
+    from broadcast_server.client.proxy import choose_proxy
+
+    source = "--proxy" if "proxy" in options.typed else f"{VARIABLE_PREFIX}PROXY"
+    return choose_proxy(options.proxy, url, os.environ, source)
 
 
 def _authorities(options: argparse.Namespace, url: str) -> ssl.SSLContext | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+_ZONE = re.compile(r"(\[[^]%]*)%25([^]]+)")
+"""A zone in the form of URLs (RFC 6874), as opposed to that of everything else (RFC 4007)."""
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 """The port of a URL that names none (RFC 6455, section 3)."""
@@ -27,11 +31,19 @@ def parse_address(url: str, default_port: int | None = None) -> tuple[str, dict[
         raise ValueError("it has a user name, which is not supported")
     if any(char.isspace() or 0xD800 <= ord(char) <= 0xDFFF for char in url):
         raise ValueError("it has a space or another invalid character")
-    netloc = parts.netloc
+    netloc = _ZONE.sub(r"\1%\2", parts.netloc)
     if "://" not in url and parts.port is None and default_port is not None:
         netloc = f"{netloc.removesuffix(':')}:{default_port}"
     query = dict(parse_qsl(parts.query))
     return urlunsplit((scheme, netloc, parts.path or "/", "", "")), query
+
+
+def without_zone(url: str) -> str:
+    """Return *url* without the zone of an IPv6 address.
+
+    The zone is of this machine, so it goes into no request (RFC 6874, section 1).
+    """
+    return re.sub(r"^(\w+://\[[^]%/]*)%[^]/]*", r"\1", url)
 
 
 def with_port(url: str) -> str:

@@ -20,6 +20,7 @@ from broadcast_server.protocol.messages import CloseCode, Error, Event, Request
 
 from .close_reason import CONNECTION_LOST, describe_close
 from .opener import Opener, OpenError
+from .proxy import Proxy
 from .session import ClientSession, GapError
 
 
@@ -83,6 +84,7 @@ class ReconnectingClient:
         token: Token to send with each handshake.
         unix: Path of a Unix socket to connect to, instead of the URL's host and port.
         authorities: The trusted certificate authorities; None means those of the system.
+        proxy: The HTTP proxy to go through; None for a direct connection.
     """
 
     def __init__(
@@ -95,12 +97,13 @@ class ReconnectingClient:
         token: str | None = None,
         unix: str | None = None,
         authorities: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self.session = session
         self.has_been_live = False
         """Whether we have been in the room. If not, a failed attempt to connect ends the client,
         unless the server says that another one may succeed."""
-        self._opener = Opener(url, query, token, unix, authorities)
+        self._opener = Opener(url, query, token, unix, authorities, proxy)
         self._timeouts = timeouts
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something was received, or the connection was lost
@@ -144,6 +147,7 @@ class ReconnectingClient:
             token=opener.token,
             unix=opener.unix,
             authorities=opener.authorities,
+            proxy=opener.proxy,
         )
         other.has_been_live = self.has_been_live
         return other

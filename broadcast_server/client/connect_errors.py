@@ -7,6 +7,8 @@ import socket
 import ssl
 from typing import NamedTuple
 
+from .proxy import ProxyError
+
 
 class ConnectFailure(NamedTuple):
     """Why a connection could not be made."""
@@ -54,6 +56,8 @@ that of an expired certificate, stay with any authority."""
 def describe_connect_error(error: Exception) -> ConnectFailure:
     """Describe an error of the host look-up, the TCP connection, or the TLS handshake."""
     match error:
+        case ProxyError(reason=reason, remedy=remedy, final=final, temporary=temporary):
+            return ConnectFailure(reason, final=final, remedy=remedy, temporary=temporary)
         case UnicodeError():  # the host cannot be encoded as IDNA
             return ConnectFailure("unknown host", final=True)
         case socket.gaierror(errno=number):

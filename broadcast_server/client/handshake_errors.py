@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from websockets.exceptions import (
     InvalidHandshake,
@@ -37,6 +38,8 @@ RESPONSE_UPGRADE_REMOVED = ConnectFailure(
     remedy="let the proxy pass on the headers Upgrade and Connection",
 )
 
+TOO_MANY_REDIRECTS = ConnectFailure("the server redirects from one path to the next without an end")
+
 NO_SUBPROTOCOL = ConnectFailure(
     "no broadcast server is there: the WebSocket server selects no subprotocol"
 )
@@ -69,6 +72,21 @@ def describe_handshake_error(error: Exception, *, plain: bool, url: str) -> Conn
         case asyncio.TimeoutError():  # until Python 3.11 this is not the built-in TimeoutError
             return describe_connect_error(TimeoutError())
     return describe_connect_error(error)
+
+
+def same_server_redirect(error: Exception, url: str) -> str | None:
+    """Return where a response redirects to, without a query, if that is on the server of *url*."""
+    response = _response_of(error)
+    location = None if response is None else response.headers.get("Location")
+    if response is None or not 300 <= response.status_code < 400 or not location:
+        return None
+    try:
+        old, new = urlsplit(url), urlsplit(urljoin(url, location))
+        scheme = {"http": "ws", "https": "wss"}.get(new.scheme, new.scheme)
+        is_same = (scheme, new.hostname, new.port) == (old.scheme, old.hostname, old.port)
+    except ValueError:
+        return None
+    return urlunsplit(old._replace(path=new.path)) if is_same and new.path != old.path else None
 
 
 def _response_of(error: BaseException | None) -> Response | None:

@@ -45,7 +45,7 @@ def describe_status(
     """
     line = ""
     if headers.get("content-type", "text/plain").startswith("text/plain"):
-        line = body.decode(errors="replace").strip().partition("\n")[0].rstrip()
+        line = next(iter(body.decode(errors="replace").strip().splitlines()), "").rstrip()
     may_be_taken = status >= 500 and status not in NEVER_TAKEN_STATUSES
     if status < 200 or status in RETRY_STATUSES or may_be_taken:
         wait = _retry_after(headers.get("retry-after", ""))

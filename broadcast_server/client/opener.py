@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -15,15 +15,26 @@ from websockets.typing import Subprotocol
 
 from broadcast_server import __version__
 from broadcast_server.console.threads import run_abandonable
+from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import SUBPROTOCOL
 
-from .address import DEFAULT_PORTS, with_port
+from .address import DEFAULT_PORTS, with_port, without_zone
 from .connect_errors import ConnectFailure
-from .handshake_errors import NO_SUBPROTOCOL, describe_handshake_error
+from .dial import Dialed, SocketAddress, dial
+from .handshake_errors import (
+    NO_SUBPROTOCOL,
+    TOO_MANY_REDIRECTS,
+    describe_handshake_error,
+    same_server_redirect,
+)
+from .proxy import Proxy, ProxyError
 from .session import ClientSession
 
 MAX_FRAME_BYTES = 4 * 2**20
 """Bytes; frames of our server are far smaller, but the client may be used with another one."""
+
+MAX_REDIRECTS = 5
+"""Redirects to another path of the same server that are followed, such as one that adds a slash."""
 
 
 class OpenError(Exception):
@@ -50,6 +61,8 @@ class Opener:
     """Path of a Unix socket to connect to, instead of the URL's host and port."""
     authorities: ssl.SSLContext | None = None
     """The trusted certificate authorities; None means those of the system."""
+    proxy: Proxy | None = None
+    """The HTTP proxy to go through; None for a direct connection."""
 
     @property
     def description(self) -> str:
@@ -69,42 +82,85 @@ class Opener:
         """
         # Our parameters come first: of a repeated parameter, the server uses the first value.
         query = "&".join(filter(None, (session.query(), urlencode(self.query))))
-        url = f"{self.url}?{query}"
-        try:
-            connection = await self._connect(url, session, timeout, close_timeout)
-        except (
-            OSError,
-            InvalidHandshake,
-            InvalidURI,
-            ValueError,
-            asyncio.TimeoutError,
-        ) as error:
-            failure = describe_handshake_error(error, plain=self._is_plain, url=self.url)
-            unseen = not isinstance(error, ConnectionRefusedError)
-            raise OpenError(failure, unseen=unseen) from None
+        deadline = monotonic() + timeout
+        url, base = f"{self.url}?{query}", self.url
+        options: dict[str, Any] = {
+            "additional_headers": self._headers(session),
+            "close_timeout": close_timeout,
+        }
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                connection = await self._connect(url, options, deadline)
+                break
+            except (
+                OSError,
+                InvalidHandshake,
+                InvalidURI,
+                ValueError,
+                asyncio.TimeoutError,
+            ) as error:
+                failure = describe_handshake_error(error, plain=self._is_plain, url=base)
+                unseen = not isinstance(error, ConnectionRefusedError | ProxyError)
+                base = same_server_redirect(error, base) or ""
+                if not base:
+                    raise OpenError(failure, unseen=unseen) from None
+                url = f"{base}?{query}"
+        else:
+            raise OpenError(TOO_MANY_REDIRECTS, unseen=False)
         if connection.subprotocol != SUBPROTOCOL:
             await connection.close()
             raise OpenError(NO_SUBPROTOCOL, unseen=False)
         return connection
 
     async def _connect(
-        self, url: str, session: ClientSession, timeout: float, close_timeout: float
+        self, url: str, options: dict[str, Any], deadline: float
     ) -> ClientConnection:
-        options: dict[str, Any] = {"open_timeout": timeout, "close_timeout": close_timeout}
-        options["additional_headers"] = self._headers(session)
+        """Connect to one address of the host after the other, until one answers the handshake."""
         if self.unix is not None:
-            return await self._handshake(url, options, unix=True, path=self.unix)
+            opening = self._handshake(url, options, unix=True, path=self.unix)
+            return await run_within(opening, deadline - monotonic(), discard=_abort)
         parts = urlsplit(self.url)
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
-        failure: Exception = OSError("the host has no address")
-        # asyncio's own look-up cannot be cancelled: without a network, the program would take half
-        # a minute to end.
-        for host in await _look_up(parts.hostname or "", port, timeout):
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+        silent: set[SocketAddress] = set()  # they take a connection, and answer no handshake
+        while True:
+            left = deadline - monotonic()
+            # In a thread, as a look-up cannot be cancelled: without a network, the program would
+            # take half a minute to end.
+            dialed = await run_abandonable(
+                lambda: dial(host, port, deadline, proxy=self.proxy, last=silent),
+                left,
+                discard=lambda late: late.sock.close(),
+            )
+            # An address that does not answer leaves some time for the others.
+            is_last = not dialed.untried or dialed.address in silent
+            share = (deadline - monotonic()) / (1 if is_last else 1 + dialed.untried)
             try:
-                return await self._handshake(url, options, host=host, port=port)
-            except (OSError, asyncio.TimeoutError) as error:
-                failure = error
-        raise failure
+                return await self._handshake_on(dialed, without_zone(url), options, share)
+            except (OSError, asyncio.TimeoutError):
+                if is_last:
+                    raise
+                silent.add(dialed.address)
+
+    async def _handshake_on(
+        self, dialed: Dialed, url: str, options: dict[str, Any], seconds: float
+    ) -> ClientConnection:
+        """Make the handshake on a new connection, which is closed if that fails."""
+        has_begun = False
+
+        async def handshake() -> ClientConnection:
+            nonlocal has_begun
+            has_begun = True
+            dialed.sock.setblocking(False)
+            return await self._handshake(url, options, sock=dialed.sock)
+
+        try:
+            return await run_within(handshake(), seconds, discard=_abort)
+        except (InvalidURI, UnicodeError):  # websockets has not taken the socket
+            dialed.sock.close()
+            raise
+        finally:
+            if not has_begun:
+                dialed.sock.close()
 
     async def _handshake(
         self, url: str, options: dict[str, Any], **endpoint: Any
@@ -118,6 +174,7 @@ class Opener:
             proxy=None,  # by default, websockets uses the system's proxy, for loopback too
             user_agent_header=f"broadcast-server/{__version__}",
             max_size=MAX_FRAME_BYTES,
+            open_timeout=None,
             **options,
             **endpoint,
         )
@@ -133,12 +190,5 @@ class Opener:
         return self.unix is None and urlsplit(self.url).scheme == "ws"
 
 
-async def _look_up(host: str, port: int, timeout: float) -> list[str]:
-    """Return the addresses of *host*, without duplicates, the best first.
-
-    Raises OSError, also if there is no answer within *timeout* seconds.
-    """
-    addresses = await run_abandonable(
-        lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout
-    )
-    return list(dict.fromkeys(str(address[0]) for *_, address in addresses))
+def _abort(connection: ClientConnection) -> None:
+    connection.transport.abort()

@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from broadcast_server import __version__
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
+from .address import DEFAULT_PORTS, without_zone
 from .connect_errors import (
     CLOSED_IN_TLS_HANDSHAKE,
     CLOSED_WITHOUT_RESPONSE,
@@ -30,6 +31,7 @@ from .connect_errors import (
     ConnectFailure,
     describe_connect_error,
 )
+from .dial import SocketAddress, dial
 from .publish_result import Accepted, PublishResult, Rejected, Retry, parse_publish_response
 from .target import Target
 
@@ -82,6 +84,7 @@ class HTTPPublisher:
         self._note = note
         self._retry_now = threading.Event()
         self._has_been_answered = False
+        self._silent: set[SocketAddress] = set()  # addresses that took a request and did not answer
 
     def finish_within(self, seconds: float) -> None:
         """Set the deadline to *seconds* from now, and end a pause between two attempts."""
@@ -165,20 +168,13 @@ class HTTPPublisher:
         return describe_connect_error(error)
 
     def _connection(self) -> http.client.HTTPConnection:
-        connection = self._new_connection()
-        connection.response_class = _WholeResponse
-        return connection
-
-    def _new_connection(self) -> http.client.HTTPConnection:
         timeout = min(RESPONSE_TIMEOUT_S, max(0.1, self.deadline - monotonic()))
         if self._target.unix is not None:
-            return _UnixHTTPConnection(self._target.unix, timeout)
-        parts = urlsplit(self._target.url)
-        host = parts.hostname or ""
-        if parts.scheme == "wss":
-            context = self._target.authorities or ssl.create_default_context()
-            return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
-        return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+            connection: http.client.HTTPConnection = _UnixHTTPConnection(self._target.unix, timeout)
+        else:
+            connection = _DialedHTTPConnection(self._target, timeout, self._silent)
+        connection.response_class = _WholeResponse
+        return connection
 
     @property
     def _page_url(self) -> str:
@@ -187,6 +183,7 @@ class HTTPPublisher:
 
     def _headers(self) -> dict[str, str]:
         headers = {
+            "Host": _host_header(self._target),
             "Content-Type": "text/plain; charset=utf-8",
             "User-Agent": f"broadcast-server/{__version__}",
             SESSION_HEADER: self._session,
@@ -231,6 +228,52 @@ class _WholeLines(io.BufferedReader):
         if not line.endswith(b"\n") and len(line) != size:
             raise http.client.IncompleteRead(line)
         return line
+
+
+class _DialedHTTPConnection(http.client.HTTPConnection):
+    """An HTTP connection to the first address of a server that answers, with TLS for wss://.
+
+    Args:
+        target: The server.
+        timeout: Seconds to connect in, over all addresses, and then for each step of a request.
+        silent: The addresses that did not answer a request. Ours is among them until it has.
+
+    """
+
+    def __init__(self, target: Target, timeout: float, silent: set[SocketAddress]) -> None:
+        parts = urlsplit(target.url)
+        super().__init__("localhost", timeout=timeout)  # each request has its own Host header
+        self._server = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+        self._seconds = timeout
+        self._target = target
+        self._silent = silent
+
+    def connect(self) -> None:
+        """Connect, and make the TLS handshake."""
+        deadline = monotonic() + self._seconds
+        host, port = self._server
+        dialed = dial(host, port, deadline, proxy=self._target.proxy, last=self._silent)
+        self.sock = dialed.sock
+        self._silent.add(dialed.address)
+        # An address that does not answer leaves some time for the others.
+        self.sock.settimeout(max(0.1, (deadline - monotonic()) / (1 + dialed.untried)))
+        if urlsplit(self._target.url).scheme == "wss":
+            context = self._target.authorities or ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=host.partition("%")[0])
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Get the response: this address is not silent."""
+        response = super().getresponse()
+        self._silent.clear()
+        return response
+
+
+def _host_header(target: Target) -> str:
+    """Return the value of the Host header, in ASCII."""
+    if target.unix is not None:
+        return "localhost"
+    netloc = urlsplit(without_zone(target.url)).netloc.removesuffix(":")
+    return netloc if netloc.isascii() else netloc.encode("idna").decode()
 
 
 class _UnixHTTPConnection(http.client.HTTPConnection):

@@ -10,6 +10,8 @@ from .address import is_confidential, with_port
 if TYPE_CHECKING:
     import ssl
 
+    from .proxy import Proxy
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -24,6 +26,8 @@ class Target:
     """Path of a Unix socket, used instead of the URL's host and port."""
     authorities: ssl.SSLContext | None
     """The trusted certificate authorities; None means those of the system."""
+    proxy: Proxy | None = None
+    """The HTTP proxy to go through; None for a direct connection."""
 
     @property
     def description(self) -> str:

@@ -7,6 +7,7 @@ the first of them that there is.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -28,12 +29,18 @@ BACKLOG = 4096
 """How many connections may wait to be accepted. After a restart all clients reconnect at once.
 One that finds the backlog full is not refused: its system retries after 1, 3 and 7 seconds."""
 
+ALL_ADDRESSES = "", "::"
+"""The hosts that stand for every address of this machine, of both families."""
+
+NO_FAMILY = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
+"""Errors of a system without IPv6, or without IPv4."""
+
 
 class Listener:
     """All sockets on which one server listens.
 
     Args:
-        host: A host name or address, empty for all addresses of this machine.
+        host: A host name or address; ``::`` or empty for all addresses of this machine, IPv4 too.
         port: A TCP port, 0 for any free one.
         unix: The path of a Unix socket, which replaces *host* and *port*; None for none.
         certificate: The certificate for TLS; None for no TLS.
@@ -143,23 +150,45 @@ class Listener:
             self._socket_file = self._unix, self._unix.stat().st_ino
             return [sock]
         port = self._port
+        failure: OSError | None = None
         for family, address in await _resolve(self._host):
-            sock = ListenSocket(family, socket.SOCK_STREAM)
+            try:
+                sock = _bound(family, (address[0], port, *address[2:]))
+            except OSError as error:
+                # All addresses of a machine are those of the families that it has.
+                if self._host not in ALL_ADDRESSES or error.errno not in NO_FAMILY:
+                    raise
+                failure = error
+                continue
             self._sockets.append(sock)
-            if os.name == "posix":  # on Windows the option would let two servers share a port
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address[0], port, *address[2:]))
             port = sock.getsockname()[1]  # all addresses use one port, also if 0 was given
+        if failure is not None and not self._sockets:
+            raise failure
         return self._sockets
 
     def _url(self, sock: ListenSocket) -> str:
         if not _is_inet(sock):
             return f"unix:{sock.getsockname()}"
         scheme = "wss" if self.encrypted else "ws"
-        host, port = sock.getsockname()[:2]
+        host, port, *more = sock.getsockname()
+        if more and more[1]:  # a link-local address: without its zone, nobody can connect to it
+            host += f"%25{socket.if_indextoname(more[1])}"  # as RFC 6874 writes it in a URL
         return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> ListenSocket:
+    """Return a socket that is bound to *address*. Raises OSError."""
+    sock = ListenSocket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # on Windows the option would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _resolve(host: str) -> list[tuple[int, tuple[Any, ...]]]:
@@ -168,7 +197,9 @@ async def _resolve(host: str) -> list[tuple[int, tuple[Any, ...]]]:
     if literal is not None and str(literal) == host:
         # No look-up, which takes a thread.
         family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
-        return [(family, (host, 0))]
+        own: list[tuple[int, tuple[Any, ...]]] = [(family, (host, 0))]
+        # Two sockets rather than one for both: that would report IPv4 clients as IPv6 addresses.
+        return [*own, (socket.AF_INET, ("0.0.0.0", 0))] if host == "::" else own  # noqa: S104
     results = await asyncio.get_running_loop().getaddrinfo(
         host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )

@@ -10,11 +10,13 @@ from http import HTTPStatus
 import pytest
 from client_harness import RecordingSink, error_of, new_client, play, responding, websocket_server
 from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.utils import accept_key
 
 from broadcast_server.client.client import ClientError, ClientTimeouts
+from broadcast_server.client.handshake_errors import INSTRUCTIONS_BEGIN
 from broadcast_server.client.opener import MAX_FRAME_BYTES
+from broadcast_server.http.site import INSTRUCTIONS
 from broadcast_server.protocol.codec import encode_json
 from broadcast_server.protocol.messages import Pong, Welcome
 
@@ -149,6 +151,40 @@ def test_a_server_that_breaks_off_after_each_welcome(
 
 
 # -- servers that are none --
+
+
+@pytest.mark.parametrize(("count", "joins"), [(1, True), (5, True), (6, False)])
+def test_a_redirect_on_the_same_server_is_followed(count: int, joins: bool) -> None:
+    """A proxy may add a slash to the path. Without an end, it is an error."""
+    paths: list[str] = []
+
+    def redirect(connection: ServerConnection, request: Request) -> Response | None:
+        path = request.path.partition("?")[0]
+        paths.append(path)
+        if len(path) > count + 4:
+            return None
+        response = connection.respond(HTTPStatus.PERMANENT_REDIRECT, "")
+        response.headers["Location"] = f"{path}x"
+        return response
+
+    async def scenario() -> None:
+        async def handler(connection: ServerConnection) -> None:
+            assert connection.request is not None
+            assert "name=" not in connection.request.path
+            await connection.close(4503, "enough")
+
+        async with websocket_server(handler, process_request=redirect) as url:
+            error = await error_of(f"{url}chat")
+            text = "the server redirects from one path to the next without an end"
+            assert error == "enough" if joins else text in error
+            assert paths == ["/chat" + "x" * number for number in range(min(count, 5) + 1)]
+
+    play(scenario)
+
+
+def test_the_words_of_a_server_without_an_upgrade_are_those_that_the_client_knows() -> None:
+    """The client recognises a broadcast server behind a proxy by its instructions."""
+    assert INSTRUCTIONS.encode().startswith(INSTRUCTIONS_BEGIN)
 
 
 def test_a_server_with_another_subprotocol() -> None:

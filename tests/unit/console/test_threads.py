@@ -95,3 +95,43 @@ def test_a_program_exits_while_a_call_blocks() -> None:
         [sys.executable, "-c", script], check=True, capture_output=True, timeout=10
     )
     assert done.stderr == b""
+
+
+def test_a_result_that_nobody_awaits_is_discarded() -> None:
+    """What a call opens is closed if it comes too late, with a cancellation, or after the loop."""
+    discarded: list[str] = []
+    may_return = threading.Event(), threading.Event(), threading.Event()
+    is_discarded = threading.Event()
+
+    def discard(result: str) -> None:
+        discarded.append(result)
+        is_discarded.set()
+
+    def call(number: int) -> str:
+        may_return[number].wait()
+        return ("late", "cancelled", "after the loop")[number]
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            await run_abandonable(lambda: call(0), 0.01, discard=discard)
+        may_return[0].set()
+        while not discarded:
+            await run_abandonable(is_discarded.wait, 1)
+        before = {*threading.enumerate()}
+        task = asyncio.ensure_future(run_abandonable(lambda: call(1), discard=discard))
+        await asyncio.sleep(0)
+        (thread,) = {*threading.enumerate()} - before
+        may_return[1].set()
+        thread.join()  # the result is in the loop's queue now, and the cancellation behind it
+        loop.call_soon(task.cancel)
+        await asyncio.wait({task})
+        assert task.cancelled()
+        asyncio.ensure_future(run_abandonable(lambda: call(2), discard=discard))  # noqa: RUF006
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    is_discarded.clear()
+    may_return[2].set()
+    assert is_discarded.wait(10)
+    assert discarded == ["late", "cancelled", "after the loop"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -50,6 +51,58 @@ def tls_server(cert_and_key: tuple[Path, Path]) -> Iterator[Running]:
         assert server.url.startswith("wss://127.0.0.1:")
         yield server
         assert server.signal(signal.SIGTERM) == 0
+
+
+# -- addresses --
+
+
+@pytest.mark.parametrize("host", ["::", ""])
+def test_all_addresses_are_those_of_both_families(host: str) -> None:
+    """`--host ::` takes IPv4 as well, as an empty host does, on one port."""
+
+    async def scenario() -> None:
+        server = Server(Settings(host=host, port=0, grace=0))
+        await server.listen()
+        ports = {url.rpartition(":")[2] for url in server.listener.urls}
+        assert {url.rpartition(":")[0] for url in server.listener.urls} == {
+            "ws://[::]",
+            "ws://0.0.0.0",
+        }
+        assert len(ports) == 1
+        port = int(ports.pop().rstrip("/"))
+        for address in ("127.0.0.1", "::1"):
+            _, writer = await asyncio.open_connection(address, port)
+            writer.close()
+        await server.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("host", ["::", ""])
+@pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
+def test_all_addresses_of_a_system_with_one_family(
+    host: str, missing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A family that the system does not have is left out."""
+    bind = ListenSocket.bind
+
+    def bind_or_fail(self: ListenSocket, address: tuple[str, int]) -> None:
+        if self.family == missing:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        bind(self, address)
+
+    monkeypatch.setattr(ListenSocket, "bind", bind_or_fail)
+
+    async def scenario() -> None:
+        server = Server(Settings(host=host, port=0, grace=0))
+        await server.listen()
+        assert len(server.listener.urls) == 1
+        await server.stop()
+        server = Server(Settings(host="127.0.0.1" if missing == socket.AF_INET else "::1", port=0))
+        with pytest.raises(OSError, match="Cannot assign"):
+            await server.listen()
+
+    asyncio.run(scenario())
 
 
 # -- TLS --
@@ -441,5 +494,5 @@ def test_nothing_hostile_reaches_the_terminal() -> None:
     done = asyncio.run(part())
     assert done.code == 1
     assert re.fullmatch(
-        r"Could not connect to server at ws://127\.0\.0\.1:\d+/ \(evil31m\)\n", done.errors
+        r"Could not connect to server at ws://127\.0\.0\.1:\d+/ \(evil\)\n", done.errors
     )
