@@ -18,7 +18,12 @@ def run() -> int:
     gc.disable()
     from broadcast_server.cli.main import main
 
-    return main()
+    code = main()
+    # The exit code says what was done, and Python takes some time to exit.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    return code
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -104,6 +105,11 @@ class Application:
             return defer.Deferred.fromFuture(asyncio.ensure_future(self.replicas.stop()))
 
         cast(Any, reactor).addSystemEventTrigger("before", "shutdown", stop)
+        # When all is closed, another signal would only change the exit code to that of a kill.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            cast(Any, reactor).addSystemEventTrigger(
+                "after", "shutdown", signal.signal, number, signal.SIG_IGN
+            )
 
 
 def limit_daphne() -> None:

@@ -126,8 +126,9 @@ class ChildProcess:
         try:
             yield
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+            # Nothing is left to interrupt, and what was done decides the exit code.
+            for number in previous:
+                signal.signal(number, signal.SIG_IGN)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the command, and send it the signals that arrived before. Raises OSError."""

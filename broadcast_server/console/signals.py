@@ -1,4 +1,8 @@
-"""Signals: how a running event loop is told to stop or to reload, on every platform."""
+"""Signals: how a running event loop is told to stop or to reload, on every platform.
+
+Once the program ends, more of these signals change nothing: they would only turn the exit code of a
+program that has done its work into that of a program that was killed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
+from types import FrameType
+
+ENDING_S = 5.0
+"""Seconds that the program may take to end without being interrupted. After them, something hangs,
+and the next signal ends it as it ends any program."""
 
 
 @contextmanager
@@ -17,8 +27,16 @@ def handle_signals(
     """Call *stop* in the running loop on SIGINT (Ctrl+C), SIGTERM and SIGHUP, within the context.
 
     With *reload*, SIGHUP calls that instead, unless it was sent because the terminal was closed.
+    If *stop* was called, the program ends after the context, and ignores these signals.
     """
     loop = asyncio.get_running_loop()
+    stopped = False
+
+    def on_stop() -> None:
+        nonlocal stopped
+        stopped = True
+        stop()
+
     numbers = [signal.SIGINT, signal.SIGTERM]
     # Windows has no SIGHUP. nohup ignores it, and then closing the terminal must not stop us.
     hangup = getattr(signal, "SIGHUP", None)
@@ -26,21 +44,28 @@ def handle_signals(
         numbers.append(hangup)
 
     def on_hangup() -> None:
-        (stop if reload is None or _terminal_is_closed() else reload)()
+        (on_stop if reload is None or _terminal_is_closed() else reload)()
 
     previous = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         try:
-            loop.add_signal_handler(number, on_hangup if number == hangup else stop)
+            loop.add_signal_handler(number, on_hangup if number == hangup else on_stop)
         except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_stop))
     try:
         yield
     finally:
+        end = monotonic() + ENDING_S
+
+        def on_end(number: int, _: FrameType | None) -> None:
+            if monotonic() > end:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+
         for number in numbers:
             with suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
-            signal.signal(number, previous[number] or signal.SIG_DFL)
+            signal.signal(number, on_end if stopped else previous[number] or signal.SIG_DFL)
 
 
 def _terminal_is_closed() -> bool:

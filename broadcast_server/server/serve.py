@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from broadcast_server.console.signals import handle_signals
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from broadcast_server.rooms.sqlite_log import SQLiteLog
 
     from .tls import ReloadableCertificate
+
+REPEAT_S = 0.5
+"""Seconds in which more signals to stop are copies of the first one: a supervisor in the same
+terminal passes on the Ctrl+C that the server has got, too."""
 
 
 async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -> None:
@@ -95,11 +100,14 @@ async def _run_until_signal(
     certificate: ReloadableCertificate | None,
     warnings: Sequence[str],
 ) -> None:
-    stopping = asyncio.Event()
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    impatient_from = inf  # when another signal is not a copy of the first one any more
 
     def stop() -> None:
-        if stopping.is_set():  # a second Ctrl+C does not wait for the grace period
+        nonlocal impatient_from
+        if loop.time() >= impatient_from:  # a second Ctrl+C does not wait for the grace period
             server.abort()
+        impatient_from = min(impatient_from, loop.time() + REPEAT_S)
         stopping.set()
 
     await server.listen()
