@@ -26,6 +26,7 @@ django.setup(set_prefix=False)
 from django.conf import settings  # noqa: E402
 
 from .configuration.secret_addresses import hide_in_logs  # noqa: E402
+from .configuration.server_log import format_server_log  # noqa: E402
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
 from .transport.asgi_response import with_security_headers  # noqa: E402
@@ -34,8 +35,9 @@ from .transport.form_request import FormHandler  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
 from .transport.prefix import with_prefix  # noqa: E402
-from .transport.request_body import BodyReader  # noqa: E402
+from .transport.request_body import BodyReader, stop_reading  # noqa: E402
 from .transport.request_guard import RequestGuard  # noqa: E402
+from .transport.uvicorn_shutdown import watch_uvicorn  # noqa: E402
 from .transport.websocket import RoomConsumer  # noqa: E402
 
 
@@ -50,6 +52,7 @@ class Application:
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
             WeakKeyDictionary()
         )
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def replicas(self) -> ReplicaRegistry:
@@ -57,11 +60,20 @@ class Application:
         loop = asyncio.get_running_loop()
         if loop not in self._registries:
             self._registries[loop] = ReplicaRegistry()
+            self._watch = watch_uvicorn(self._stop)
         return self._registries[loop]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection, or the lifespan of the server. The types are ASGI's."""
-        scope = {**scope, SCOPE_KEY: self.replicas}
+        replicas = self.replicas
+        try:
+            await self._dispatch({**scope, SCOPE_KEY: replicas}, receive, send)
+        except asyncio.CancelledError:
+            # uvicorn cancels what takes too long when it stops, and would log a traceback.
+            if replicas.accepting:
+                raise
+
+    async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
         match scope["type"]:
             case "websocket" | "http":
                 await self._guard(with_prefix(scope), receive, send)
@@ -83,17 +95,24 @@ class Application:
         report_exhaustion(asyncio.get_running_loop())
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.replicas.stop()
+        await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _stop(self) -> None:
+        """Close every connection, and end the requests that still arrive."""
+        stop_reading()
+        await self.replicas.stop()
 
     def serve_with_daphne(self) -> None:
         """Change Daphne, if it is what serves this application."""
         if "daphne.server" in sys.modules:
             self._stop_with_daphne()
             limit_daphne()
-            from .transport.daphne_access_log import hide_in_access_log
+            from .transport.daphne_access_log import hide_in_access_log, write_access_log_as_json
             from .transport.daphne_headers import ignore_odd_headers
 
+            if settings.LOG_FORMAT == "json":
+                write_access_log_as_json()
             hide_in_access_log()
             ignore_odd_headers()
 
@@ -102,7 +121,7 @@ class Application:
         from twisted.internet import defer, reactor
 
         def stop() -> Any:
-            return defer.Deferred.fromFuture(asyncio.ensure_future(self.replicas.stop()))
+            return defer.Deferred.fromFuture(asyncio.ensure_future(self._stop()))
 
         cast(Any, reactor).addSystemEventTrigger("before", "shutdown", stop)
         # When all is closed, another signal would only change the exit code to that of a kill.
@@ -142,6 +161,8 @@ def report_access() -> None:
 
 
 hide_in_logs()
+if settings.LOG_FORMAT == "json":
+    format_server_log()
 prepare_database()
 application = Application()
 application.serve_with_daphne()

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -39,9 +38,6 @@ POLL_INTERVAL_S = 1.0
 HEARTBEAT_INTERVAL_S = 25.0
 """Seconds between two heartbeats, which show clients of a quiet room that it is alive."""
 
-SHUTDOWN_POLL_INTERVAL_S = 0.25
-"""Seconds between two checks whether uvicorn is shutting down."""
-
 
 SCOPE_KEY = "broadcast.replicas"
 """The key of the ASGI scope under which the application passes its registry to a connection."""
@@ -58,7 +54,6 @@ class ReplicaRegistry:
         self._stopped = False
         self.metrics = Metrics()
         self._catching_up = CatchUp()
-        self._stopping: asyncio.Task[None] | None = None
 
     async def get(self, name: str) -> RoomReplica:
         """Return the replica of a room, and open it if there is none.
@@ -87,8 +82,6 @@ class ReplicaRegistry:
             (presence.LIVENESS_INTERVAL_S, self._record_liveness),
             (HEARTBEAT_INTERVAL_S, self._send_heartbeats),
         ]
-        if uvicorn() is not None:
-            jobs.append((SHUTDOWN_POLL_INTERVAL_S, self._check_uvicorn))
         self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
 
     @cached_property
@@ -137,31 +130,12 @@ class ReplicaRegistry:
                 # A deleted room has no state. Its replica has to find that out as well.
                 replica.wake(states.get(key, message_log.RoomState(-1, -1, -1)))
 
-    async def _check_uvicorn(self) -> None:
-        """Stop as soon as uvicorn shuts down.
-
-        uvicorn sends its lifespan event only when all responses are complete, and an event stream
-        never is.
-        """
-        if getattr(uvicorn(), "should_exit", False):
-            self._stopping = asyncio.ensure_future(self.stop())
-
     async def _record_liveness(self) -> None:
         await database_sync_to_async(presence.record_liveness)(self.process)
 
     async def _send_heartbeats(self) -> None:
         for replica in self._replicas.values():
             replica.heartbeat()
-
-
-def uvicorn() -> object | None:
-    """Return uvicorn's server object if this process runs under uvicorn, else None.
-
-    It is found by its signal handler, because uvicorn has no other way to ask whether it is
-    shutting down.
-    """
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return server if hasattr(server, "should_exit") else None
 
 
 async def _every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:

@@ -22,7 +22,14 @@ from broadcast_server.http.post import (
     max_body_bytes,
     timeout_response,
 )
-from broadcast_server.http.responses import RETRY_WHEN_FULL_S, Response, plain_response
+from broadcast_server.http.responses import (
+    RETRY_WHEN_FULL_S,
+    Response,
+    plain_response,
+    reject_response,
+)
+from broadcast_server.protocol.rejection import STOPPING
+from django_site.store.rejections import Rejected
 
 from .asgi_response import send_response
 from .prefix import below
@@ -35,7 +42,10 @@ MAX_FORM_BYTES = 2**17
 """The longest body of a form. The admin's longest is a list with a hundred rows to select."""
 
 _budget: UploadBudget[asyncio.Future[bytes | None]] = UploadBudget()
-"""The bodies that are arriving."""
+"""The bodies that are arriving, by how much of each is there."""
+
+_readings: set[asyncio.Future[bytes | None]] = set()
+"""The bodies that are arriving, also those of which nothing is there."""
 
 
 class ClientDisconnected(Exception):
@@ -70,7 +80,7 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes | None:
     """Return a body, None once it is longer than *max_bytes*.
 
     Raises `TimeoutError` of asyncio after `BODY_TIMEOUT_S`, `UploadCut` if too much is uploaded at
-    the same time, and `ClientDisconnected`.
+    the same time, `ClientDisconnected`, and `Rejected` if the server stops meanwhile.
     """
 
     def count(size: int) -> None:
@@ -78,16 +88,24 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes | None:
             oldest.cancel()
 
     reading = asyncio.ensure_future(_read(receive, max_bytes, count))
+    _readings.add(reading)
     try:
         await asyncio.wait({reading}, timeout=BODY_TIMEOUT_S)
         if not reading.done():
             raise asyncio.TimeoutError
         if reading.cancelled():
-            raise UploadCut
+            raise UploadCut if reading in _readings else Rejected(STOPPING)
         return reading.result()
     finally:
         reading.cancel()
+        _readings.discard(reading)
         _budget.remove(reading)
+
+
+def stop_reading() -> None:
+    """End all requests whose bodies are arriving: the server stops."""
+    while _readings:
+        _readings.pop().cancel()
 
 
 async def _read(receive: Receive, max_bytes: int, count: Callable[[int], None]) -> bytes | None:
@@ -135,6 +153,8 @@ class BodyReader:
                 problem = timeout_response(BODY_TIMEOUT_S)
             except UploadCut:
                 problem = busy_response()
+            except Rejected as rejected:
+                problem = reject_response(rejected.rejection)
             else:
                 if body is not None:
                     await self._app(scope, _replay(body, receive), send)

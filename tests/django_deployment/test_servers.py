@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
+import socket
 import sys
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from conftest import ROOT, Processes
-from programs import Running, assert_quiet, running, until
+from conftest import DAPHNE, ROOT, Processes
+from programs import Running, assert_quiet, listening, running, until
 
 from django_site.store.migration_lock import ADVISORY_KEY, WAITING
 
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0")
 MIGRATE = (sys.executable, str(ROOT / "manage.py"), "migrate")
 APPLICATION = "django_site.asgi:application"
+
+SETTINGS = """\
+from django_site.settings import *
+ROOT_URLCONF = "failing_urls"
+"""
+URLS = """\
+from django.urls import path
+from django_site.urls import urlpatterns
+def fail(request): raise ValueError("a page has failed")
+urlpatterns = [path("admin/fail", fail), *urlpatterns]
+"""
+"""A site with a page that fails."""
 
 
 def test_workers_that_start_at_once(tmp_path: Path) -> None:
@@ -63,3 +80,42 @@ def test_one_process_at_a_time_migrates_postgresql(_: str, processes: Processes)
             waits(migration)
             other.rollback()
             assert migration.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(DAPHNE, 0), ((*UVICORN, APPLICATION), -signal.SIGTERM)],
+    ids=["daphne", "uvicorn"],
+)
+def test_every_line_is_json_and_the_stop_is_short(
+    command: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    """An error of a page is logged, as JSON, and a body that is half sent delays no shutdown."""
+    (tmp_path / "failing_settings.py").write_text(SETTINGS)
+    (tmp_path / "failing_urls.py").write_text(URLS)
+    with running(
+        *command,
+        BROADCAST_DATA=str(tmp_path),
+        BROADCAST_LOG_FORMAT="json",
+        DJANGO_SETTINGS_MODULE="failing_settings",
+        PYTHONPATH=str(tmp_path),
+    ) as site:
+        url = urlsplit(listening(site))
+        assert url.port is not None
+        connection = HTTPConnection(url.netloc, timeout=20)
+        with closing(connection):
+            for target, status in (("/admin/fail", 500), ("/healthz", 200)):
+                connection.request("GET", target)
+                response = connection.getresponse()
+                assert response.status == status and response.read()
+        with socket.create_connection((url.hostname, url.port), timeout=20) as upload:
+            upload.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
+            site.process.send_signal(signal.SIGTERM)
+            answer = upload.recv(1000)  # 408 after the time that a body may take
+            assert not answer or answer.startswith(b"HTTP/1.1 503 ")
+        assert site.process.wait(20) == code
+        lines = [json.loads(each) for each in (site.errors + site.output).splitlines()]
+        assert {"at", "level", "text"} <= set.intersection(*map(set, lines))
+        (failed,) = [each for each in lines if "a page has failed" in each.get("error", "")]
+        assert failed["level"] == "error"
+        assert [each for each in lines if "/healthz" in each["text"] and "200" in each["text"]]
