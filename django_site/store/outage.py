@@ -33,4 +33,4 @@ class Outage:
 
 
 database = Outage("the database")
-channel_layer = Outage("the channel layer")
+channel_layer = Outage("the channel layer (REDIS_URL)")

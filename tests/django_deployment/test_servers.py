@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -15,9 +16,13 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from conftest import DAPHNE, ROOT, Processes
-from programs import Running, assert_quiet, listening, running, until
+from programs import PATIENCE, Running, assert_quiet, listening, running, until
+from services import free_port, redis_program, redis_server
 
+from broadcast_server.console.time_limit import run_within
+from django_site.configuration.redis_url import redis_of
 from django_site.store.migration_lock import ADVISORY_KEY, WAITING
 
 UVICORN = (sys.executable, "-m", "uvicorn", "--port", "0")
@@ -119,3 +124,24 @@ def test_every_line_is_json_and_the_stop_is_short(
         (failed,) = [each for each in lines if "a page has failed" in each.get("error", "")]
         assert failed["level"] == "error"
         assert [each for each in lines if "/healthz" in each["text"] and "200" in each["text"]]
+
+
+def test_sentinels_know_the_redis(tmp_path: Path) -> None:
+    """The channel layer finds its Redis through Sentinels, and passes over one that is away."""
+    with redis_server() as server:
+        port = free_port()
+        config = tmp_path / "sentinel.conf"
+        config.write_text(f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
+        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main"
+
+        async def part() -> None:
+            layer = RedisPubSubChannelLayer(hosts=[redis_of(url)])
+            channel = await layer.new_channel()
+            await layer.group_add("group", channel)
+            await layer.group_send("group", {"type": "it"})
+            assert await layer.receive(channel) == {"type": "it"}
+            await layer.flush()
+
+        with running(redis_program(), str(config), "--sentinel") as sentinel:
+            until(lambda: "+monitor master main" in sentinel.output, "a Sentinel")
+            asyncio.run(run_within(part(), PATIENCE))

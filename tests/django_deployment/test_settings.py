@@ -37,7 +37,7 @@ from django_site.configuration.database_url import database_of
 from django_site.configuration.environment import Environment
 from django_site.configuration.mail_url import mail_of
 from django_site.configuration.own_hosts import OwnHosts
-from django_site.configuration.redis_url import redis_of
+from django_site.configuration.redis_url import SENTINEL_TIMEOUT_S, redis_of
 from django_site.configuration.secret_key import own_secret_key
 from django_site.configuration.service_url import ServiceURL
 from django_site.configuration.startup_failure import FINAL, StartupFailure
@@ -260,6 +260,19 @@ def test_addresses_of_databases() -> None:
 def test_addresses_of_other_services() -> None:
     """What a Redis and a mail server may be called, and what not."""
     assert redis_of("redis://h:1/2?socket_timeout=3") == "redis://h:1/2?socket_timeout=3"
+    assert redis_of("redis+sentinel://u:p%2F@a:1,[::1]/main/3?sentinel_password=q&protocol=2") == {
+        "master_name": "main",
+        "sentinels": [("a", 1), ("::1", 26379)],
+        "sentinel_kwargs": {"socket_timeout": SENTINEL_TIMEOUT_S, "password": "q"},
+        "username": "u",
+        "password": "p/",
+        "db": 3,
+        "protocol": 2,
+    }
+    over_tls = redis_of("rediss+sentinel://a/main?ssl_cert_reqs=none")
+    assert isinstance(over_tls, dict)
+    for options in (over_tls, over_tls["sentinel_kwargs"]):
+        assert (options["ssl"], options["ssl_cert_reqs"]) == (True, "none")
     assert redis_of("unix:///run/redis?db=1") == "unix:///run/redis?db=1"
     for url in ("redis://", "redis://h/x", "redis://h/0?what=1", "redis://h?db=x", "unix://h/x"):
         with pytest.raises(ValueError):
