@@ -29,6 +29,7 @@ from .configuration.secret_addresses import hide_in_logs  # noqa: E402
 from .configuration.server_log import format_server_log  # noqa: E402
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
+from .store.wait_limits import limit_waits  # noqa: E402
 from .transport.asgi_response import with_security_headers  # noqa: E402
 from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
 from .transport.form_request import FormHandler  # noqa: E402
@@ -163,6 +164,7 @@ def report_access() -> None:
 hide_in_logs()
 if settings.LOG_FORMAT == "json":
     format_server_log()
+limit_waits()
 prepare_database()
 application = Application()
 application.serve_with_daphne()

@@ -41,6 +41,10 @@ LIBPQ_NUMBERS = (
 )
 """The parameters that libpq reads as a number, and not before it connects."""
 
+LIBPQ_LIMITS = {"connect_timeout": 5, "tcp_user_timeout": 20_000}
+"""How long libpq waits, unless a query says otherwise: in seconds until a connection is open, and
+in milliseconds until the other machine acknowledges what was sent."""
+
 LIBPQ_PLACES = ("host", "hostaddr", "service", "servicefile")
 """The parameters that could make libpq connect to something."""
 
@@ -65,7 +69,12 @@ def database_of(url: str) -> dict[str, Any]:
         raise ValueError("it names no database (postgres://USER:PASSWORD@HOST/NAME)")
     # A pooler in transaction mode gives each transaction another connection, which does not have
     # the cursor of the last one. The site reads no list that is too long for its memory.
-    return {**database, "DISABLE_SERVER_SIDE_CURSORS": True, **settings, "OPTIONS": options}
+    return {
+        **database,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        **settings,
+        "OPTIONS": {**LIBPQ_LIMITS, **options},
+    }
 
 
 def _sqlite(parsed: ServiceURL) -> dict[str, Any]:

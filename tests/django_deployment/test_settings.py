@@ -247,7 +247,7 @@ def test_addresses_of_databases() -> None:
         "HOST": "::1",
         "PORT": "6",
         "DISABLE_SERVER_SIDE_CURSORS": True,
-        "OPTIONS": {"sslmode": "require", "connect_timeout": 3},
+        "OPTIONS": {"sslmode": "require", "connect_timeout": 3, "tcp_user_timeout": 20_000},
     }
     for url in ("postgres://u:@/d?host=/run/x", "postgres:////run/x/d", "postgres://%2Frun%2Fx/d"):
         found = database_of(url)

@@ -282,6 +282,7 @@ MODULES = {
             "schema": "private_database",
             "site_key": "",
             "sync": "message_log presence publish",
+            "wait_limits": "",
         },
         "management": {
             "commands": "",
