@@ -13,10 +13,12 @@ class SiteConfig(AppConfig):
     def ready(self) -> None:
         """Watch accounts and connections to the database, and create the group of moderators."""
         # Both need the models, which are loaded by now.
+        from django_site.configuration import checks
         from django_site.moderation import group
         from django_site.store import private_database, query_log
         from django_site.transport import authentication
 
+        checks.register_checks()
         query_log.keep_no_statements()
         authentication.watch()
         private_database.watch()

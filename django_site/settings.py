@@ -300,3 +300,6 @@ LOGGING = {
         "channels_redis": {"level": "CRITICAL"},
     },
 }
+
+MISSPELLED = env.misspelled()
+"""Variables that are no settings but look like one, with its name."""

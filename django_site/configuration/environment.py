@@ -25,9 +25,11 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
+        self._read: set[str] = set()
 
     def text(self, name: str, default: str = "") -> str:
         """Return a setting without the white space around it."""
+        self._read.add(name)
         value = self._variables.get(name, "").strip()
         if not value:
             return default
@@ -75,6 +77,7 @@ class Environment:
         A secret that is set and empty is an error: it may come from a file or a variable that is
         missing, and without it the site would be open.
         """
+        self._read.add(name)
         value = self._variables.get(name)
         if value is None:
             return None
@@ -83,6 +86,29 @@ class Environment:
             end_start(f"{name}: it is set and empty (give it a value, or unset it)")
         _check_characters(name, value)
         return value
+
+    def misspelled(self) -> dict[str, str]:
+        """Return variables that nobody has read but almost, by name, with the name of the setting.
+
+        Any other variable may belong to a client, or to a service of the same name.
+        """
+        return {
+            name: setting
+            for name in self._variables
+            for setting in self._read
+            if name not in self._read and _differ_by_a_slip(name, setting)
+        }
+
+
+def _differ_by_a_slip(one: str, other: str) -> bool:
+    """Tell whether two names differ by one letter, or by two that are interchanged."""
+    short, long = sorted((one, other), key=len)
+    if len(long) == len(short):
+        places = [place for place in range(len(long)) if long[place] != short[place]]
+        first, last = places[0], places[-1]
+        swapped = long[first] == short[last] and long[last] == short[first]
+        return len(places) == 1 or (len(places) == 2 and last == first + 1 and swapped)
+    return any(long[:place] + long[place + 1 :] == short for place in range(len(long)))
 
 
 def _check_characters(name: str, value: str) -> None:

@@ -409,3 +409,29 @@ def test_bounds_include_their_ends() -> None:
         for read in (lambda: env.number("N", IntRange(1, 9), 5), lambda: env.seconds("N", 1, 9, 5)):
             with pytest.raises(StartupFailure, match=f"N: {value} is not between 1 and 9"):
                 read()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("BROADCAST_RAET", "BROADCAST_RATE"),
+        ("BROADCAST_MAX_CLIENT", "BROADCAST_MAX_CLIENTS"),
+        ("ALLOWED_HOST", "ALLOWED_HOSTS"),
+        ("BROADCAST_TLSS", "BROADCAST_TLS"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("BROADCAST_RATE", None),
+        ("BROADCAST_LOG", None),  # a client and a server of the standalone program have these
+        ("BROADCAST_PORT", None),
+        ("BROADCAST_URL", None),
+        ("BROADCAST_SERVICE_PORT", None),
+        ("LANG", None),
+    ],
+)
+def test_a_misspelled_variable_is_named(name: str, setting: str | None) -> None:
+    """A variable that is almost a setting is an oversight; others may be for something else."""
+    env = Environment({name: "5"})
+    for known in ("RATE", "MAX_CLIENTS", "TLS", "LOGIN", "DATA", "DEAD", "TOKEN", "LOG_FORMAT"):
+        env.text(f"BROADCAST_{known}")
+    for known in ("ALLOWED_HOSTS", "DATABASE_URL", "DEBUG"):
+        env.secret(known)
+    assert env.misspelled() == ({name: setting} if setting else {})

@@ -179,6 +179,22 @@ def test_an_empty_variable_is_an_unset_one(tmp_path: Path) -> None:
         assert setting(name, tmp_path, **empty) == str(name == "EMBEDDED")
 
 
+def test_checks_of_settings_that_work(tmp_path: Path) -> None:
+    """`manage.py check` warns of a variable without effect and of keys that differ."""
+    done = manage(
+        *("check", "--deploy"),
+        BROADCAST_DATA=str(tmp_path),
+        BROADCAST_RAET="5",
+        DATABASE_URL="postgres://h/d",
+    )
+    assert done.returncode == 0
+    assert (
+        "(django_site.W001) BROADCAST_RAET is no setting and has no effect"
+        " (did you mean BROADCAST_RATE?)" in done.stderr
+    )
+    assert "(django_site.W002) SECRET_KEY is not set" in done.stderr
+
+
 # -- addresses --
 
 

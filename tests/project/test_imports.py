@@ -49,7 +49,7 @@ TOP = {
         "models": "accounts",
         "settings": "client_address configuration",
         "urls": "accounts transport",
-        "apps": "moderation store transport",
+        "apps": "configuration moderation store transport",
         "asgi": "configuration replication store transport",
     },
 }
@@ -237,6 +237,7 @@ MODULES = {
     },
     "django_site": {
         "configuration": {
+            "checks": "",
             "data_folder": "",
             "error_report": "",
             "own_hosts": "",
