@@ -112,6 +112,19 @@ def test_a_heartbeat_reveals_a_gap(play: Player) -> None:
     play.tab.heard("t1")
 
 
+def test_the_delays_grow_until_a_connection_has_lasted(play: Player) -> None:
+    """A server that breaks off after each welcome is called less and less often."""
+    play.tab.js("Math.random = () => 1000")  # so that the countdown cannot end meanwhile
+    left = "parseInt(/[0-9]+/.exec(document.querySelector('#count').textContent))"
+    for count, seconds in enumerate((1000, 2000, 4000, 1000), 1):
+        play.welcome(0, sockets=count)
+        if count == 4:
+            play.send({"type": "head", "seq": 0})  # sent after 25 seconds
+        play.sockets[-1].close(code=1001)
+        play.tab.until(f"{seconds} - 300 < {left} && {left} <= {seconds}")
+        play.tab.page.click("#again")
+
+
 def test_unconfirmed_messages_are_resent(play: Player) -> None:
     """After the replay, and not before, they are sent again with the same ids and session."""
     play.welcome(0)
