@@ -106,8 +106,7 @@ def _send(options: argparse.Namespace, target: Target) -> int:
 
 def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -> int:
     """Run the command of `run`, without a report if our variables are at fault."""
-    from .run import run
-    from .target_option import target_from_options
+    from .target_option import NoTLSError, target_from_options
 
     if not options.exec or not options.exec[0]:
         return usage_error("run", "no command given (put it after --: run -- make test)")
@@ -115,6 +114,8 @@ def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -
     troubles = list(options.troubles)
     try:
         target = target_from_options(options)
+    except NoTLSError as error:
+        troubles.append(str(error))
     except ValueError as error:
         if problem := _target_problem(arguments, _variables()):
             return usage_error("run", problem)
@@ -126,6 +127,8 @@ def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -
         target = None
     elif target is not None and target.exposes_token:
         note(TOKEN_NOTE)
+    from .run import run  # not before it is known whether there is a module ssl
+
     return run(options, target)
 
 

@@ -12,6 +12,7 @@ from broadcast_server.cli.token_option import token_from_options
 from broadcast_server.client.address import parse_address
 from broadcast_server.client.target import Target
 from broadcast_server.console.argument import argument_text
+from broadcast_server.console.tls_support import NO_TLS, has_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from broadcast_server.client.proxy import Proxy
 
 
+class NoTLSError(ValueError):
+    """The server is to be reached with TLS, and this Python has none."""
+
+
 def target_from_options(options: argparse.Namespace) -> Target:
-    """Return the server that a client's *options* name. Raises ValueError."""
+    """Return the server that a client's *options* name. Raises ValueError, `NoTLSError`."""
     if options.url is not None and options.typed & {"host", "port"}:
         raise ValueError("a URL cannot be combined with --host or --port")
     unix = options.unix
@@ -40,6 +45,8 @@ def target_from_options(options: argparse.Namespace) -> Target:
         raise ValueError("--unix cannot be combined with --proxy")
     proxy = None if unix or not options.proxy else _proxy(options, url)
     token = token_from_options(options)
+    if not has_tls() and url.startswith("wss:"):  # asked in any case: the clients import ssl
+        raise NoTLSError(f"{NO_TLS}, which {address} needs (use ws://, or another Python)")
     return Target(url, query, token, unix, _authorities(options, url), proxy)
 
 

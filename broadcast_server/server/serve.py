@@ -76,6 +76,10 @@ def _limit_clients(settings: Settings, max_files: int | None) -> tuple[Settings,
 def _load_certificate(settings: Settings) -> ReloadableCertificate | None:
     if settings.tls_cert is None:
         return None
+    from broadcast_server.console.tls_support import NO_TLS, has_tls
+
+    if not has_tls():
+        raise ListenError(f"{NO_TLS}, which --tls-cert needs (let a proxy use TLS)")
     from .tls import CertificateError, ReloadableCertificate
 
     try:

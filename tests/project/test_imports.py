@@ -80,6 +80,7 @@ MODULES = {
             "streams": "os_error",
             "threads": "",
             "time_limit": "",
+            "tls_support": "",
             "work_queue": "",
             "stdio": "threads work_queue",
         },
