@@ -58,6 +58,8 @@ async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -
             max_files=max_files,
         )
         notices = [] if log_file is None else log_file.notices
+        if certificate is not None:
+            notices = [certificate.warning, *notices]
         await _run_until_signal(server, announce, certificate, (warning, *notices))
     finally:
         if log_file is not None:
@@ -138,6 +140,8 @@ def _reload_certificate(certificate: ReloadableCertificate) -> None:
         logger.warning("%s (the old certificate stays in use)", error)
     else:
         logger.info("certificate renewed")
+        if certificate.warning:
+            logger.warning("%s", certificate.warning)
 
 
 def _exposure_warning(server: Server) -> str:

@@ -149,7 +149,8 @@ def test_a_certificate_is_renewed(tls_server: Running, cert_and_key: tuple[Path,
     until(lambda: "(the old certificate stays in use)" in tls_server.errors)
     assert ssl.get_server_certificate(address) == second
     assert re.search(
-        r"Could not use \S+ with \S+: \S[^\n]+ \(the old certificate stays in use\)\n",
+        r"Could not use the certificate: the private key in \S+ does not belong to [^\n]+"
+        r" \(the old certificate stays in use\)\n",
         tls_server.errors,
     )
     assert cert_and_key[0].read_text() != good
@@ -166,7 +167,10 @@ def test_a_certificate_is_renewed(tls_server: Running, cert_and_key: tuple[Path,
         (
             "--tls-cert {folder}/key.pem",
             1,
-            "Could not use {folder}/key.pem: PEM data is missing or invalid (name a PEM file)",
+            (
+                "Could not use the certificate: {folder}/key.pem has a private key, and no"
+                " certificate (name its file with --tls-cert)"
+            ),
         ),
         (
             "--tls-key {folder}/key.pem",
