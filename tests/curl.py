@@ -94,6 +94,8 @@ async def _read_and_close(wire: Wire) -> Response:
 
 async def _read_chunk(wire: Wire) -> bytes:
     line = await run_within(wire.reader.readline(), ANSWER_TIMEOUT_S)
+    if not line:
+        raise ConnectionResetError
     assert line.endswith(b"\r\n"), line
     data = await run_within(wire.reader.readexactly(int(line, 16) + 2), ANSWER_TIMEOUT_S)
     assert data.endswith(b"\r\n")

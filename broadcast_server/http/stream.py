@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from broadcast_server.protocol.codec import encode_sse
 from broadcast_server.protocol.join import (
     JoinRequest,
     join_from_parameters,
@@ -16,15 +17,17 @@ from broadcast_server.protocol.join import (
     parse_query,
 )
 from broadcast_server.protocol.messages import Cursor, Error, Format
+from broadcast_server.protocol.rejection import Rejection
 
-from .responses import NO_CACHE, Response, plain_response
+from .responses import NO_CACHE, Response, plain_response, reject_response
 
 STALL_TIMEOUT_S = 40.0
 """After this time a client that reads nothing is disconnected, like one that answers no ping."""
 
 MIN_RETRY_MS = 500
 """A browser reconnects after this time at the earliest, and after three times this at the latest.
-The time is random, so that not all browsers reconnect at once."""
+The time is random, so that not all browsers reconnect at once. If it was rejected, it waits as long
+as the rejection says, and up to twice this in addition."""
 
 EVENT_STREAM = "text/event-stream"
 """The media type of server-sent events."""
@@ -89,11 +92,33 @@ def sse_preamble(format: Format, at: Cursor, chance: float) -> bytes | None:
     """Return what a stream of server-sent events begins with, before the welcome; None for JSON.
 
     It tells a browser its cursor *at*, and how long to wait before it reconnects. *chance* is a
-    random number from 0 up to 1, which determines that time.
+    random number from 0 up to 1, which determines that time. Both are fields of the first event,
+    which is not ended here: Firefox and other clients forget the id of an event without data.
     """
     if format is not Format.SSE:
         return None
-    return f"retry: {MIN_RETRY_MS + int(2 * MIN_RETRY_MS * chance)}\nid: {at}\n".encode()
+    return f"retry: {_retry_ms(MIN_RETRY_MS, chance)}\nid: {at}".encode()
+
+
+def reject_stream(rejection: Rejection, request: StreamRequest, chance: float) -> Response:
+    """Return the response that rejects a subscriber, which sent *request*.
+
+    An EventSource gives up for ever at any status but 200 (HTML, section 9.2.3). So if it may come
+    back later, it gets an event that says why, and a time. *chance* is that of `sse_preamble`.
+    """
+    response = reject_response(rejection)
+    wait = dict(response.headers).get("Retry-After")
+    if wait is None or request.join.format is not Format.SSE:
+        return response
+    lines = [f"retry: {_retry_ms(max(MIN_RETRY_MS, 1000 * int(wait)), chance)}"]
+    if request.join.since is not None:  # an event without an id would have it forget its cursor
+        lines.append(f"id: {request.join.since}")
+    body = "\n".join([*lines, encode_sse(rejection.error, ""), ""]).encode()
+    return Response(200, EVENT_STREAM, len(body), iter([body]), STREAM_HEADERS)
+
+
+def _retry_ms(least: int, chance: float) -> int:
+    return least + int(2 * MIN_RETRY_MS * chance)
 
 
 def frame_plain(payload: bytes) -> bytes:

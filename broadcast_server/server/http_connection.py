@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
@@ -41,6 +42,7 @@ from broadcast_server.http.stream import (
     content_type,
     is_stream,
     parse_stream,
+    reject_stream,
 )
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.rejection import Rejection
@@ -66,6 +68,7 @@ class HTTPConnection(asyncio.Protocol):
         self._query = ""
         self._sessions: list[str] = []  # the values of all headers that carry one
         self._head_only = False
+        self._stream: StreamRequest | None = None
         self._upload: bytearray | None = None  # the body of a POST request that is being read
         self._awaiting_server = False  # until the server admits or rejects it, or publishes
         self._paused = False
@@ -132,7 +135,11 @@ class HTTPConnection(asyncio.Protocol):
 
     def reject(self, rejection: Rejection) -> None:
         """Respond why the client is not admitted."""
-        self._respond(reject_response(rejection))
+        if self._stream is None:
+            self._respond(reject_response(rejection))
+        else:
+            chance = secrets.randbelow(1000) / 1000
+            self._respond(reject_stream(rejection, self._stream, chance))
 
     # -- the request --
 
@@ -234,6 +241,7 @@ class HTTPConnection(asyncio.Protocol):
         if isinstance(request, Response):
             self._start_response(request)
             return
+        self._stream = request
 
         def start_stream(place: ClientPlace) -> None:
             head = self._encode_head(200, content_type(request.join.format), STREAM_HEADERS)

@@ -35,6 +35,7 @@ from broadcast_server.http.stream import (
     content_type,
     is_stream,
     parse_stream,
+    reject_stream,
 )
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.publish import PublishRequest
@@ -222,10 +223,17 @@ class _Request:
         request = parse_stream(self._query, self._headers)
         if isinstance(request, Response):
             return request
-        account = await self._authenticate()
-        async with self._allowance(request.join):
-            await self._start_stream(request, account)
-        return None
+        try:
+            account = await self._authenticate()
+            async with self._allowance(request.join):
+                await self._start_stream(request, account)
+            return None
+        except Rejected as rejected:
+            rejection = rejected.rejection
+        except DatabaseError as error:
+            outage.database.began(error)
+            rejection = rejections.NO_LOG
+        return reject_stream(rejection, request, secrets.randbelow(1000) / 1000)
 
     async def _start_stream(self, request: StreamRequest, account: Account | None) -> None:
         with self._place(request.join):

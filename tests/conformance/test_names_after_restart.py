@@ -6,18 +6,15 @@ import asyncio
 import json
 import random
 import signal
-import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from client_harness import RecordingSink
 from deployments import INSTALLED, ServedDeployment
-from programs import Running, listening, running, until
-from services import free_port
+from programs import running, until
+from restarted import Restarted
 
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
@@ -29,37 +26,6 @@ RESTARTS = signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL
 PATIENCE_S = 20.0
 
 KINDS = ("memory", "logged", "daphne")
-
-
-class Restarted:
-    """A server that is restarted on the same port, with the same data."""
-
-    def __init__(self, kind: str, stack: ExitStack) -> None:
-        port = str(free_port())
-        self.kind, self._stack = kind, stack
-        self._data = stack.enter_context(tempfile.TemporaryDirectory())
-        log = ("--log", str(Path(self._data, "log"))) if kind == "logged" else ()
-        start = (*INSTALLED, "start", "--port", port, *log)
-        site = (sys.executable, "-m", "daphne", "-p", port, "django_site.asgi:application")
-        self._command = site if kind == "daphne" else start
-        self.url = f"ws://127.0.0.1:{port}/"
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-        site = running(*self._command, BROADCAST_DATA=self._data)
-        self._running: Running = self._stack.enter_context(site)
-        assert listening(self._running) if self.kind == "daphne" else self._running.url
-
-    def stop(self, number: int) -> None:
-        """End it with the signal *number*."""
-        code = self._running.signal(number)
-        assert code == (-number if number == signal.SIGKILL else 0)
-
-    async def restart(self, number: int) -> None:
-        """End it with the signal *number*, and start it again."""
-        await asyncio.to_thread(self.stop, number)
-        await asyncio.to_thread(self.start)
 
 
 @pytest.fixture(params=KINDS)

@@ -11,9 +11,11 @@ from broadcast_server.http.stream import (
     frame_plain,
     is_stream,
     parse_stream,
+    reject_stream,
     sse_preamble,
 )
-from broadcast_server.protocol.messages import Cursor, Format
+from broadcast_server.protocol.messages import CloseCode, Cursor, Error, Format
+from broadcast_server.protocol.rejection import STOPPING, Rejection
 
 SSE = {"accept": "text/event-stream"}
 
@@ -58,8 +60,33 @@ def test_a_browser_gets_a_cursor_and_a_retry_time() -> None:
     """Before the welcome a browser gets its cursor, and a random time before it reconnects."""
     at = Cursor("e", 4)
     assert sse_preamble(Format.JSON, at, 0.5) is None
-    assert sse_preamble(Format.SSE, at, 0.0) == b"retry: 500\nid: e.4\n"
-    assert sse_preamble(Format.SSE, at, 0.999) == b"retry: 1499\nid: e.4\n"
+    assert sse_preamble(Format.SSE, at, 0.0) == b"retry: 500\nid: e.4"
+    assert sse_preamble(Format.SSE, at, 0.999) == b"retry: 1499\nid: e.4"
+
+
+@pytest.mark.parametrize(
+    ("rejection", "retry"),
+    [
+        (STOPPING, 1000),
+        (Rejection(CloseCode.FULL, Error("full", "full")), 5000),
+        (Rejection(CloseCode.FULL, Error("full", "too many guesses"), retry_after=7.2), 8000),
+    ],
+)
+def test_a_browser_that_may_come_back_is_told_so(rejection: Rejection, retry: int) -> None:
+    """A rejection that passes is an event, with the cursor that the browser has; others are not."""
+    request = parse_stream("since=e.1", SSE)
+    assert isinstance(request, StreamRequest)
+    response = reject_stream(rejection, request, 0.0)
+    assert (response.status, response.type) == (200, "text/event-stream")
+    body = b"".join(response.body)
+    assert len(body) == response.length
+    assert body.startswith(b"retry: %d\nid: e.1\ndata: {" % retry)
+    assert body.endswith(b"}\n\n")
+    lines = parse_stream("since=e.1", {})
+    assert isinstance(lines, StreamRequest)
+    assert reject_stream(rejection, lines, 0.0).status in (429, 503)
+    final = Rejection(CloseCode.REMOVED, Error("banned", "you are banned"))
+    assert reject_stream(final, request, 0.0).status == 403
 
 
 def test_payloads_are_framed_as_lines_and_chunks() -> None:
