@@ -86,6 +86,15 @@ def ending(path: str, field: Any) -> Iterator[str]:
     yield from (f"{path}__{one}__{two}" for one, two in itertools.product(known, ["regex", "in"]))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_pages() -> Iterator[None]:
+    """Show few rows on a page: each has links with the whole query, and other tests leave many."""
+    with pytest.MonkeyPatch.context() as patch:
+        for its in admin.site._registry.values():
+            patch.setattr(its, "list_per_page", 3)
+        yield
+
+
 @pytest.fixture(scope="module")
 def root() -> Client:
     """A browser in which an account with all permissions is signed in."""
