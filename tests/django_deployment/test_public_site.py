@@ -116,10 +116,8 @@ def test_a_mail_links_below_the_prefix() -> None:
     set_script_prefix("/chat/")
     try:
         assert "http://chat.example.org/chat/reset/" in mailed("chat.example.org", "8000")
-        address = "http://testserver/chat/"
-        assert public_site(RequestFactory().get("/")).socket_address == address.replace(
-            "http", "ws"
-        )
+        request = RequestFactory(HTTP_HOST="chat.example.org").get("/")
+        assert public_site(request).socket_address == "ws://chat.example.org/chat/"
     finally:
         set_script_prefix("/")
 
