@@ -32,12 +32,13 @@ from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E4
 from .store.schema import prepare_database  # noqa: E402
 from .store.wait_limits import limit_waits  # noqa: E402
 from .transport.asgi_response import with_security_headers  # noqa: E402
-from .transport.fd_exhaustion import report_exhaustion  # noqa: E402
+from .transport.bounded_stop import STOP_TIMEOUT_S, end_soon  # noqa: E402
+from .transport.fd_exhaustion import FileReserve, report_exhaustion  # noqa: E402
 from .transport.form_request import FormHandler  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
 from .transport.prefix import with_prefix  # noqa: E402
-from .transport.request_body import BodyReader, stop_reading  # noqa: E402
+from .transport.request_body import BodyReader, load_routes, stop_reading  # noqa: E402
 from .transport.request_guard import RequestGuard  # noqa: E402
 from .transport.uvicorn_shutdown import watch_uvicorn  # noqa: E402
 from .transport.websocket import RoomConsumer  # noqa: E402
@@ -49,7 +50,8 @@ class Application:
     def __init__(self) -> None:
         self._http = BodyReader(self._respond)
         self._guard = RequestGuard(self._serve)
-        self._django = PageThreads(FormHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
+        threads = PageThreads(FormHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
+        self._django = FileReserve(threads)
         self._websocket = RoomConsumer.as_asgi()
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
             WeakKeyDictionary()
@@ -102,6 +104,7 @@ class Application:
 
     async def _stop(self) -> None:
         """Close every connection, and end the requests that still arrive."""
+        end_soon(STOP_TIMEOUT_S)
         stop_reading()
         await self.replicas.stop()
 
@@ -165,6 +168,7 @@ def report_access() -> None:
 
 
 hide_in_logs()
+load_routes()
 if settings.LOG_FORMAT == "json":
     format_server_log()
 limit_waits()

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from broadcast_server.cli.local_addresses import local_addresses
 from broadcast_server.http.allowed_hosts import parse_hosts
@@ -39,7 +40,9 @@ class OwnHosts(list[str]):
         now = time.monotonic()
         if now - self._read_at >= REFRESH_S:
             self._read_at = now
-            self._addresses = [f"[{each}]" if ":" in each else each for each in local_addresses()]
+            with suppress(OSError):  # no file may be left
+                found = local_addresses()
+                self._addresses = [f"[{each}]" if ":" in each else each for each in found]
         yield from self._addresses
 
     def _add_full_name(self) -> None:

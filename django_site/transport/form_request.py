@@ -6,6 +6,7 @@ that decodes no text. It does not expect the errors that such a codec raises.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
@@ -41,6 +42,17 @@ class FormHandler(ASGIHandler):
     """Django's handler, for such requests."""
 
     request_class = FormRequest
+
+    async def listen_for_disconnect(self, receive: Any) -> None:
+        """Wait until the client is gone, and raise `RequestAborted` then.
+
+        When a server stops, Daphne cancels the task that waits for this one, and nobody looks at
+        the error any more: asyncio would log it with a traceback.
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await super().listen_for_disconnect(receive)
 
     def create_request(self, scope: Any, body_file: Any) -> Any:
         """Return a request and None, or None and the response that rejects it."""

@@ -56,6 +56,11 @@ class UploadCut(Exception):
     """A body was given up, because too much is uploaded at the same time."""
 
 
+def load_routes() -> None:
+    """Import what resolving a path needs, while there are files for it."""
+    resolve("/")
+
+
 def routes_to_room(path: str, root_path: str = "") -> bool:
     """Tell whether *path* is the chat page's: all are but those of accounts and the admin."""
     try:

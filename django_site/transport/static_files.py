@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.contrib.staticfiles.storage import StaticFilesStorage
 from django.http import HttpRequest, HttpResponse
 from django.urls import get_script_prefix
@@ -16,7 +17,27 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # it has no type
 
     WhiteNoise streams a file with blocking calls. Under ASGI, Django prints a warning about that
     and reads the whole file first. The longest of these files has some 300 KB.
+
+    WhiteNoise also makes the thread of each request wait for the event loop. When a server stops,
+    its loop ends first, and then the process would wait for these threads for ever.
     """
+
+    async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Respond to a request, or pass it on."""
+        return self._respond(request) if iscoroutinefunction(self) else super().__call__(request)
+
+    async def _respond(self, request: HttpRequest) -> Any:
+        file = self.files.get(request.path_info)
+        if file is None:
+            return await self.get_response(request)
+        return await sync_to_async(self.serve)(file, request)
 
     @staticmethod
     def serve(static_file: Any, request: HttpRequest) -> HttpResponse:
