@@ -25,7 +25,6 @@ from wire import TEXT, Wire
 from broadcast_server.admission.pending import PendingConnections
 from broadcast_server.admission.trusted_proxies import parse_trusted_proxies
 from broadcast_server.protocol.sanitize import strip_control
-from broadcast_server.server.activation import systemd_sockets
 from broadcast_server.server.api import Timeouts
 from broadcast_server.server.listen_socket import ConnectionTracker, ListenSocket
 from broadcast_server.server.server import Server
@@ -298,13 +297,6 @@ def _is_connected(pid: int, port: int) -> bool:
         with suppress(FileNotFoundError):  # it was closed meanwhile
             links.append(str(file.readlink()))
     return any(f"socket:[{inode}]" in links for inode in inodes)
-
-
-def test_systemd_sockets_of_another_process() -> None:
-    """Variables that are meant for another process are ignored."""
-    assert systemd_sockets({"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}) == []
-    assert systemd_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"}) == []
-    assert systemd_sockets({}) == []
 
 
 # -- running out of files --
