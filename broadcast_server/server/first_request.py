@@ -66,12 +66,13 @@ class FirstRequest(asyncio.Protocol):
         from .http_connection import HTTPConnection
 
         protocol: WebSocketConnection | HTTPConnection
-        # A request line that is not ASCII goes to h11, which answers it with 400. websockets
-        # would close the connection without an answer.
+        # An address that is not percent-encoded goes to h11, where it is answered with 400 and
+        # the reason. websockets would close the connection, or name none.
         line = self._head.partition(b"\r\n")[0]
         if (
             0 <= end <= MAX_HEAD_BYTES
             and line.isascii()
+            and line.count(b" ") == 2
             and _UPGRADE.search(self._head, 0, end + 2)
         ):
             protocol = WebSocketConnection(self._server)

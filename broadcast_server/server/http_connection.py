@@ -22,6 +22,7 @@ from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
 from broadcast_server.http.allowed_hosts import check_host
 from broadcast_server.http.cors import cors_headers, preflight_response
+from broadcast_server.http.invalid_request import invalid_request_text
 from broadcast_server.http.own_page import check_page
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
@@ -64,6 +65,7 @@ class HTTPConnection(asyncio.Protocol):
         self._server = server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._response_body: Iterator[bytes] | None = None
+        self._request_line = b""
         self._headers: dict[str, str] = {}
         self._query = ""
         self._sessions: list[str] = []  # the values of all headers that carry one
@@ -88,6 +90,8 @@ class HTTPConnection(asyncio.Protocol):
         # A slow client cannot extend the time for a body, or for the rest of a response.
         if not self._response_sent and self._upload is None:
             self._start_timer(BODY_TIMEOUT_S, self._transport.abort)
+        if not self._request_line:
+            self._request_line = data.partition(b"\r\n")[0]
         # More than 20 digits are invalid to h11, but it is only a message that is too long.
         self._http.receive_data(_LONG_LENGTH.sub(rb"\1", data))
         self._proceed()
@@ -331,7 +335,7 @@ class HTTPConnection(asyncio.Protocol):
     def _reject_invalid(self, error: h11.RemoteProtocolError) -> None:
         self._response_body = None
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            text = b"request is not valid HTTP\n"
+            text = f"{invalid_request_text(self._request_line)}\n".encode()
             headers = [("Content-Length", str(len(text))), ("Connection", "close")]
             self._write(h11.Response(status_code=error.error_status_hint, headers=headers))
             self._write(h11.Data(data=text))

@@ -22,13 +22,14 @@ from twisted.protocols.basic import LineReceiver
 from twisted.web.http import HTTPChannel
 
 from broadcast_server.http.cors import cors_headers
+from broadcast_server.http.invalid_request import invalid_request_text
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
     long_body_response,
     timeout_response,
     too_long_response,
 )
-from broadcast_server.http.responses import SECURITY_HEADERS, Response
+from broadcast_server.http.responses import SECURITY_HEADERS, Response, plain_response
 
 from .prefix import prefix
 from .request_body import busy_response, max_request_body, publishes
@@ -49,7 +50,16 @@ would reset it, and the client could lose the response."""
 EXTENDED = (
     (daphne.server, ("HTTPFactory",)),
     (WebRequest, ("gotLength", "handleContentChunk", "finish", "connectionLost")),
-    (HTTPChannel, ("allContentReceived", "requestDone", "rawDataReceived", "timeoutConnection")),
+    (
+        HTTPChannel,
+        (
+            "allContentReceived",
+            "lineReceived",
+            "requestDone",
+            "rawDataReceived",
+            "timeoutConnection",
+        ),
+    ),
 )
 """What this module replaces or overrides. Without one of them, nothing is limited."""
 
@@ -61,6 +71,7 @@ class LimitedChannel(HTTPChannel):
     receiving = False
     rejected = False
     _handling = False
+    _request_line = b""
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name
         """Process bytes. Unlike in Twisted, they do not restart the timer."""
@@ -71,6 +82,17 @@ class LimitedChannel(HTTPChannel):
             self.setTimeout(REQUEST_TIMEOUT_S)
         LineReceiver.dataReceived(self, data)
 
+    def lineReceived(self, line: bytes) -> None:  # noqa: N802  # Twisted's name
+        """Process a line of the head of a request."""
+        if self.rejected:
+            return
+        self._request_line = self._request_line or line
+        super().lineReceived(line)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802  # Twisted's name
+        """Say what is wrong with a request. Twisted would send nothing but the status."""
+        self.reject(plain_response(400, invalid_request_text(self._request_line)))
+
     def rawDataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name
         """Process bytes of a body."""
         if not self.rejected:
@@ -79,7 +101,7 @@ class LimitedChannel(HTTPChannel):
     def allContentReceived(self) -> None:  # noqa: N802  # Twisted's name
         """Begin to respond to a request that is complete."""
         if not self.rejected:
-            self.receiving, self._handling = False, True
+            self.receiving, self._handling, self._request_line = False, True, b""
             super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:  # noqa: N802  # Twisted's name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
+import pytest
 from conftest import FRIEND, Player
 from curl import Stream, post, read_head, request_head, send_request
 from deployments import ServedDeployment
@@ -239,3 +240,31 @@ def test_the_rate_limit_for_posts_of_one_address(own_server: Player) -> None:
         assert (await post(deployment.url, "/", "hi", there)).status == 200
 
     own_server.play_served(part, options)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("/?name=Zo\u00eb", "a character that is not ASCII, percent-encode it (write %C3%AB)"),
+        ("/stream?name=Zo e&poll=1", "a space, percent-encode it (write %20)"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_an_address_that_is_not_encoded(
+    any_server: Player, target: str, text: str, upgrade: bool
+) -> None:
+    """An address with a raw character is answered with what to write instead.
+
+    uvicorn answers such a request itself.
+    """
+
+    async def part(deployment: ServedDeployment) -> None:
+        wire = await Wire.connect(deployment.url)
+        more = "Upgrade: websocket\r\nConnection: Upgrade" if upgrade else "Content-Length: 0"
+        line = f"{'GET' if upgrade else 'POST'} {target} HTTP/1.1"
+        wire.send(f"{line}\r\nHost: localhost\r\n{more}\r\n\r\n".encode())
+        assert " 400 " in (await wire.read_head()).partition("\r\n")[0]
+        if any_server.kind != "uvicorn":
+            assert await wire.read_to_end() == f"address has {text}\n".encode()
+
+    any_server.play_served(part)

@@ -163,6 +163,7 @@ MODULES = {
         },
         "http": {
             "chat_page": "",
+            "invalid_request": "",
             "program": "",
             "prometheus": "",
             "responses": "",
