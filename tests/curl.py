@@ -124,6 +124,10 @@ class Stream:
         while b"\n" not in self._buffer:
             if self.headers.get("transfer-encoding") == "chunked":
                 data = b"" if self.ended else await _read_chunk(self.wire)
+            elif "content-length" in self.headers:  # a rejection
+                length = 0 if self.ended else int(self.headers["content-length"])
+                data = await run_within(self.wire.reader.readexactly(length), ANSWER_TIMEOUT_S)
+                self.ended = True
             else:
                 data = await run_within(self.wire.reader.read(2**16), ANSWER_TIMEOUT_S)
             if not data:

@@ -176,8 +176,8 @@ def play(kind: str) -> dict[str, Events]:
 
 
 def has_joined(events: Events) -> bool:
-    """Return whether the last of *events* is a welcome."""
-    return bool(events[-1]["type"] == "welcome")
+    """Return whether there is a welcome among *events*."""
+    return any(each["type"] == "welcome" for each in events)
 
 
 def codes(events: Events) -> list[str]:
