@@ -68,7 +68,7 @@ _MORE = {
     ",": (r"\bCOMMA\b", ""),
     "*": (r"\bASTERIS(?:K|KS|M)\b", "\u2055\u22c6\u26b9\u2736"),
     "/": (r"^VERY HEAVY SOLIDUS", ""),
-    "\u00b7": (r"\bBULLET$", "\u25cf\u2981\u26ab\u2b24\U0001f784"),
+    "\u00b7": (r"(?<!HYPHEN )\bBULLET$", "\u25cf\u2981\u26ab\u2b24\U0001f784"),
     "\u2713": (r"\bCHECK MARK\b|\bBALLOT BOX WITH (?:BOLD )?CHECK\b", "\u221a"),
 }
 

@@ -68,7 +68,7 @@ a4de; 219e 2bec; 219f 2bed; 21a0 2bee; 21a1 2bef; 21b2 21b5; 21c3+16da 296f; 21c
 2b+330 2a26; 2c 2bb 2bd 55d 60c 60d 66b 66c 7f8 1363 1802 1808 201a 236a 275b 275c 275d 275e 275f
 2760 2a29 2e32 2e34 2e41 2e49 2e4c 3001 a4f9 a4fe a60d a6f5 a72e a72f 1144d 1145a 16e97 1da87
 1f676 1f677 1f678; 2c3f a992; 2c7 a67e; 2c9 2594; 2c9+62 42a 44a 1c86; 2c9+62+6c a650 a651; 2cb7
-2630; 2ce8 101a0; 2cf 375; 2d 2d7 6d4 2010 2012 2013 2212 2796 2cba 2cbb; 2d+307 2238; 2d+308
+2630; 2ce8 101a0; 2cf 375; 2d 2d7 6d4 2010 2012 2013 2043 2212 2796 2cba 2cbb; 2d+307 2238; 2d+308
 2e1a; 2d+323 2a2a; 2d40 102b8; 2dec 1dee; 2e 660 6f0 701 702 a4f8 a60e 10a50 1d16d; 2e+2c a4fb;
 2e+2e a4fa; 2ea 2fb a716; 2eb a714; 2f 1735 2041 2044 2215 2571 27cb 29f8 2cc6 2cc7 3033 30ce 31d3
 4e3f 1d23a 1f67c; 2f+2f 2afd; 2f+2f+2f 2afb; 2f+304 29f6; 2f3 3002; 300 953; 301 59c 59d 618 64e
@@ -193,34 +193,34 @@ a73+a41 a09; a73+a42 a0a; a73f 37d 3ff; a793 404 454 20ac 22f4 2c88 2c89 10401 1
 2377; a7fb 15b7 1d230; a85+abe a86; a85+abe+ac5 a91; a85+abe+ac7 a93; a85+abe+ac8 a94; a85+ac5
 a8d; a85+ac7 a8f; a85+ac8 a90; a8fb 111dc; a8fc 111db; a99d a9a3; a9d0 a9c6; aa01 aa53; aa23 aa56;
 b0 2218 25cb 2e30; b0+308 2364; b0+332 235c; b05+b3e b06; b6 2e3f; b7 1427 16eb 2022 2023 2027
-2043 204c 204d 2219 22c5 25cf 25d8 25e6 2619 26ab 2765 2767 2981 29be 29bf 2b24 2e31 30fb a78f
-10101 1f784; b7+1401 140c; b7+1404 1410; b7+1405 1412; b7+1406 1414; b7+140a 1417; b7+140b 1419;
-b7+1432 143e; b7+1434 1442; b7+1439 1446; b7+144f 145b; b7+1450 1454 145d; b7+1451 145f; b7+1455
-1461; b7+1456 1463; b7+146b 1474; b7+146e 1478; b7+1470 147c; b7+1489 1492; b7+148b 1494; b7+148c
-1496; b7+148e 149a; b7+1490 149c; b7+1491 149e; b7+14a3 14ac; b7+14a6 14b0; b7+14a7 14b2; b7+14a8
-14b4; b7+14ab 14b8; b7+14c0 14c9; b7+14c2 18c6; b7+14c3 18c8; b7+14c4 18ca; b7+14c5 18cc; b7+14c7
-14cb; b7+14c8 14cd; b7+14d3 14dc; b7+14d5 14de; b7+14d6 14e0; b7+14d7 14e2; b7+14d8 14e4; b7+14da
-14e6; b7+14db 14e8; b7+14ed 14f6; b7+14ef 14f8; b7+14f0 14fa; b7+14f1 14fc; b7+14f2 14fe; b7+14f4
-1500; b7+14f5 1502; b7+1510 1517; b7+1511 1519; b7+1512 151b; b7+1513 151d; b7+1514 151f; b7+1515
-1521; b7+1516 1523; b7+1528 1531; b7+1529 1533; b7+152a 1535; b7+152b 1537; b7+152d 1539; b7+152e
-153b; b7+1543 18ce; b7+1546 18cf; b7+1547 18d0; b7+1548 18d1; b7+1549 18d2; b7+154b 18d3; b7+154c
-154e; b7+155a 155b; b7+1567 1568; b7+18b1 18b3; b7+18b4 18b6; b7+18b8 18b9; b7+18c0 18c2; b7+1e03
-1480; b7+1e9f 140e; b7+34 152f; b7+3bb 143c; b7+3c 1444; b7+3e 1437 1440 22d7; b7+62 147e; b7+64
-147a; b7+6a 1498; b7+6c 14b6; b7+6e 1459; b7+70 1476; b7+75 1457; b7+76 143a; b7+79 14ae; b7+b7+b7
-22ef 2d48; b85 bee; b88 bb0 bbe; b88+bc1 beb; b89 be8 d09; b89+bb3 b8a; b89+d57 d0a; b8e bed;
-b8e+bb5 bf7; b90 b9c d1c; b95 be7; b9a bea; b9a+bc1 bec; b9a+bc2 bf2; b9f+bbf d3a; ba3 d23;
-ba8+bc0 bfa; ba9 bc8; bae+bc0 bf4; baf bf0; bb3 bd7; bb4 d34; bb6 d36; bb7 bf8; bbf d3f d40; bf3
-bf5; c05 c85; c06 c86; c07 c87; c0b+c3e c60; c0c+c3e c61; c12 c92; c12+c4c c14 c94; c12+c55 c13
-c93; c1c c9c; c1e c9e; c21+323 c22; c23 ca3; c27+5bc c25; c2c+323 c2d; c2f caf; c30+5bc c20; c31
-cb1; c32 cb2; c35+323 c37; c35+c3e c39; c35+c41 c2e; c41+c3e c42; c43+c3e c44; c67 ce7; c68 ce8;
-c6f cef; c8c+cbe ce1; d07+d57 d08; d0e+d46 d10; d12+d3e d13; d12+d57 d14; d1e d61; d26+d4d+d30
-d6b; d28+d41 d0c d19 d79; d28+d4d d6f d7b; d28+d4d+d28 d6c; d28+d4d+d2e d5a; d30 d31; d30+d4d d6a
-d7c; d35+d4d+d30 d6e; d39+d4d+d2e d76; d41 d42 d43; d46+d46 d48; da2 dea; daf deb; de8+dcf de9;
-de8+dd3 def; e02 e03; e04 e14 e15; e06 e21; e08 e88; e0a e0b; e0e e0f; e11 e17; e1a e9a; e1b e9b;
-e1d e9d; e1e e9e; e1f e9f; e20 e26; e22 e8d; e2f 17d4; e32 e45; e34 17b7; e35 17b8; e36 17b9; e37
-17ba; e38 eb8; e39 eb9; e40+e40 e41; e48 ec8 17cb; e49 ec9; e4a eca; e4b ecb; e4f 17d9; e5a 17d5;
-e5b 17da; f0d+f0d f0e; f1a+f1a f1b; f1a+f1d f1f; f1d+f1a fce; f1d+f1d f1e; f4 6ff; f60+f74+f82+f14
-f03; f60+f74+f82+f7f f02; f62 f6a; f68+f7c+f7e f00; f7 2797; fe 1bf 1f7 3f7 3f8
+204c 204d 2219 22c5 25cf 25d8 25e6 2619 26ab 2765 2767 2981 29be 29bf 2b24 2e31 30fb a78f 10101
+1f784; b7+1401 140c; b7+1404 1410; b7+1405 1412; b7+1406 1414; b7+140a 1417; b7+140b 1419; b7+1432
+143e; b7+1434 1442; b7+1439 1446; b7+144f 145b; b7+1450 1454 145d; b7+1451 145f; b7+1455 1461;
+b7+1456 1463; b7+146b 1474; b7+146e 1478; b7+1470 147c; b7+1489 1492; b7+148b 1494; b7+148c 1496;
+b7+148e 149a; b7+1490 149c; b7+1491 149e; b7+14a3 14ac; b7+14a6 14b0; b7+14a7 14b2; b7+14a8 14b4;
+b7+14ab 14b8; b7+14c0 14c9; b7+14c2 18c6; b7+14c3 18c8; b7+14c4 18ca; b7+14c5 18cc; b7+14c7 14cb;
+b7+14c8 14cd; b7+14d3 14dc; b7+14d5 14de; b7+14d6 14e0; b7+14d7 14e2; b7+14d8 14e4; b7+14da 14e6;
+b7+14db 14e8; b7+14ed 14f6; b7+14ef 14f8; b7+14f0 14fa; b7+14f1 14fc; b7+14f2 14fe; b7+14f4 1500;
+b7+14f5 1502; b7+1510 1517; b7+1511 1519; b7+1512 151b; b7+1513 151d; b7+1514 151f; b7+1515 1521;
+b7+1516 1523; b7+1528 1531; b7+1529 1533; b7+152a 1535; b7+152b 1537; b7+152d 1539; b7+152e 153b;
+b7+1543 18ce; b7+1546 18cf; b7+1547 18d0; b7+1548 18d1; b7+1549 18d2; b7+154b 18d3; b7+154c 154e;
+b7+155a 155b; b7+1567 1568; b7+18b1 18b3; b7+18b4 18b6; b7+18b8 18b9; b7+18c0 18c2; b7+1e03 1480;
+b7+1e9f 140e; b7+34 152f; b7+3bb 143c; b7+3c 1444; b7+3e 1437 1440 22d7; b7+62 147e; b7+64 147a;
+b7+6a 1498; b7+6c 14b6; b7+6e 1459; b7+70 1476; b7+75 1457; b7+76 143a; b7+79 14ae; b7+b7+b7 22ef
+2d48; b85 bee; b88 bb0 bbe; b88+bc1 beb; b89 be8 d09; b89+bb3 b8a; b89+d57 d0a; b8e bed; b8e+bb5
+bf7; b90 b9c d1c; b95 be7; b9a bea; b9a+bc1 bec; b9a+bc2 bf2; b9f+bbf d3a; ba3 d23; ba8+bc0 bfa;
+ba9 bc8; bae+bc0 bf4; baf bf0; bb3 bd7; bb4 d34; bb6 d36; bb7 bf8; bbf d3f d40; bf3 bf5; c05 c85;
+c06 c86; c07 c87; c0b+c3e c60; c0c+c3e c61; c12 c92; c12+c4c c14 c94; c12+c55 c13 c93; c1c c9c;
+c1e c9e; c21+323 c22; c23 ca3; c27+5bc c25; c2c+323 c2d; c2f caf; c30+5bc c20; c31 cb1; c32 cb2;
+c35+323 c37; c35+c3e c39; c35+c41 c2e; c41+c3e c42; c43+c3e c44; c67 ce7; c68 ce8; c6f cef;
+c8c+cbe ce1; d07+d57 d08; d0e+d46 d10; d12+d3e d13; d12+d57 d14; d1e d61; d26+d4d+d30 d6b; d28+d41
+d0c d19 d79; d28+d4d d6f d7b; d28+d4d+d28 d6c; d28+d4d+d2e d5a; d30 d31; d30+d4d d6a d7c;
+d35+d4d+d30 d6e; d39+d4d+d2e d76; d41 d42 d43; d46+d46 d48; da2 dea; daf deb; de8+dcf de9; de8+dd3
+def; e02 e03; e04 e14 e15; e06 e21; e08 e88; e0a e0b; e0e e0f; e11 e17; e1a e9a; e1b e9b; e1d e9d;
+e1e e9e; e1f e9f; e20 e26; e22 e8d; e2f 17d4; e32 e45; e34 17b7; e35 17b8; e36 17b9; e37 17ba; e38
+eb8; e39 eb9; e40+e40 e41; e48 ec8 17cb; e49 ec9; e4a eca; e4b ecb; e4f 17d9; e5a 17d5; e5b 17da;
+f0d+f0d f0e; f1a+f1a f1b; f1a+f1d f1f; f1d+f1a fce; f1d+f1d f1e; f4 6ff; f60+f74+f82+f14 f03;
+f60+f74+f82+f7f f02; f62 f6a; f68+f7c+f7e f00; f7 2797; fe 1bf 1f7 3f7 3f8
 """
 """Groups of hexadecimal code points: how all others look, then these others."""
 
