@@ -23,7 +23,8 @@ DRAW = """(texts) => {
         context.clearRect(0, 0, 100, 50);
         context.fillText(text, 20, 35);
         const { data } = context.getImageData(0, 0, 100, 50);
-        return data.reduce((hash, byte) => (hash * 31 + byte) | 0);
+        const pixels = new Uint32Array(data.buffer);
+        return pixels.reduce((hash, pixel) => (hash * 31 + (pixel % 65521)) | 0);
     });
 }"""
 """Return a hash of the picture of each text."""
