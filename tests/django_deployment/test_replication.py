@@ -37,6 +37,7 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Cursor, Format, LogEntry, Message, Welcome
 from django_site import models
 from django_site.asgi import application
+from django_site.configuration.startup_failure import FINAL
 from django_site.replication.synchronizer import REST_RATIO
 from django_site.store import message_log, notifier, presence, publish
 from django_site.transport.flow_control import FlowControl
@@ -599,7 +600,7 @@ def test_a_configured_database_is_not_migrated(tmp_path: Path) -> None:
     """A configured database without tables ends the start, with the command that creates them."""
     url = f"sqlite:///{tmp_path / 'theirs.sqlite3'}"
     with running(*DAPHNE, DATABASE_URL=url) as site:
-        assert site.process.wait(60) == 1
+        assert site.process.wait(60) == FINAL
         assert site.errors.splitlines()[-1].endswith("python manage.py migrate")
     assert manage("migrate", DATABASE_URL=url).returncode == 0
     with running(*DAPHNE, DATABASE_URL=url) as site:

@@ -74,7 +74,7 @@ def test_records_of_any_logger() -> None:
 @pytest.mark.parametrize("command", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
 def test_no_log_of_a_server_has_a_secret(command: tuple[str, ...], tmp_path: Path) -> None:
     """Nothing that a server prints has the token of a mail, or a session in an address."""
-    mail = f"consolemail://{tmp_path}"
+    mail = "consolemail://"
     with running(*command, BROADCAST_DATA=str(tmp_path), EMAIL_URL=mail) as site:
         url = listening(site)
         session = secrets.token_hex(16)
