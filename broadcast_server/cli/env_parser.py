@@ -221,7 +221,9 @@ class Choice:
 def name_type(value: str) -> str:
     """Validate a member's name."""
     try:
-        return validate_name(argument_text(value))
+        return validate_name(argument_text(value, "strict"))
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError("name is not valid UTF-8") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
