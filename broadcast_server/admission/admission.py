@@ -74,14 +74,18 @@ class AdmissionControl:
         self._allowances = Allowances(limits.rate) if limits.rate else None
         self._connected = ConnectionCounter()
 
-    def authenticate(self, address: str | None, token: str | None, now: float) -> Decision:
+    def authenticate(
+        self, address: str | None, token: str | None, now: float, session: str | None = None
+    ) -> Decision:
         """Check the join rate of *address* and the *token*, before anything about the rooms.
+
+        The clients of an address are told apart by their *session*.
 
         If the decision has a wait, call `end_wait` when the wait is over or the client is
         gone, whether it is admitted or not.
         """
         key = client_key(address)
-        if not self._join_rate.allow(key, now):
+        if not self._join_rate.allow(key, now, session):
             return Decision(0.0, _over_rate(self._limits.joins, "joins"))
         if self._token_and_throttle is None:
             return ACCEPTED

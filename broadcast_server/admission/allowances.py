@@ -14,9 +14,14 @@ A client spends *tokens*: one for each message or other request, and at least on
   the same time have a bucket each.
 - An address has a bucket in addition, `ADDRESS_FACTOR` times as large, for all of its clients
   together. The local machine has none: see `client_key`.
-- Connections that wait for a token of a bucket have *turns*, in the order in which they began to
-  wait. Each has at most one, and keeps it whatever the others spend. So it waits for at most one
-  message of each of those before it.
+- Connections that wait for a token of a bucket have *turns*, each at most one. At the bucket of a
+  client they come in the order in which they began to wait. At that of an address they come in the
+  order of fair queueing: the turn of a client ends, in a time that is counted in tokens, when it
+  has spent what it waits to send, and the turn that ends first comes first. So who asks for
+  little waits for little, however many others flood, and all of a client's connections have one
+  place.
+- A join costs its client a token, and its address none: `--max-joins` limits the joins of an
+  address.
 
 The buckets of one session at two addresses are different ones: who knows the session of someone
 else cannot spend the tokens of its owner.
@@ -46,8 +51,15 @@ TURN_TOKENS = 8
 The last message may cost more. So a few short lines need no more turns than a long message, and two
 messages of the longest kind need two."""
 
+MAX_EXPECTED_TOKENS = 2 * TURN_TOKENS
+"""A turn is expected to cost no more than this. What it has cost counts for the next one."""
+
 SWEEP_INTERVAL = 1024
 """After how many buckets that began to rest those that are full again are dropped."""
+
+
+Turn = tuple[float, int]
+"""Where it ends, counted in tokens (0 at the bucket of a client), and its number."""
 
 
 class _Bucket(TokenBucket):
@@ -57,25 +69,35 @@ class _Bucket(TokenBucket):
 
     def __init__(self, rate: float, capacity: float, now: float) -> None:
         super().__init__(rate, capacity, now)
-        self.turns: list[int] = []  # the first one first
+        self.turns: list[Turn] = []  # the first one first
 
 
 class _ClientBucket(_Bucket):
     """The bucket of one client: of all connections that share it."""
 
-    __slots__ = ("full_at", "holders", "session")
+    __slots__ = ("end", "full_at", "holders", "session")
 
     def __init__(self, rate: float, capacity: float, now: float) -> None:
         super().__init__(rate, capacity, now)
         self.session: str | None = None
         self.holders = 0  # open allowances
         self.full_at = now  # when it will be full, while it rests
+        self.end = 0.0  # where its last turn at the bucket of its address ends
 
 
 class _Address:
     """The buckets of one address: those of its clients, and its own if it has a limit."""
 
-    __slots__ = ("by_session", "exhausted", "held", "last_turn", "posts", "resting", "total")
+    __slots__ = (
+        "by_session",
+        "exhausted",
+        "held",
+        "last_turn",
+        "posts",
+        "reached",
+        "resting",
+        "total",
+    )
 
     def __init__(self, total: _Bucket | None, posts: TokenBucket | None) -> None:
         self.total = total
@@ -85,6 +107,7 @@ class _Address:
         self.resting: list[_ClientBucket] = []  # the emptiest last
         self.held = 0  # open allowances
         self.last_turn = 0  # the number of the last turn that was given out
+        self.reached = 0.0  # where the last turn that was taken began, counted in tokens
 
     def take(self, session: str | None, now: float, *, momentary: bool) -> _ClientBucket | None:
         """Return the bucket that a new client with *session* gets, None if it gets a new one."""
@@ -123,14 +146,15 @@ class _Address:
 class Allowance:
     """What one connection may send. `Allowances.open` returns it."""
 
-    __slots__ = ("_buckets", "_turn", "address", "bucket", "closed")
+    __slots__ = ("_buckets", "_turn", "_turn_cost", "address", "bucket", "closed")
 
     def __init__(self, address: _Address, bucket: _ClientBucket) -> None:
         total = address.total
         self.address = address
         self.bucket = bucket
         self._buckets: tuple[_Bucket, ...] = (bucket,) if total is None else (bucket, total)
-        self._turn = 0  # its number, 0 without one
+        self._turn: Turn | None = None  # at the bucket of the address
+        self._turn_cost = 0.0  # what it is expected to cost
         self.closed = False
 
     def available(self, now: float) -> float:
@@ -139,12 +163,15 @@ class Allowance:
 
     def _usable(self, bucket: _Bucket, now: float) -> float:
         free = bucket.refill(now) - len(bucket.turns)
-        if not self._turn:
+        if self._turn is None:
             return free
-        in_turn = bucket.available - bisect_left(bucket.turns, self._turn)
+        in_turn = bucket.available - self._count_before(bucket)
         if in_turn < 1:
             return in_turn
         return max(free + 1, 1.0 if bucket is self.bucket else TURN_TOKENS)
+
+    def _turn_at(self, bucket: _Bucket, turn: Turn) -> Turn:
+        return (0.0, turn[1]) if bucket is self.bucket else turn
 
     def limit(self, max_messages: int, max_bytes: int, now: float) -> tuple[int, int]:
         """Return how many messages and bytes of the given ones the connection may send now."""
@@ -157,9 +184,13 @@ class Allowance:
         The last message may cost more than is available: the client is in debt then.
         """
         if messages:
-            self.give_back()
+            cost = max(messages, size / BYTES_PER_TOKEN)
+            if self._turn is not None:
+                self.address.reached = max(self.address.reached, self._turn[0] - self._turn_cost)
+                self.bucket.end += cost
+                self.give_back()
             for bucket in self._buckets:
-                bucket.spend(max(messages, size / BYTES_PER_TOKEN))
+                bucket.spend(cost)
 
     def delay(self, now: float) -> float:
         """Return the number of seconds until a token is available, 0 if one is."""
@@ -174,31 +205,37 @@ class Allowance:
 
     def _count_before(self, bucket: _Bucket) -> int:
         """Return how many connections get a token of *bucket* before this one does."""
-        return bisect_left(bucket.turns, self._turn) if self._turn else len(bucket.turns)
+        if self._turn is None:
+            return len(bucket.turns)
+        return bisect_left(bucket.turns, self._turn_at(bucket, self._turn))
 
-    def reserve(self, now: float) -> float:
+    def reserve(self, now: float, unread: int = 0) -> float:
         """Return the same, and begin to wait: the connection has a turn until it spends something.
 
-        It gets a token before those that begin to wait later, however many share a bucket. If
-        those before it spend more than one, as for a long message, it has to wait longer, but
-        keeps its turn.
+        If those before it spend more than a token, as for a long message, or others come who ask
+        for less, it has to wait longer, but keeps its turn. *unread* is how many bytes it has sent
+        that wait, as far as that is known.
         """
         delay = self.delay(now)
-        if delay and not self._turn and not self.closed:
-            address = self.address
-            if self.bucket.available - len(self.bucket.turns) < 1:
-                address.exhausted = self.bucket
+        if delay and self._turn is None and not self.closed:
+            address, bucket = self.address, self.bucket
+            if bucket.available - len(bucket.turns) < 1:
+                address.exhausted = bucket
             address.last_turn += 1
-            self._turn = address.last_turn
-            for bucket in self._buckets:
-                bucket.turns.append(self._turn)
+            self._turn_cost = max(1.0, min(unread / BYTES_PER_TOKEN, MAX_EXPECTED_TOKENS))
+            bucket.end = max(bucket.end, address.reached) + self._turn_cost
+            self._turn = bucket.end, address.last_turn
+            for each in self._buckets:
+                insort(each.turns, self._turn_at(each, self._turn))
+            delay = self.delay(now)
         return delay
 
     def join(self, now: float) -> float:
-        """Spend the token for a join, and return the number of seconds that it has to wait."""
-        delay = self.reserve(now)
-        self.spend(1, 0)
-        return delay
+        """Spend the client's token for a join, and return the seconds that it has to wait."""
+        bucket = self.bucket
+        missing = 1 + len(bucket.turns) - bucket.refill(now)
+        bucket.spend(1)
+        return max(0.0, missing / bucket.rate)
 
     def post(self, size: int, now: float) -> float:
         """Spend the tokens for one message of *size* bytes, and return 0, if that is allowed now.
@@ -218,10 +255,11 @@ class Allowance:
 
     def give_back(self) -> None:
         """Give back the turn of the connection, if it has one."""
-        if self._turn:
+        if self._turn is not None:
             for bucket in self._buckets:
-                del bucket.turns[bisect_left(bucket.turns, self._turn)]
-            self._turn = 0
+                del bucket.turns[bisect_left(bucket.turns, self._turn_at(bucket, self._turn))]
+            self.bucket.end -= self._turn_cost
+            self._turn = None
 
 
 class Allowances:

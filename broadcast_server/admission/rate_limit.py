@@ -13,6 +13,10 @@ BURST_S = 10
 reconnect at the same time."""
 
 
+KEPT_SHARE = 5
+"""A fifth of a second's worth is kept for clients that themselves use no more than a fifth."""
+
+
 class TokenBucket:
     """A bucket that gains *rate* tokens a second, up to *capacity*. It begins full.
 
@@ -43,19 +47,26 @@ class TokenBucket:
 
 
 class KeyedRateLimiter:
-    """Allows each key *rate* uses a second, and `BURST_S` seconds' worth of them at once."""
+    """Allows each key *rate* uses a second, and `BURST_S` seconds' worth of them at once.
+
+    A key may stand for many clients. So a few uses are kept for those that ask for little: one that
+    asks again and again cannot keep the others from theirs.
+    """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
+        self._kept = rate // KEPT_SHARE
         self._by_key: dict[str, TokenBucket] = {}  # the least recently used first
+        self._by_client: dict[tuple[str, str], TokenBucket] = {}  # by key and client, the same
 
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def allow(self, key: str | None, now: float) -> bool:
+    def allow(self, key: str | None, now: float, client: str | None = None) -> bool:
         """Count one use of *key* if its rate allows it, and return whether it does.
 
-        None, which stands for the local machine (see `client_key`), has no limit.
+        None, which stands for the local machine (see `client_key`), has no limit. *client* tells
+        the clients of a key apart, as far as that is possible.
         """
         if key is None:
             return True
@@ -63,7 +74,16 @@ class KeyedRateLimiter:
         self._by_key[key] = bucket
         if len(self._by_key) > MAX_KEYS:
             del self._by_key[next(iter(self._by_key))]
-        if bucket.refill(now) < 1:
+        of_client = key, client or ""
+        own = self._by_client.get(of_client) or TokenBucket(self._kept, self._kept, now)
+        is_modest = own.refill(now) >= 1 if self._kept else False
+        if bucket.refill(now) < 1 + (0 if is_modest else self._kept):
             return False
         bucket.spend(1)
+        if is_modest:
+            own.spend(1)
+        self._by_client.pop(of_client, None)
+        self._by_client[of_client] = own
+        if len(self._by_client) > MAX_KEYS:
+            del self._by_client[next(iter(self._by_client))]
         return True

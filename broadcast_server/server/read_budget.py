@@ -34,6 +34,7 @@ class ReadBudget:
         "pending",
         "spent",
         "spent_bytes",
+        "unread",
     )
 
     def __init__(self, splitter: FrameSplitter, longest: int) -> None:
@@ -44,6 +45,8 @@ class ReadBudget:
         self._at = 0
         self.pending = False
         """Whether there may be something left for the next batch."""
+        self.unread = 0
+        """How many bytes were read at most since there was nothing left."""
         self.spent = 0
         """How many messages the last batch took."""
         self.spent_bytes = 0
@@ -56,6 +59,7 @@ class ReadBudget:
             if self.pending
             else self._splitter.split(data)
         )
+        self.unread = len(data) + (self.unread if self.pending else 0)
         self.pending = True
 
     def push_front(self, payload: bytes) -> None:

@@ -196,7 +196,7 @@ class Server:
         client was made a participant.
         """
         now = asyncio.get_running_loop().time()
-        decision = self._admission.authenticate(applicant.client, token, now)
+        decision = self._admission.authenticate(applicant.client, token, now, join.session)
         delay = decision.wait
         if joins and decision.rejection is None:
             applicant.allowance = self._admission.open_allowance(

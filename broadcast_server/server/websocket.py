@@ -247,7 +247,7 @@ class WebSocketConnection(asyncio.Protocol):
         if allowance is not None:
             allowance.spend(budget.spent, budget.spent_bytes)
             if budget.pending:
-                delay = allowance.reserve(now)
+                delay = allowance.reserve(now, budget.unread)
         if delay:
             # `wait` processes the rest after the delay by itself. It needs something to call before
             # that, and `_flush` finds nothing to write then.

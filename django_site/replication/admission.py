@@ -51,9 +51,9 @@ class ProcessAdmission:
         self._rooms: Counter[str] = Counter()
         self._sessions: Counter[tuple[str, str]] = Counter()
 
-    def check_join_rate(self, address: str | None, now: float) -> None:
+    def check_join_rate(self, address: str | None, session: str | None, now: float) -> None:
         """Count a join from *address*. Raises `Rejected` if it has too many a second."""
-        _raise_if_rejected(self._admission.authenticate(address, None, now).rejection)
+        _raise_if_rejected(self._admission.authenticate(address, None, now, session).rejection)
 
     def start_attempt(self, address: str | None, now: float, *, wrong: bool) -> float:
         """Return the seconds that a client with a token has to wait, 0 if it need not.

@@ -150,13 +150,14 @@ class _Request:
 
     # -- admission --
 
-    async def _authenticate(self) -> Account | None:
+    async def _authenticate(self, join: JoinRequest) -> Account | None:
         """Return whose account it is, None for a guest.
 
         Raises `Rejected` if the client may not join, or a database's error.
         """
         admission = self._replicas.admission
-        admission.check_join_rate(self._address, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        admission.check_join_rate(self._address, join.session, now)
         return await authenticate(self._scope, admission, self._address, asyncio.sleep)
 
     def _place(self, join: JoinRequest) -> ProcessPlace:
@@ -183,7 +184,7 @@ class _Request:
         return request if isinstance(request, Response) else await self._publish(request)
 
     async def _publish(self, request: PublishRequest) -> Response:
-        account = await self._authenticate()
+        account = await self._authenticate(request.join)
         size = len(request.text.encode())
         self._replicas.admission.check_publish_rate(
             self._address, request.join.session, size, asyncio.get_running_loop().time()
@@ -224,7 +225,7 @@ class _Request:
         if isinstance(request, Response):
             return request
         try:
-            account = await self._authenticate()
+            account = await self._authenticate(request.join)
             async with self._allowance(request.join):
                 await self._start_stream(request, account)
             return None

@@ -152,7 +152,7 @@ class RoomConsumer(AsyncConsumer):
         replicas, address = self._replicas, scope_address(self.scope)
         try:
             now = asyncio.get_running_loop().time()
-            replicas.admission.check_join_rate(address, now)
+            replicas.admission.check_join_rate(address, join.session, now)
             account = await authenticate(self.scope, replicas.admission, address, self._delay)
             if self._closed:  # the connection was lost while it waited
                 return
@@ -202,7 +202,7 @@ class RoomConsumer(AsyncConsumer):
         """Handle a frame, as much of it at a time as the client may send."""
         begin = 0
         while not self._closed:
-            await self._wait_to_read()
+            await self._wait_to_read(len(text) - begin)
             end = len(text)
             if self._allowance is not None:
                 available = self._allowance.available(asyncio.get_running_loop().time())
@@ -215,20 +215,26 @@ class RoomConsumer(AsyncConsumer):
             if begin >= len(text):
                 return
 
-    async def _wait_to_read(self) -> None:
-        """Wait while the log is behind or this client is over its rate, without reading."""
+    async def _wait_to_read(self, unread: int) -> None:
+        """Wait while the log is behind or this client is over its rate, without reading.
+
+        *unread* is how many characters of what it sent wait.
+        """
         if self._replica is None or self._flow_control is None:
             return
         loop = asyncio.get_running_loop()
-        delay = 0.0 if self._allowance is None else self._allowance.reserve(loop.time())
+
+        def reserve() -> float:  # the connection can be lost meanwhile, and its allowance with it
+            return 0.0 if self._allowance is None else self._allowance.reserve(loop.time(), unread)
+
+        delay = reserve()
         if not (delay or self._replica.is_full):
             return
         self._flow_control.pause_reading()
         try:
             while delay:
                 await asyncio.sleep(delay)
-                # Meanwhile the connection can be lost, and its allowance with it.
-                delay = 0.0 if self._allowance is None else self._allowance.reserve(loop.time())
+                delay = reserve()
             await self._replica.wait_for_space()
         finally:
             self._flow_control.resume_reading()

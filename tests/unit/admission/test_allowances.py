@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 
 import pytest
 
@@ -358,6 +359,69 @@ def test_who_asks_for_little_waits_for_one_round(flooders: int, size: int) -> No
     cost = max(TURN_TOKENS, size / BYTES_PER_TOKEN)
     assert max(waits) <= (flooders + 1) * cost / (ADDRESS_FACTOR * RATE) + 0.1
     assert len(waits) > (60 - 3.25) / max(0.5, *waits) - 2
+
+
+@pytest.mark.parametrize(("flooders", "size"), [(100, 4000), (100, 1), (400, 1)])
+@pytest.mark.parametrize("connections", [1, 3])
+def test_who_asks_for_little_goes_first(flooders: int, size: int, connections: int) -> None:
+    """Its wait does not grow with what floods cost, and one client has one place in the round."""
+    allowances, key = Allowances(RATE), "192.0.2.1"
+    clients = [allowances.open(key, f"s{number // connections}", 0.0) for number in range(flooders)]
+    clients.append(allowances.open(key, "quiet", 0.0))
+    quiet, asked, waits = flooders, 10.25, list[float]()
+    pause = 1.2 * flooders / (ADDRESS_FACTOR * RATE)  # less than an equal share
+    due = [(0.0, place) for place in range(flooders)] + [(asked, quiet)]
+    heapify(due)
+    while due[0][0] < 40:
+        now, place = heappop(due)
+        client = clients[place]
+        again = client.reserve(now, 9 if place == quiet else 50_000)
+        if not again:
+            if place == quiet:
+                client.spend(1, 1)
+                waits.append(now - asked)
+                again = pause
+                asked = now + again
+            else:
+                count, _ = client.limit(256, 65536, now)
+                count = count if size == 1 else 1
+                client.spend(count, count * size)
+                again = client.reserve(now, 50_000)
+        heappush(due, (now + again + 1e-6, place))
+    one_turn = max(TURN_TOKENS, size / BYTES_PER_TOKEN)
+    assert max(waits) <= (2 * one_turn + 2) / (ADDRESS_FACTOR * RATE)
+    assert len(waits) > 25 / pause
+
+
+def test_no_order_of_turns_starves_anyone() -> None:
+    """Who sends long messages gets as much as each of those who send short ones."""
+    allowances, key = Allowances(RATE), "192.0.2.1"
+    clients = [allowances.open(key, f"s{number}", 0.0) for number in range(12)]
+    spent = [0.0] * len(clients)
+    due = [(0.0, place) for place in range(len(clients))]
+    while due[0][0] < 120:
+        now, place = heappop(due)
+        again = clients[place].reserve(now)
+        if not again:
+            size = 1 if place else 4096
+            clients[place].spend(1, size)
+            spent[place] += max(1, size / BYTES_PER_TOKEN) if now > 30 else 0
+            again = clients[place].reserve(now)
+        heappush(due, (now + again + 1e-6, place))
+    mean = sum(spent) / len(spent)
+    assert mean == pytest.approx(90 * ADDRESS_FACTOR * RATE / len(clients), rel=0.05)
+    assert all(each == pytest.approx(mean, rel=0.1) for each in spent)
+
+
+def test_joins_cost_the_address_nothing() -> None:
+    """Hundreds of joins do not make those wait who are there; their own limit is another one."""
+    allowances, key = Allowances(RATE), "192.0.2.1"
+    member = allowances.open(key, "member", 0.0)
+    for each in range(ADDRESS_FACTOR):
+        take_all(allowances.open(key, f"loud {each}", 0.0), 0.0)
+    joining = [allowances.open(key, f"s{number}", 0.0) for number in range(500)]
+    assert all(each.join(0.0) == 0 for each in joining)
+    assert member.reserve(0.0) <= 1 / (ADDRESS_FACTOR * RATE) + 1e-9
 
 
 def test_a_turn_is_worth_as_much_as_a_long_message() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broadcast_server.admission.rate_limit import BURST_S, MAX_KEYS, KeyedRateLimiter, TokenBucket
 
 
@@ -39,3 +41,27 @@ def test_keys_are_bounded() -> None:
     for number in range(MAX_KEYS + 10):
         limiter.allow(str(number), 0.0)
     assert len(limiter) == MAX_KEYS
+
+
+@pytest.mark.parametrize("loud", ["s", None])
+def test_a_client_that_asks_again_and_again_leaves_the_others_theirs(loud: str | None) -> None:
+    """Of one key, clients that ask for little are allowed, at the rate that all have together."""
+    limiter = KeyedRateLimiter(50)
+    counts = {"loud": 0, "quiet": 0, "new": 0}
+    for tick in range(60_000):
+        now = tick / 1000
+        counts["loud"] += limiter.allow("a", now, loud)
+        if tick % 500 == 0:
+            counts["quiet"] += limiter.allow("a", now, "quiet")
+            counts["new"] += limiter.allow("a", now, f"new {tick}")
+    assert counts["quiet"] == counts["new"] == 120
+    total = 50 * (60 + BURST_S)
+    assert 0.97 * total <= sum(counts.values()) <= total
+
+
+def test_clients_are_bounded() -> None:
+    """However many clients a key has, only `MAX_KEYS` are remembered, and all share its rate."""
+    limiter = KeyedRateLimiter(50)
+    allowed = sum(limiter.allow("a", number / 1000, str(number)) for number in range(60_000))
+    assert allowed <= 50 * (60 + BURST_S)
+    assert len(limiter._by_client) <= MAX_KEYS

@@ -380,7 +380,7 @@ def test_damaged_names_do_not_stop_the_start(path: Path, change: str) -> None:
     base.execute("PRAGMA writable_schema=RESET")
     base.executescript(change)
     base.close()
-    kept = KeptName("lobby", "s", "bob")
+    kept = KeptName("lobby", "s", "bob", address="s")
     none: list[KeptName] = []
     for expected in ([none], [none, [kept]]):  # the table may be beyond use
         file, log = SQLiteLog(path), MessageLog()
