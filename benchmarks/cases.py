@@ -258,9 +258,21 @@ UPGRADE = (
 JSON = b"Sec-WebSocket-Protocol: broadcast.v1.json"
 
 
+def session_header(random: Random) -> list[bytes]:
+    """Return no header, or one with a session."""
+    session = random.choice((None, None, None, *SESSIONS))
+    return [] if session is None else [b"Broadcast-Session: " + session.encode()]
+
+
 def handshake(random: Random) -> bytes:
-    """Return a valid handshake, for either format."""
-    lines = [*UPGRADE, JSON] if random.random() < 0.5 else [*UPGRADE]
+    """Return a valid handshake, for either format, with a session in any of its places."""
+    protocols = []
+    if random.random() < 0.5:
+        protocols = ["broadcast.v1.json"]
+        if random.random() < 0.3:
+            protocols.insert(random.randrange(2), f"session.{random.choice(SESSIONS)}")
+    offer = [b"Sec-WebSocket-Protocol: " + ", ".join(protocols).encode()] if protocols else []
+    lines = [*UPGRADE, *offer, *session_header(random)]
     return head(*lines, target=b"/?" + random_query(random).encode())
 
 
@@ -277,7 +289,14 @@ def with_headers(*others: bytes) -> bytes:
 
 
 def invalid_handshake(random: Random) -> bytes:
-    """Return a handshake with an invalid parameter."""
+    """Return a handshake with an invalid parameter, or an invalid session in another place."""
+    if random.random() < 0.3:
+        sessions = *INVALID_PARAMETERS["session"], "", "\xff", f"{SESSIONS[0]}, {SESSIONS[1]}"
+        session = random.choice(sessions).encode("latin-1")
+        by_header = [b"Broadcast-Session: " + session]
+        by_protocol = [JSON + b", session." + session]
+        twice = [b"Broadcast-Session: " + SESSIONS[0].encode(), *by_header]
+        return head(*UPGRADE, *random.choice((by_header, by_protocol, twice)))
     name = random.choice(tuple(INVALID_PARAMETERS))
     return head(
         *UPGRADE, target=f"/?{name}={quote(random.choice(INVALID_PARAMETERS[name]))}".encode()
@@ -299,7 +318,7 @@ def post_request(random: Random) -> bytes:
         ids = b"id=a", b"id=" + b"x" * 65, b"id="
         target += b"&" + random.choice((*ids, b"require=1", b"require=99", b"require=x"))
     body = random_lines(random)[: random.choice((99, 5000, 200_000))]
-    lines = [HOST]
+    lines = [HOST, *session_header(random)]
     if random.random() < 0.1:
         lines.append(b"Expect: 100-continue")
     if random.random() < 0.3:
@@ -313,7 +332,7 @@ def stream_request(random: Random) -> bytes:
     """Return a stream request, in most cases a valid one."""
     target = random.choice((b"/stream?", b"/x/stream?")) + random_query(random).encode()
     target += random.choice((b"", b"&poll=1", b"&poll=1", b"&poll=2"))
-    lines = [HOST]
+    lines = [HOST, *session_header(random)]
     if random.random() < 0.5:
         lines.append(b"Accept: text/event-stream")
     if random.random() < 0.3:
