@@ -31,13 +31,14 @@ from .configuration.server_log import format_server_log  # noqa: E402
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
 from .store.wait_limits import limit_waits  # noqa: E402
-from .transport.asgi_response import with_security_headers  # noqa: E402
+from .transport.asgi_response import send_response, with_security_headers  # noqa: E402
 from .transport.bounded_stop import STOP_TIMEOUT_S, end_soon  # noqa: E402
 from .transport.fd_exhaustion import FileReserve, report_exhaustion  # noqa: E402
 from .transport.form_request import FormHandler  # noqa: E402
 from .transport.http import handle_request, is_room_request  # noqa: E402
 from .transport.page_threads import PageThreads  # noqa: E402
 from .transport.prefix import with_prefix  # noqa: E402
+from .transport.redirect_loop import RedirectLoop  # noqa: E402
 from .transport.request_body import BodyReader, load_routes, stop_reading  # noqa: E402
 from .transport.request_guard import RequestGuard  # noqa: E402
 from .transport.uvicorn_shutdown import watch_uvicorn  # noqa: E402
@@ -52,6 +53,7 @@ class Application:
         self._guard = RequestGuard(self._serve)
         threads = PageThreads(FormHandler(), settings.BROADCAST_DB_CONNECTIONS - 1)
         self._django = FileReserve(threads)
+        self._redirects = RedirectLoop()
         self._websocket = RoomConsumer.as_asgi()
         self._registries: WeakKeyDictionary[asyncio.AbstractEventLoop, ReplicaRegistry] = (
             WeakKeyDictionary()
@@ -92,7 +94,17 @@ class Application:
         if is_room_request(scope):
             await handle_request(scope, receive, send)
         else:
+            await self._respond_with_django(scope, receive, send)
+
+    async def _respond_with_django(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        loop = self._redirects.check(scope, headers, asyncio.get_running_loop().time())
+        if loop is None:
             await self._django(scope, receive, with_security_headers(send))
+        else:
+            await send_response(loop, send)
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()

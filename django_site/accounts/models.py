@@ -155,6 +155,11 @@ class Token(models.Model):
             token = cls.objects.create(account=locked, label=label, digest=_digest(secret))
         return token, secret
 
+    @staticmethod
+    def digest_of(secret: str) -> str:
+        """Return what is stored of the token *secret*."""
+        return _digest(secret)
+
     @classmethod
     def account_of(cls, secret: str) -> Account | None:
         """Return the account of the token *secret*, and record the use.

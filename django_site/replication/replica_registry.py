@@ -28,6 +28,7 @@ from django_site.store.rejections import Rejected
 
 from .admission import ProcessAdmission, limits_from_settings
 from .catch_up import CatchUp
+from .open_logins import CHECK_INTERVAL_S, OpenLogins
 from .replica import RoomReplica
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class ReplicaRegistry:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self.metrics = Metrics()
+        self.logins = OpenLogins()
         self._catching_up = CatchUp()
 
     async def get(self, name: str) -> RoomReplica:
@@ -81,6 +83,7 @@ class ReplicaRegistry:
             (POLL_INTERVAL_S, self._poll),
             (presence.LIVENESS_INTERVAL_S, self._record_liveness),
             (HEARTBEAT_INTERVAL_S, self._send_heartbeats),
+            (CHECK_INTERVAL_S, self.logins.check),
         ]
         self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
 

@@ -24,6 +24,7 @@ from broadcast_server.admission.token import find_token
 from broadcast_server.protocol.session_key import SESSION_HEADER
 from django_site.accounts.models import TOKEN_PREFIX, Account, Token
 from django_site.replication.admission import ProcessAdmission
+from django_site.replication.open_logins import Login
 from django_site.store import presence, rejections
 from django_site.store.rejections import Rejected
 
@@ -95,6 +96,14 @@ def find_account(scope: Mapping[str, Any]) -> Account | None:
     if settings.BROADCAST_TOKEN is not None:
         raise Rejected(NO_TOKEN)
     return None
+
+
+def login_of(scope: Mapping[str, Any], account: Account) -> Login:
+    """Return by what a connection is signed in to *account*."""
+    token = scope_token(scope)
+    if token is not None:
+        return Login(account.pk, token=Token.digest_of(token))
+    return Login(account.pk, session=_session_key(scope))
 
 
 def _session_key(scope: Mapping[str, Any]) -> str | None:

@@ -50,16 +50,9 @@ would reset it, and the client could lose the response."""
 EXTENDED = (
     (daphne.server, ("HTTPFactory",)),
     (WebRequest, ("gotLength", "handleContentChunk", "finish", "connectionLost")),
-    (
-        HTTPChannel,
-        (
-            "allContentReceived",
-            "lineReceived",
-            "requestDone",
-            "rawDataReceived",
-            "timeoutConnection",
-        ),
-    ),
+    (HTTPChannel, ("allContentReceived", "requestDone", "rawDataReceived", "timeoutConnection")),
+    (HTTPChannel, ("lineLengthExceeded", "lineReceived", "MAX_LENGTH", "totalHeadersSize")),
+    (HTTPChannel, ("_receivedHeaderSize",)),
 )
 """What this module replaces or overrides. Without one of them, nothing is limited."""
 
@@ -83,11 +76,19 @@ class LimitedChannel(HTTPChannel):
         LineReceiver.dataReceived(self, data)
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802  # Twisted's name
-        """Process a line of the head of a request."""
+        """Process a line of the head of a request. All of them together have a limit as well."""
         if self.rejected:
+            return
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self.reject(long_head_response(self.totalHeadersSize))
             return
         self._request_line = self._request_line or line
         super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802  # Twisted's name
+        """Reject a request that has too long a line. Twisted would cut it without an answer."""
+        if not self.rejected:
+            self.reject(long_head_response(self.MAX_LENGTH))
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802  # Twisted's name
         """Say what is wrong with a request. Twisted would send nothing but the status."""
@@ -232,6 +233,11 @@ class LimitedFactory(HTTPFactory):  # type: ignore[misc]  # it has no types
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802  # Twisted's name
         """Return what TLS may negotiate: HTTP/2 has channels of its own, without limits."""
         return [b"http/1.1"]
+
+
+def long_head_response(limit: int) -> Response:
+    """Return the response to a request whose head is longer than *limit* bytes."""
+    return plain_response(431, f"head is more than {limit} bytes")
 
 
 def limit_requests() -> None:

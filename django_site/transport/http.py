@@ -48,7 +48,7 @@ from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
 from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate, find_account, session_headers
+from .authentication import account_of, authenticate, find_account, login_of, session_headers
 from .page import ProcessStatus
 from .request_body import (
     ClientDisconnected,
@@ -261,10 +261,13 @@ class _Request:
             stream.replica = replica
             metrics.joins += 1
             # Only a subscriber is closed when its account changes: look again, now that it is one.
-            if account is not None and await account_of(self._scope) != account:
-                raise Rejected(rejections.SIGN_IN_CHANGED)
+            if account is not None:
+                self._replicas.logins.add(self._connection_id, login_of(self._scope, account))
+                if await account_of(self._scope) != account:
+                    raise Rejected(rejections.SIGN_IN_CHANGED)
             await self._send_stream_head(request)
             await stream.run()
         finally:
+            self._replicas.logins.remove(self._connection_id)
             if stream.participant is not None:
                 replica.leave_roster(stream.participant, self._connection_id)

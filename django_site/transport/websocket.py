@@ -35,7 +35,7 @@ from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
 from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate, session_headers
+from .authentication import account_of, authenticate, login_of, session_headers
 from .flow_control import FlowControl
 
 PAUSE_AT_CHARS = 64 * 2**10
@@ -169,8 +169,10 @@ class RoomConsumer(AsyncConsumer):
             self._participant, self._replica = participant, replica
             replicas.metrics.joins += 1
             # Only a member is closed when its account changes: look again, now that it is one.
-            if account is not None and await account_of(self.scope) != account:
-                raise Rejected(rejections.SIGN_IN_CHANGED)
+            if account is not None:
+                replicas.logins.add(self._connection_id, login_of(self.scope, account))
+                if await account_of(self.scope) != account:
+                    raise Rejected(rejections.SIGN_IN_CHANGED)
         except Rejected as rejected:
             self._reject(rejected.rejection, join.format)
         except DatabaseError as error:
@@ -268,6 +270,8 @@ class RoomConsumer(AsyncConsumer):
     def _leave(self) -> None:
         if self._place is not None:
             self._place.release()
+        if self._registry is not None:
+            self._registry.logins.remove(self._connection_id)
         was_closed, self._closed = self._closed, True
         if self._replica is not None and self._participant is not None and not was_closed:
             self._replica.leave_roster(self._participant, self._connection_id, self._code)

@@ -277,6 +277,35 @@ def test_daphne_counts_chunks(factory: LimitedFactory, clock: Clock) -> None:
     assert apps(factory) == 0 and not factory.uploads._held
 
 
+LONG_VALUE = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("head", "arrives"),
+    [
+        (f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {LONG_VALUE}\r\n\r\n", 1),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {LONG_VALUE}\r\n\r\n", 1000),
+        (f"GET /{LONG_VALUE} HTTP/1.1\r\nHost: x\r\n\r\n", 1),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {LONG_VALUE}", 1000),
+        ("GET / HTTP/1.1\r\nHost: x\r\n" + f"Cookie: {LONG_VALUE[:5000]}\r\n" * 4 + "\r\n", 1),
+        (f"POST / HTTP/1.1\r\nHost: x\r\nCookie: {LONG_VALUE}\r\nContent-Length: 2\r\n\r\nhi", 1),
+    ],
+)
+def test_daphne_answers_a_long_head(
+    head: str, arrives: int, factory: LimitedFactory, clock: Clock
+) -> None:
+    """A head that is too long gets one response, however it arrives, and no request is made."""
+    connection = Connection(factory, clock)
+    size = -(-len(head) // arrives)
+    for start in range(0, len(head), size):
+        connection.send(head[start : start + size])
+    answer = connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 431 ") and answer.count("HTTP/1.1") == 1
+    assert answer.endswith("\r\n\r\nhead is more than 16384 bytes\n")
+    assert connection.transport.half_closed
+    assert apps(factory) == 0
+
+
 def test_daphne_takes_what_is_allowed(factory: LimitedFactory, clock: Clock) -> None:
     """A body at the limit reaches the application; it counts until its client is gone."""
     for path, size in (("/", 4098), ("/accounts/login/", MAX_FORM_BYTES)):

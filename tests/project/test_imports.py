@@ -312,6 +312,7 @@ MODULES = {
             "admission_batch": "",
             "catch_up": "",
             "notifications": "",
+            "open_logins": "",
             "outbox": "",
             "pending_posts": "",
             "replicated_roster": "",
@@ -320,7 +321,7 @@ MODULES = {
                 "admission_batch catch_up notifications outbox pending_posts replicated_roster"
                 " synchronizer"
             ),
-            "replica_registry": "admission catch_up replica",
+            "replica_registry": "admission catch_up open_logins replica",
         },
         "transport": {
             "asgi_response": "",
@@ -334,6 +335,7 @@ MODULES = {
             "page": "",
             "page_threads": "asgi_response",
             "prefix": "",
+            "redirect_loop": "",
             "static_files": "",
             "stream_response": "flow_control",
             "upload_budget": "",
