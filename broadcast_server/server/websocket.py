@@ -62,6 +62,19 @@ def encode_frame(payload: bytes) -> bytes:
     return Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
+class _ServerProtocol(ServerProtocol):
+    """The library's protocol, in which a client may close amid the fragments of a message."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Process a frame."""
+        # RFC 6455, section 5.4: "Control frames MAY be injected in the middle of a fragmented
+        # message." The library takes a close frame there for a fault. What has come of the message
+        # is never completed.
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class WebSocketConnection(asyncio.Protocol):
     """One WebSocket connection, in a room or not."""
 
@@ -85,7 +98,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def __init__(self, server: ServerAPI) -> None:
         self._server = server
-        self._protocol = ServerProtocol(
+        self._protocol = _ServerProtocol(
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             select_subprotocol=select_subprotocol,
             max_size=MAX_FRAME_BYTES,

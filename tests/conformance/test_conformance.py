@@ -169,6 +169,24 @@ def test_fragments_make_one_message(any_server: Player) -> None:
     any_server.play_served(part)
 
 
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9bye", b"\x0f\xa0"])
+def test_a_close_amid_fragments(own_server: Player, payload: bytes) -> None:
+    """A close frame may come between the fragments of a message, and is answered with its code."""
+
+    async def part(deployment: ServedDeployment) -> None:
+        alice = await deployment.open("/?name=alice&room=fragments", as_json=False)
+        wire = await Wire.open(deployment.url, "/?name=bob&room=fragments")
+        assert await alice.line() == "bob joined the chat"
+        wire.send_frame(TEXT, b"half", fin=False)
+        wire.send_frame(0, b" of it", fin=False)
+        wire.send_frame(CLOSE, payload)
+        assert await wire.read_frame() == (CLOSE, payload)
+        assert await alice.line() == "bob left the chat"
+        assert await wire.read_to_end() == b""
+
+    own_server.play_served(part)
+
+
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
