@@ -81,6 +81,18 @@ class Message(models.Model):
         return f"{self.room_id}.{self.seq} {self.name}"
 
 
+class Origin(models.Model):
+    """The only row says which database this is, so that a copy of it is recognised.
+
+    *identity* is what `store.epochs` compares.
+    """
+
+    identity = models.CharField(max_length=200, default="")
+
+    def __str__(self) -> str:
+        return self.identity
+
+
 class Process(models.Model):
     """A process that serves clients, and when it gave its last sign of life.
 

@@ -74,7 +74,7 @@ class RoomReplica(LiveRoom):
         self._posts = PendingPosts(metrics)
         self._closing: set[Participant] = set()
         self._joining_count = 0
-        self._synchronizer = Synchronizer(self, process, self._outbox)
+        self._synchronizer = Synchronizer(self, process, row.epoch, self._outbox)
         self._catching_up = catching_up
         self._admission = AdmissionBatch(
             before=self._synchronizer.finish_leaving,

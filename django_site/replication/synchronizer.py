@@ -73,10 +73,11 @@ def rest_after(took: float) -> float:
 
 
 class Synchronizer:
-    """Synchronises one room in one process."""
+    """Synchronises one room in one process, whose log has *epoch*."""
 
-    def __init__(self, room: SynchronizedRoom, process: str, outbox: Outbox) -> None:
+    def __init__(self, room: SynchronizedRoom, process: str, epoch: str, outbox: Outbox) -> None:
         self._room = room
+        self._epoch = epoch
         self._process = process
         self._outbox = outbox
         # Connections to take off the roster, each when the outbox is processed up to
@@ -149,7 +150,8 @@ class Synchronizer:
     async def sync(self) -> None:
         """Log what waits, read what is new, and have the room deliver it.
 
-        Raises ObjectDoesNotExist if the room was deleted, or a database's error.
+        Raises ObjectDoesNotExist if the room was deleted, or its log is another one by now, or a
+        database's error.
         """
         async with self._lock:
             batch = self._outbox.next_batch()
@@ -165,6 +167,7 @@ class Synchronizer:
                     self._room.key,
                     self._process,
                     self._room.known,
+                    epoch=self._epoch,
                     names=self._room.author_names(batch),
                     messages=messages,
                     renames=renames,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from django.conf import settings
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Length, Substr
 
 from broadcast_server.protocol.messages import (
@@ -82,9 +82,19 @@ def open_room(name: str) -> models.Room:
     return room
 
 
-def room_state(room: int) -> RoomState:
-    """Read the state of one room. Raises `models.Room.DoesNotExist`."""
-    return RoomState(*models.Room.objects.values_list("head", "roster", "edits").get(pk=room))
+def room_state(room: int, epoch: str | None = None, head: int = 0) -> RoomState:
+    """Read the state of one room. Raises `models.Room.DoesNotExist`.
+
+    With *epoch*, also if the room has another one by now, or fewer than *head* messages.
+    """
+    rooms = rooms_of(epoch, head).values_list("head", "roster", "edits")
+    return RoomState(*rooms.get(pk=room))
+
+
+def rooms_of(epoch: str | None, head: int) -> QuerySet[models.Room]:
+    """Return the rooms with *epoch* and at least *head* messages; all of them if it is None."""
+    rooms = models.Room.objects.all()
+    return rooms if epoch is None else rooms.filter(epoch=epoch, head__gte=head)
 
 
 def room_states(rooms: Sequence[int]) -> dict[int, RoomState]:

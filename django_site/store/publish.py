@@ -50,6 +50,8 @@ def append(
     pending: Sequence[PendingMessage],
     *,
     unsure: bool,
+    epoch: str | None = None,
+    head: int = 0,
     roster: int = -1,
     names: Mapping[str, str] | None = None,
 ) -> tuple[Appended, list[Outcome]]:
@@ -59,9 +61,12 @@ def append(
     `message_log.find_logged`. *names* are the names of members by the ids of their connections, as
     the caller has read them from version *roster* of the roster. It is read again only if it has
     another version now.
+
+    Raises `models.Room.DoesNotExist` if the room is gone, or not the same log any more: with
+    *epoch*, if it has another one, or fewer than *head* messages.
     """
     with transaction.atomic():
-        row = models.Room.objects.select_for_update().get(pk=room)
+        row = message_log.rooms_of(epoch, head).select_for_update().get(pk=room)
         known = message_log.find_logged(room, pending, unsure=unsure)
         new = [each for each in pending if message_log.key_of(each) not in known]
         if names is None or row.roster != roster:

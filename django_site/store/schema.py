@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from django_site.configuration.startup_failure import PASSING, end_start
 
-from . import private_database
+from . import epochs, private_database
 
 
 def prepare_database() -> None:
@@ -43,6 +43,7 @@ def _prepare() -> None:
             call_command("migrate", interactive=False, verbosity=0)
         else:
             _check_migrations()
+        epochs.end_if_restored()
     except DatabaseError as error:
         report_outage(error)
     finally:

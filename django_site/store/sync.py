@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from broadcast_server.protocol.messages import Error, LogEntry, MessageHidden, Renamed
 from broadcast_server.protocol.rejection import Rejection
+from django_site import models
 
-from . import message_log, presence, publish
+from . import epochs, message_log, presence, publish
 from .message_log import Appended, PendingMessage, RoomState
 from .presence import Leaving, Present, RenameAttempt
 from .publish import Outcome
@@ -39,6 +40,7 @@ def sync(
     process: str,
     known: RoomState,
     *,
+    epoch: str,
     names: Mapping[str, str],
     messages: Sequence[PendingMessage],
     renames: Sequence[RenameAttempt],
@@ -47,22 +49,39 @@ def sync(
 ) -> SyncResult:
     """Write what a replica has for *room*, and read what it does not know yet. It blocks.
 
-    *known* is what the replica knows of the room, *names* are the names of the authors of
-    *messages* that are members then, by the ids of their connections. *process* is the process that
-    the replica is in. *leaving* are connections to take off the roster. *maybe_logged*
-    is whether some of *messages* may be in the log already, because the answer to an earlier commit
-    was lost.
+    *known* is what the replica knows of the room, whose log has *epoch*. *names* are the names of
+    the authors of *messages* that are members then, by the ids of their connections. *process* is
+    the process that the replica is in. *leaving* are connections to take off the roster.
+    *maybe_logged* is whether some of *messages* may be in the log already, because the answer to an
+    earlier commit was lost.
+
+    Raises `models.Room.DoesNotExist` if the room was deleted, has another epoch by now, or was set
+    back: then it gets another epoch.
     """
     renamed = presence.rename(room, renames) if renames else []
     appended: Appended | None = None
     outcomes: Sequence[Outcome] = ()
-    if messages:
-        appended, outcomes = publish.append(
-            room, messages, unsure=maybe_logged, roster=known.roster, names=names
+    try:
+        if messages:
+            appended, outcomes = publish.append(
+                room,
+                messages,
+                unsure=maybe_logged,
+                epoch=epoch,
+                head=known.head,
+                roster=known.roster,
+                names=names,
+            )
+        if leaving:
+            presence.leave(room, leaving)
+        state = (
+            message_log.room_state(room, epoch, known.head)
+            if leaving or appended is None
+            else appended.state
         )
-    if leaving:
-        presence.leave(room, leaving)
-    state = message_log.room_state(room) if leaving or appended is None else appended.state
+    except models.Room.DoesNotExist:
+        epochs.end_if_set_back(room, epoch, known.head)
+        raise
     new: list[LogEntry] = []
     if appended and appended.messages and appended.messages[0].seq == known.head + 1:
         new += appended.messages  # no other process has published: no need to read them back

@@ -273,6 +273,7 @@ MODULES = {
             "urls": "views",
         },
         "store": {
+            "epochs": "",
             "kept_names": "",
             "message_log": "",
             "migration_lock": "",
@@ -284,14 +285,15 @@ MODULES = {
             "roster_batch": "kept_names",
             "presence": "kept_names notifier rejections roster_batch",
             "publish": "message_log presence rejections",
-            "schema": "private_database",
+            "schema": "epochs private_database",
             "site_key": "",
-            "sync": "message_log presence publish",
+            "sync": "epochs message_log presence publish",
             "wait_limits": "",
         },
         "management": {
             "commands": "",
             "commands.migrate": "",
+            "commands.new_epochs": "",
         },
         "moderation": {
             "actions": "",
