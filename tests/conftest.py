@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import write_pair
 from deployments import (
     INSTALLED,
     BareDeployment,
@@ -34,6 +36,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.start import settings_of
+from broadcast_server.server.tls import ReloadableCertificate
 
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
 ROOT = Path(__file__).resolve().parent.parent
@@ -304,11 +307,18 @@ class Player:
             with tempfile.TemporaryDirectory() as folder:
                 async with serving(replace(settings, log=Path(folder, "log"))) as server:
                     await self._play_at([server.url], part)
+        elif self.kind == "tls":
+            pair = self._request.getfixturevalue("certificate")
+            trusting = ssl.create_default_context(cafile=str(pair[0]))
+            async with serving(settings, ReloadableCertificate(*pair)) as server:
+                await self._play_at([server.url], part, trusting)
         else:
             await self._play_at([self._processes.url(self._program(), options)], part)
 
-    async def _play_at(self, urls: list[str], part: Part) -> None:
-        deployment = ServedDeployment(*urls)
+    async def _play_at(
+        self, urls: list[str], part: Part, trusting: ssl.SSLContext | None = None
+    ) -> None:
+        deployment = ServedDeployment(*urls, trusting=trusting)
         try:
             await part(deployment)
         finally:
@@ -321,9 +331,17 @@ class Player:
         return zipped(self._request.getfixturevalue("zipapp_path"))
 
 
-@pytest.fixture(params=DEPLOYMENTS)
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate and its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    write_pair(folder / "cert.pem", folder / "key.pem")
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture(params=(*DEPLOYMENTS, "tls"))
 def player(request: pytest.FixtureRequest, processes: Processes) -> Player:
-    """Each kind of deployment in turn."""
+    """Each kind of deployment in turn, and the standalone server with TLS."""
     return Player(request.param, processes, request)
 
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from ssl import SSLContext
 from types import MappingProxyType
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -46,6 +47,7 @@ from broadcast_server.rooms.room import Room
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
+from broadcast_server.server.tls import ReloadableCertificate
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -260,8 +262,9 @@ class WebSocketClient(DeploymentClient):
 class ServedDeployment(Deployment):
     """A server, or several processes of one, at given URLs."""
 
-    def __init__(self, url: str, *others: str) -> None:
+    def __init__(self, url: str, *others: str, trusting: SSLContext | None = None) -> None:
         self.url = url
+        self._trusting = trusting  # how to check the certificate of a wss:// address
         # In a deployment of several processes, each client connects to the next one.
         self._processes = [url, *others]
         self._urls: Iterator[str] = itertools.cycle(self._processes)
@@ -290,6 +293,7 @@ class ServedDeployment(Deployment):
             compression=None,
             proxy=None,
             max_queue=None,  # the close must be seen also by a client that reads no events
+            ssl=self._trusting,
         )
         assert socket.subprotocol == (SUBPROTOCOL if as_json else None)
         client = WebSocketClient(socket)
@@ -319,10 +323,12 @@ class ServedDeployment(Deployment):
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Server]:
+async def serving(
+    settings: Settings, certificate: ReloadableCertificate | None = None
+) -> AsyncIterator[Server]:
     """Run a server in the running loop."""
     log_file = None if settings.log is None else SQLiteLog(settings.log)
-    server = Server(settings, log_file=log_file)
+    server = Server(settings, log_file=log_file, certificate=certificate)
     await server.listen()
     try:
         yield server
