@@ -156,6 +156,13 @@ def test_behind_a_proxy(kind: str, program: list[str], tmp_path: Path) -> None:
         )
         forged = "Origin: https://evil.example\r\nX-Forwarded-For: 192.0.2.1\r\n"
         assert " 403 " in handshake(site_behind, forged, "127.0.0.2")
+        assert site_behind.server.signal(signal.SIGTERM) == 0
+        stream = fetch.replace("text/html", "text/event-stream' -H 'Last-Event-ID: e.7")
+        assert shell(f"{stream} -w '%{{http_code}} %{{content_type}}'", []).output == (
+            'retry: 1000\nid: e.7\ndata: {"type":"error","code":"stopping","text":"the server is'
+            ' away"}\n\n200 text/event-stream'
+        )
+        assert shell(f"{fetch} -o {tmp_path / 'page'} -w '%{{http_code}}'", []).output == "502"
 
 
 def test_a_proxy_is_reloaded(program: list[str], tmp_path: Path) -> None:
