@@ -55,7 +55,8 @@ ALLOWED = {
     "rooms.log_tables": "log_upgrade",
     "server.first_request": "http_connection",  # which `serve` has loaded
     "server.listener": "activation handshakes tls_transport",  # before it listens
-    "server.serve": "broadcast_server.rooms.sqlite_log tls",  # likewise; a reload needs no more
+    # Likewise, and a reload needs no more.
+    "server.serve": "broadcast_server.console.tls_support broadcast_server.rooms.sqlite_log tls",
     "terminal.prompt": "prompt_toolkit.input.vt100",  # before the prompt is shown
 }
 """Imports inside functions in areas whose code runs later, and why each is done early enough."""

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -17,6 +18,16 @@ from services import free_port
 
 from broadcast_server.cli.main import main
 from broadcast_server.pipe.process_text import command_text, duration_text
+
+
+@pytest.fixture(autouse=True)
+def restored_signals() -> Iterator[None]:
+    """Give back the handlers of signals: `run` leaves them ignored, since its process ends then."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture
