@@ -21,6 +21,9 @@ NEVER_TAKEN_STATUSES = {501, 505, 511}
 EXPLAINED_STATUSES = {400, 401, 403, 411, 413, 421}
 """HTTP statuses with which a broadcast server rejects a request, and says why in plain text."""
 
+ADDRESS_SCHEMES = {"http", "https", "ws", "wss"}
+"""The schemes of addresses that a broadcast server can have."""
+
 MAX_RETRY_AFTER_S = 3600.0
 """Seconds after which to try again even if the server names a later time."""
 
@@ -51,10 +54,11 @@ def describe_status(
         wait = _retry_after(headers.get("retry-after", ""))
         return StatusFailure(line or f"HTTP status {status}", temporary=True, wait=wait)
     if 300 <= status < 400 and headers.get("location"):
-        address = headers["location"]
-        with suppress(ValueError):  # it is no address: show it as it is
-            address = urljoin(url, address)
-        return StatusFailure(f"the server redirects to {address}, use that address")
+        address = ""
+        with suppress(ValueError):
+            address = urljoin(url, headers["location"])
+        if address.partition(":")[0].lower() in ADDRESS_SCHEMES:
+            return StatusFailure(f"the server redirects to {address}, use that address")
     if line and status in EXPLAINED_STATUSES:
         return StatusFailure(line)
     return StatusFailure(f"no broadcast server is there: HTTP status {status}")

@@ -67,17 +67,27 @@ class ProxyError(OSError):
 
 
 def parse_proxy(value: str) -> Proxy:
-    """Read the URL of a proxy; without a scheme it is http. Raises ValueError with the reason."""
-    parts = urlsplit(value if "://" in value else f"http://{value}")
+    """Read the URL of a proxy; without a scheme it is http.
+
+    Raises ValueError with the reason, which has no part of the value: any may be of a password.
+    """
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        port = parts.port
+    except ValueError:  # its text has the part that could not be read
+        raise ValueError(
+            "it is no address (write http://USER:PASSWORD@HOST:PORT,"
+            " and # / ? @ : in a password as %23 %2F %3F %40 %3A)"
+        ) from None
     if parts.scheme.startswith("socks"):
         raise ValueError(
             "SOCKS is not supported, as this program has no library for it (use an http:// proxy)"
         )
     if parts.scheme != "http":
-        raise ValueError(f"scheme is {parts.scheme}, must be http (the tunnel has TLS of its own)")
+        raise ValueError("scheme is not http (the tunnel has TLS of its own)")
     if not parts.hostname or any(char.isspace() for char in value):
         raise ValueError("it is no address (write http://HOST:PORT)")
-    if parts.port == 0:  # `parts.port` itself raises ValueError for other invalid ports
+    if port == 0:
         raise ValueError("port is 0, must be 1 to 65535")
     credentials = ""
     if parts.username is not None:
@@ -85,7 +95,7 @@ def parse_proxy(value: str) -> Proxy:
 
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         credentials = f"Basic {b64encode(pair.encode()).decode()}"
-    return Proxy(parts.hostname, parts.port or DEFAULT_PROXY_PORT, credentials)
+    return Proxy(parts.hostname, port or DEFAULT_PROXY_PORT, credentials)
 
 
 def choose_proxy(

@@ -59,11 +59,16 @@ def test_addresses_of_proxies(value: str, proxy: Proxy) -> None:
     [
         ("socks5://p:1080", "--proxy: SOCKS is not supported, as this program has no library for"),
         ("socks5h://p:1080", "--proxy: SOCKS is not supported"),
-        ("https://p:443", "--proxy: scheme is https, must be http"),
+        ("https://p:443", "--proxy: scheme is not http"),
         ("http://", "--proxy: it is no address"),
         ("http://p:0", "--proxy: port is 0"),
-        ("http://p:x", "--proxy: "),
+        ("http://p:x", "--proxy: it is no address"),
         ("http://secret pw@p", "--proxy: it is no address"),
+        ("http://u:secret/pw@p:1", "--proxy: it is no address .* as %23 %2F"),
+        ("http://u:secret#pw@p:1", "--proxy: it is no address"),
+        ("http://u:se[cret@p:1", "--proxy: it is no address"),
+        ("u:secret", "--proxy: it is no address"),
+        ("secret://p:1", "--proxy: scheme is not http"),
     ],
 )
 def test_invalid_proxies(value: str, reason: str) -> None:
