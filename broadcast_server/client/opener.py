@@ -47,6 +47,19 @@ class OpenError(Exception):
         """Whether the attempt may yet succeed at the server."""
 
 
+class _Connection(ClientConnection):
+    """A connection that ends even if the peer leaves it open after our closing handshake.
+
+    websockets bounds that wait when its user closes a connection, and not when it fails the
+    connection itself, for instance because of an invalid frame.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_expected() and self.close_timeout is not None:
+            self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
 @dataclass(frozen=True, slots=True)
 class Opener:
     """A server, and how a client connects to it."""
@@ -170,6 +183,7 @@ class Opener:
         return await connect(
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
+            create_connection=_Connection,
             compression=None,
             proxy=None,  # by default, websockets uses the system's proxy, for loopback too
             user_agent_header=f"broadcast-server/{__version__}",

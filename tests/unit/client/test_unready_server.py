@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -18,7 +19,7 @@ from broadcast_server.client.handshake_errors import INSTRUCTIONS_BEGIN
 from broadcast_server.client.opener import MAX_FRAME_BYTES
 from broadcast_server.http.site import INSTRUCTIONS
 from broadcast_server.protocol.codec import encode_json
-from broadcast_server.protocol.messages import Pong, Welcome
+from broadcast_server.protocol.messages import SUBPROTOCOL, Pong, Welcome
 
 WELCOME = Welcome(
     room="lobby",
@@ -210,18 +211,20 @@ def test_a_server_with_another_subprotocol() -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize(
-    ("frame", "reason"),
-    [
-        (b"\x81\x02\xff\xfe", "the server sent text that is not UTF-8: invalid start byte at "),
-        (
-            b"\x81\x7f" + (MAX_FRAME_BYTES + 1).to_bytes(8, "big"),
-            "the server sent too much in one message: frame with 4194305 bytes exceeds limit of",
-        ),
-        (b"\xc1\x01a", "the server sent an invalid frame: reserved bits must be 0"),
-    ],
-    ids=["not UTF-8", "too big", "reserved bits"],
-)
+INVALID_FRAMES = [
+    (b"\x81\x02\xff\xfe", "the server sent text that is not UTF-8: invalid start byte at "),
+    (
+        b"\x81\x7f" + (MAX_FRAME_BYTES + 1).to_bytes(8, "big"),
+        "the server sent too much in one message: frame with 4194305 bytes exceeds limit of",
+    ),
+    (b"\xc1\x01a", "the server sent an invalid frame: reserved bits must be 0"),
+]
+"""What no broadcast server sends, and what the client says of it."""
+
+NAMES_OF_FRAMES = ["not UTF-8", "too big", "reserved bits"]
+
+
+@pytest.mark.parametrize(("frame", "reason"), INVALID_FRAMES, ids=NAMES_OF_FRAMES)
 def test_what_a_client_finds_out_is_named(frame: bytes, reason: str) -> None:
     """A client that closes a connection because of what it received says what that was.
 
@@ -249,5 +252,32 @@ def test_what_a_client_finds_out_is_named(frame: bytes, reason: str) -> None:
                 await new_client(url).run(sink)
             (note,) = sink.notes
             assert note.startswith(reason)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("frame", "reason"), INVALID_FRAMES, ids=NAMES_OF_FRAMES)
+def test_what_a_client_finds_out_ends_a_connection_that_is_left_open(
+    frame: bytes, reason: str
+) -> None:
+    """The same, if the server takes no notice of the closing handshake."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r")[0]
+        response = (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept_key(key)}\r\n"
+            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+        )
+        writer.write(response.encode() + frame)
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            assert (await error_of(url)).startswith(f"Could not join at {url} ({reason}")
 
     play(scenario)
