@@ -275,7 +275,7 @@ def test_it_leaves_between_two_attempts() -> None:
         ),
         (
             b"HTTP/1.1 301 Moved\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n",
-            "the server redirects to http://[, use that address",
+            "no broadcast server is there: HTTP status 301",
         ),
     ],
     ids=["silence", "end", "ssh", "zeros", "http", "upgrade", "101", "404", "403", "421",
