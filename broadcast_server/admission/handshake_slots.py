@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_TOTAL = 400
-"""Slots of a server: 20 MiB of memory, and as many handshakes as take half a second of computing.
+"""Slots of a server: 30 MiB of memory, and as many handshakes as take half a second of computing.
 A client that answers at once therefore keeps its slot for less than `PATIENCE_S`."""
 
 MAX_PER_ADDRESS = 100

@@ -22,7 +22,11 @@ MAX_RECORD_BYTES = 2**14
 """Constants of a TLS record (RFC 8446, section 5.1)."""
 
 MAX_HELLO_BYTES = 2 * 2**10
-"""How much of a ClientHello is awaited before a TLS session is made for it. Few are longer."""
+"""How much of a ClientHello is awaited before a TLS session is made for it. Few are longer. Before
+there is a session no more than this is received, and the rest stays in the system's buffer."""
+
+MAX_HANDSHAKE_BYTES = RECORD_HEADER_BYTES + MAX_RECORD_BYTES
+"""How much a client may send until the handshake is complete. OpenSSL would take 128 KiB."""
 
 
 class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
@@ -51,6 +55,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_number",
         "_outgoing",
         "_reading_paused",
+        "_received",
         "_reply_waits",
         "_session",
         "_timeout",
@@ -73,6 +78,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._session: ssl.SSLObject | None = None
         self._number = 0  # of its handshake, 0 before it was requested
         self._hello = b""  # what was received before there is a session
+        self._received = 0  # bytes, until the handshake is complete
         self._established = False
         self._ended = False  # the client sends nothing more
         self._closing = False
@@ -91,13 +97,23 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer to receive into."""
-        return self._handshakes.receive_buffer
+        buffer = self._handshakes.receive_buffer
+        if self._established:
+            return buffer
+        rest = MAX_HELLO_BYTES - len(self._hello)
+        # asyncio refuses an empty buffer, and on Windows may pass on more while reading is paused.
+        return buffer[: rest if rest > 0 else MAX_HELLO_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process bytes that the client sent."""
         if self._closing or self._ended:
             return
         data = self._handshakes.receive_buffer[:nbytes]
+        if not self._established:
+            self._received += nbytes
+            if self._received > MAX_HANDSHAKE_BYTES:
+                self.abort()
+                return
         if self._session is None:
             self._receive_hello(bytes(data))
             return
@@ -146,7 +162,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._hello[0] != HANDSHAKE_RECORD:  # a client without TLS
             self.abort()
             return
-        if len(self._hello) > MAX_HELLO_BYTES:
+        if len(self._hello) >= MAX_HELLO_BYTES:
             self._below.pause_reading()
         if self._has_hello and not had_hello:
             peer = self._below.get_extra_info("peername")

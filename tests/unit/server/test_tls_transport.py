@@ -23,7 +23,7 @@ from broadcast_server.server.api import Timeouts
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 from broadcast_server.server.tls import ReloadableCertificate
-from broadcast_server.server.tls_transport import MAX_HELLO_BYTES
+from broadcast_server.server.tls_transport import MAX_HELLO_BYTES, TLSTransport
 from broadcast_server.server.transport import PAUSE_AT_BYTES
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -32,6 +32,9 @@ CALLS = 3000
 """A thousand such calls cost 300 MiB with asyncio's own TLS, and 8 without TLS."""
 
 MEMBERS = 200
+
+_LONG_RECORD = b"\x16\x03\x01\x40\x00"
+"""The header of the longest record of a handshake."""
 
 
 @pytest.fixture
@@ -154,6 +157,74 @@ def test_strangers_cannot_use_up_the_handshakes(server: Running, trusting: ssl.S
         text = f"{MAX_TOTAL} TLS handshakes do not go on, the oldest are closed for new ones"
         until(lambda: text in server.errors)
         assert server.errors.count("do not go on") == 1
+
+
+def test_what_waits_is_not_read(pair: tuple[Path, Path]) -> None:
+    """Without a slot a connection keeps 2 KiB at most, and a longer ClientHello is still served."""
+    trusting = ssl.create_default_context(cafile=str(pair[0]))
+    trusting.set_alpn_protocols([f"{number:0200}" for number in range(40)])
+    assert len(_hello(trusting)) > 4 * MAX_HELLO_BYTES - 500
+
+    async def visit(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
+        )
+        writer.write(_get("/healthz"))
+        response = await reader.read()
+        writer.close()
+        return response
+
+    async def part() -> None:
+        server = Server(Settings(port=0), certificate=ReloadableCertificate(*pair))
+        await server.listen()
+        handshakes = server.listener._handshakes
+        assert handshakes is not None
+        handshakes._slots = HandshakeSlots(1, 1, patience=60)
+        port = int(server.url.rpartition(":")[2].rstrip("/"))
+        _, holder = await asyncio.open_connection("127.0.0.1", port)
+        holder.write(_hello(trusting))
+        while len(handshakes) < 1:  # noqa: ASYNC110  # no event tells it
+            await asyncio.sleep(0)
+        strangers = []
+        for record in (_LONG_RECORD, b"\x16\x03\x01\xff\xff"):
+            strangers.append((await asyncio.open_connection("127.0.0.1", port))[1])
+            strangers[-1].write(record + bytes(60_000))
+        visits = [asyncio.ensure_future(visit(port)) for _ in range(3)]
+        while len(handshakes) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        waiting = list(handshakes._connections.values())[1:]
+        for _ in range(10):  # what is read now would be kept
+            await asyncio.sleep(0)
+        for each in waiting:
+            assert isinstance(each, TLSTransport)
+            assert len(each._hello) == MAX_HELLO_BYTES
+        for writer in (holder, *strangers):
+            writer.transport.abort()
+        responses = await run_within(asyncio.gather(*visits), ANSWER_TIMEOUT_S)
+        assert all(each.startswith(b"HTTP/1.1 200 ") for each in responses)
+        await server.stop()
+
+    asyncio.run(part())
+
+
+def test_an_endless_hello_is_cut(pair: tuple[Path, Path]) -> None:
+    """A client that has a slot sends no more than one record's length before the handshake ends."""
+
+    async def part() -> None:
+        settings = Settings(port=0, timeouts=Timeouts(handshake=10 * ANSWER_TIMEOUT_S))
+        server = Server(settings, certificate=ReloadableCertificate(*pair))
+        await server.listen()
+        port = int(server.url.rpartition(":")[2].rstrip("/"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        # OpenSSL waits for the rest: the message is 128,000 bytes long, over several records.
+        writer.write(_LONG_RECORD + b"\x01\x01\xf4\x00\x03\x03" + bytes(16378))
+        writer.write(_LONG_RECORD + bytes(100))
+        with suppress(ConnectionResetError):
+            assert await run_within(reader.read(), ANSWER_TIMEOUT_S) == b""
+        writer.close()
+        await server.stop()
+
+    asyncio.run(part())
 
 
 def test_a_crowd_gets_in(pair: tuple[Path, Path]) -> None:
