@@ -22,6 +22,13 @@ MAX_MOVE_COLUMNS = 999
 MAX_INSERT_COLUMNS = 2**16
 """Columns of a line above which no sequence inserts more: few bytes could fill the memory."""
 
+CELLS_PER_CHARACTER = 256
+"""Cells that may be changed for each character of a line, on average.
+
+Changes of up to `MAX_MOVE_COLUMNS` cells do not count. It makes the time for a line linear in its
+length: in a long line, each of thousands of short sequences could otherwise erase all of it again.
+"""
+
 _CSI = re.compile("(?:\\x1b\\[|\\x9b)(\\d{0,6})(?:;(\\d{0,6}))?([@-~])")
 _MOVES = re.compile("[\\r\\b]|(?:\\x1b\\[|\\x9b)[\\d;]*[CDEFGHfsu`]|\\x1b[78]")
 
@@ -60,9 +67,11 @@ def _tokens() -> re.Pattern[str]:
     return re.compile(f"[ -~]+|{CONTROL_SEQUENCE}|[\\x00-\\U0010ffff]")
 
 
-def _render(line: str) -> _Row:
-    row = _Row()
+def _render(line: str, cells: list[str] | None = None) -> _Row:
+    """Return the row after *line*. It is kept in *cells*, an empty list, if that is given."""
+    row = _Row([] if cells is None else cells)
     for token in _tokens().findall(line):
+        row.allowance += CELLS_PER_CHARACTER * len(token)
         kind = unicodedata.category(token[0])
         if kind == "Cc":
             row.obey(token)
@@ -76,12 +85,17 @@ def _render(line: str) -> _Row:
 
 
 class _Row:
-    """One row of a terminal. A cell holds a character, or "" behind one that takes two columns."""
+    """One row of a terminal. A cell holds a character, or "" behind one that takes two columns.
 
-    def __init__(self) -> None:
+    What changes cells, other than by writing text and by cutting the row off, takes them from the
+    allowance if they are many. It is left out if the allowance is used up.
+    """
+
+    def __init__(self, cells: list[str]) -> None:
         self.column = 0
         self.saved_column = 0
-        self._cells: list[str] = []
+        self.allowance = 0
+        self._cells = cells
 
     @property
     def text(self) -> str:
@@ -90,8 +104,14 @@ class _Row:
 
     def put(self, cells: list[str]) -> None:
         """Write *cells* from the cursor on, and move it behind them."""
+        gap = self.column - len(self._cells)
+        if gap > 0:
+            if self._take(gap):
+                self._cells += [" "] * gap
+            else:
+                self.column -= gap
         start, end = self.column, self.column + len(cells)
-        self._erase(start, end)
+        self._erase(start, min(end, len(self._cells)))
         self._cells[start:end] = cells
         self.column = end
 
@@ -100,7 +120,7 @@ class _Row:
         at = min(self.column, len(self._cells)) - 1
         if at > 0 and not self._cells[at]:
             at -= 1
-        if at >= 0:
+        if at >= 0 and self._take(len(self._cells[at])):
             self._cells[at] += mark
 
     def obey(self, control: str) -> None:
@@ -111,7 +131,7 @@ class _Row:
             case "\b":
                 self.column = max(0, self.column - 1)
             case "\t":
-                self.column += TAB_COLUMNS - self.column % TAB_COLUMNS
+                self._move(self.column + TAB_COLUMNS - self.column % TAB_COLUMNS)
             case "\x1b7":
                 self.saved_column = self.column
             case "\x1b8":
@@ -137,28 +157,41 @@ class _Row:
             case "u":
                 self.column = self.saved_column
             case "K" | "J" if first == 0:
-                self._erase(column, column)
-                del self._cells[column:]
-            case "K" | "J" if first == 1:
-                self._erase(0, column + 1)
-            case "K" | "J" if first == 2:
+                self._remove(column, length)
+            case "K" | "J" if first == 2 or (first == 1 and column >= length):
                 self._cells.clear()
-            case "X":
+            case "K" | "J" if first == 1 and self._take(column + 1):
+                self._erase(0, column + 1)
+            case "X" if self._take(min(count, length - column)):
                 self._erase(column, min(column + count, length))
-            case "P":
-                self._erase(column, min(column + count, length))
-                del self._cells[column : column + count]
-            case "@" if column < length <= MAX_INSERT_COLUMNS:
+            case "P" if self._take(length - column):
+                self._remove(column, min(column + count, length))
+            case "@" if column < length <= MAX_INSERT_COLUMNS and self._take(length - column):
                 self._erase(column, column)
                 self._cells[column:column] = [" "] * min(count, MAX_MOVE_COLUMNS)
 
     def _move(self, column: int) -> None:
-        self.column = min(column, max(MAX_MOVE_COLUMNS, len(self._cells)))
+        self.column = min(column, max(MAX_MOVE_COLUMNS, len(self._cells), self.column))
+
+    def _take(self, cells: int) -> bool:
+        """Return whether that many *cells* may be changed, and take them from the allowance."""
+        if cells <= MAX_MOVE_COLUMNS:
+            return True
+        if cells > self.allowance:
+            return False
+        self.allowance -= cells
+        return True
+
+    def _remove(self, start: int, end: int) -> None:
+        """Remove the cells from *start* to *end*; those behind them move."""
+        if start < end:
+            self._erase(start, start)
+            self._erase(end, end)
+            del self._cells[start:end]
 
     def _erase(self, start: int, end: int) -> None:
         """Make blanks of the cells from *start* to *end*; a wide character is erased as a whole."""
         cells = self._cells
-        cells += [" "] * (end - len(cells))
         if start < len(cells) and not cells[start]:
             cells[start - 1] = " "
         if end < len(cells) and not cells[end]:

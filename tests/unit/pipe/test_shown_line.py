@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+from typing import Any, SupportsIndex
 
 import pyte
 import pytest
@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcast_server.pipe.line_splitter import MAX_LINE_BYTES, LineSplitter
-from broadcast_server.pipe.shown_line import compact, shown_line
+from broadcast_server.pipe.shown_line import (
+    MAX_MOVE_COLUMNS,
+    _render,
+    compact,
+    shown_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,7 @@ from broadcast_server.pipe.shown_line import compact, shown_line
         ("e\u0301e\rx", "xe"),
         ("x\r\u0301y", "y"),
         ("\x1b[999999C.\r", " " * 999 + "."),
+        ("\t" * 9999 + ".\b", " " * 999 + "."),
         # These do not move back, and keep what they have.
         ("plain", "plain"),
         ("CRLF\r", "CRLF"),
@@ -124,10 +130,69 @@ def test_a_line_that_is_long_in_itself_is_still_too_long() -> None:
     assert splitter.too_long == [1]
 
 
-@pytest.mark.parametrize("unit", [b"\t", b"\x1b[999@a\r", b"\x1b[2Kx", b"\x1b[1P", b"\x1b[999Ca"])
-def test_no_line_takes_much_time(unit: bytes) -> None:
-    """A long line of any sequence is rendered in moderate time and memory."""
-    before = time.process_time()
-    splitter = LineSplitter(rendered=True)
-    splitter.feed(b"x" * 2000 + unit * (30_000 // len(unit)) + b"\rx\n")
-    assert time.process_time() - before < 10  # it takes at most 0.5 s
+class CountingCells(list[str]):
+    """Cells that count how many of them were written, moved and removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work = 0
+
+    def _count(self, key: SupportsIndex | slice, new: int) -> None:
+        if not isinstance(key, slice):
+            self.work += new
+            return
+        start, stop, _ = key.indices(len(self))
+        removed = max(0, stop - start)
+        self.work += 1 + new + removed + (len(self) - stop if new != removed else 0)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._count(key, len(value))
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: SupportsIndex | slice) -> None:
+        self._count(key, 0)
+        super().__delitem__(key)
+
+    def __iadd__(self, more: Iterable[str]) -> CountingCells:  # type: ignore[override, misc]
+        before = len(self)
+        super().__iadd__(more)
+        self.work += len(self) - before
+        return self
+
+    def clear(self) -> None:
+        self.work += len(self)
+        super().clear()
+
+
+LONG_STARTS = {
+    "text": "x" * 40_000,
+    "text, at its start": "x" * 40_000 + "\r",
+    "wide text, at its start": "漢" * 5_000 + "\r",
+    "tabs": "\t" * 15_000 + "x\b",
+    "erased text": "x" * 40_000 + "\x1b[2K",
+}
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["\t", "\tx", "\t\x1b[1K", "\x1b[1K", "\x1b[1J", "x\b\x1b[1K", "\x1b[2Kx", "\x1b[2J漢",
+     "\r\x1b[Kx",
+     "\x1b[999999X", "\x1b[999999Cx\r\x1b[K", "\x1b[999999C\x1b[1K\rx", "\x1b[P", "\x1b[2P漢\b\b",
+     "\x1b[@", "\x1b[999@\r", "\x1b[999@\x1b[999P", "\x1b[999Ca", "\x1b[999G\x1b[1K\rx", "\u0301",
+     "\x9b1K",
+     "\x1b7\x1b[2K\x1b8x", "\x1b[s\r\x1b[K\x1b[ux"],
+)  # fmt: skip
+def test_the_work_grows_with_the_line(unit: str) -> None:
+    """Of each line, no more cells are changed than a fixed number for each of its characters."""
+    for name, start in LONG_STARTS.items():
+        line = start + unit * (15_000 // len(unit))
+        cells = CountingCells()
+        _render(line, cells)
+        assert cells.work < MAX_MOVE_COLUMNS * len(line), name
+
+
+def test_lines_as_wide_as_a_terminal_are_exact() -> None:
+    """However many sequences there are, all are obeyed."""
+    assert shown_line("x" * 999 + "\r" + "\x1b[P" * 998) == "x"
+    assert shown_line("\x1b[998Cx\r" + "\x1b[P" * 990) == " " * 8 + "x"
+    assert shown_line("\x1b[998Cyx\b\b" + "\x9b1Ky\b" * 5000) == " " * 998 + "yx"
