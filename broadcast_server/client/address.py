@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
 
 _ZONE = re.compile(r"(\[[^]%]*)%25([^]]+)")
 """A zone in the form of URLs (RFC 6874), as opposed to that of everything else (RFC 4007)."""
+
+_NUMBER = re.compile(r"0x[0-9a-f]{1,20}|[0-9]{1,20}")
+
+LOOPBACK_NAMES = frozenset(
+    ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "localhost4",
+     "localhost4.localdomain4", "localhost6", "localhost6.localdomain6")
+)  # fmt: skip
+"""Names of this machine in the hosts files of Linux distributions."""
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 """The port of a URL that names none (RFC 6455, section 3)."""
@@ -57,13 +69,63 @@ def with_port(url: str) -> str:
 
 def is_confidential(url: str) -> bool:
     """Tell whether nobody on the network path can read what is sent to *url*: TLS or loopback."""
-    from ipaddress import ip_address
-
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme == "wss" or host == "localhost":
+    if parts.scheme == "wss" or host == "localhost":  # other names may be looked up elsewhere
         return True
+    address = literal_address(host)
+    return address is not None and address.is_loopback
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a system connects to itself for *host*, a name or address in lower case.
+
+    Of names, these are the ones that are reserved for it (RFC 6761) or are in the usual hosts
+    files. No other name is looked up.
+    """
+    name = _ascii(host).removesuffix(".")
+    if name in LOOPBACK_NAMES or name.endswith((".localhost", ".localhost.localdomain")):
+        return True
+    address = literal_address(name)
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def literal_address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that *host* is, in any form that systems take; None if it is a name.
+
+    The forms of `inet_aton` are 127.1, 2130706433, 0x7f.1 and the like. An IPv4 address that is
+    mapped to IPv6 becomes what it is.
+    """
+    from ipaddress import IPv4Address, ip_address
+
+    host = _ascii(host)
     try:
-        return ip_address(host).is_loopback
+        if (number := _legacy_ipv4(host)) is not None:
+            return IPv4Address(number)
+        address = ip_address(host)
     except ValueError:
-        return False
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _legacy_ipv4(host: str) -> int | None:
+    """Return the number of an IPv4 address as `inet_aton` reads it: the last part fills it up."""
+    parts = host.split(".")
+    if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
+        return None
+    *octets, last = (
+        int(part, 16 if part[:2] == "0x" else 8 if part[0] == "0" else 10) for part in parts
+    )
+    if max(octets, default=0) > 255 or last >= 256 ** (4 - len(octets)):
+        return None
+    return sum(octet << 24 - 8 * at for at, octet in enumerate(octets)) + last
+
+
+def _ascii(host: str) -> str:
+    """Return *host* as the system gets it: digits and dots of other scripts become ASCII."""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode().lower()
+    except UnicodeError:
+        return host

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from broadcast_server import __version__
 
-from .address import DEFAULT_PORTS
+from .address import DEFAULT_PORTS, is_loopback, literal_address
 from .http_status import describe_status
 
 AUTO = "auto"
@@ -104,7 +104,7 @@ def choose_proxy(
     """Return the proxy for the WebSocket *url*; None if it is connected to directly.
 
     Args:
-        option: A proxy's URL, `AUTO` for that of *environ*, or None for none. Loopback addresses
+        option: A proxy's URL, `AUTO` for that of *environ*, or None for none. Loopback hosts
             are always connected to directly: for the proxy, they would be its own machine.
         url: The WebSocket's URL.
         environ: The environment: ``https_proxy`` for wss://, ``http_proxy`` for ws://, else
@@ -118,7 +118,7 @@ def choose_proxy(
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
-    if not option or _is_loopback(host):
+    if not option or is_loopback(host):
         return None
     if option != AUTO:
         return _parse(option, source)
@@ -149,22 +149,11 @@ def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _is_loopback(host: str) -> bool:
-    host = host.removesuffix(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    from ipaddress import ip_address
-
-    with suppress(ValueError):
-        address = ip_address(host)
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-    return False
-
-
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
     """Return whether *no_proxy* lists *host*: itself, a domain above it, a network, or ``*``."""
-    from ipaddress import ip_address, ip_network
+    from ipaddress import ip_network
 
+    address = literal_address(host)
     host = host.removesuffix(".")
     for item in no_proxy.lower().replace(",", " ").split():
         name, colon, wanted = item.rpartition(":")
@@ -176,7 +165,7 @@ def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
         if item == "*" or (name and (host == name or host.endswith(f".{name}"))):
             return True
         with suppress(ValueError):
-            if ip_address(host) in ip_network(name, strict=False):
+            if address is not None and address in ip_network(name, strict=False):
                 return True
     return False
 

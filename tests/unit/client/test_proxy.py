@@ -6,15 +6,20 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
+from socket import inet_aton
 
 import pytest
 from certificates import write_pair
 from client_harness import RecordingSink, play
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.target_option import target_from_options
+from broadcast_server.client.address import literal_address, parse_address
 from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.client.proxy import (
     Proxy,
@@ -106,6 +111,8 @@ def test_invalid_proxies(value: str, reason: str) -> None:
         ("ws://h/", {"all_proxy": "p:1", "no_proxy": "h:80"}, None),
         ("ws://10.1.2.3/", {"all_proxy": "p:1", "no_proxy": "10.0.0.0/8"}, None),
         ("ws://11.1.2.3/", {"all_proxy": "p:1", "no_proxy": "10.0.0.0/8"}, "p"),
+        ("ws://10.1/", {"all_proxy": "p:1", "no_proxy": "10.0.0.0/8"}, None),
+        ("ws://[::ffff:10.1.2.3]/", {"all_proxy": "p:1", "no_proxy": "10.0.0.0/8"}, None),
         ("ws://[fd00::5]/", {"all_proxy": "p:1", "no_proxy": "fd00::/8"}, None),
         ("ws://[fd00::5]/", {"all_proxy": "p:1", "no_proxy": "[FD00:0::5]:80"}, None),
     ],
@@ -116,6 +123,63 @@ def test_the_proxy_of_the_environment(
     """With `auto`, the variables that other programs use name the proxy, and exempt hosts."""
     proxy = choose_proxy("auto", url, variables)
     assert (proxy.host if proxy else None) == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "LOCALHOST", "localhost.", "a.b.localhost", "localhost.localdomain",
+        "ip6-localhost", "ip6-loopback", "localhost6", "127.0.0.1", "127.9.9.9", "127.1", "127.0.1",
+        "127.65535", "127.0.0.01", "0177.1", "0x7f.1", "0X7F.0.0.0x1", "2130706433", "0x7f000001",
+        "017700000001", "0.0.0.0", "0", "0x0", "0.0", "[::]", "[::1]", "[0:0::0:1]", "[::1%25lo]",
+        "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:0.0.0.0]", "１２７.1", "127。0。0。1",
+        "ⓛocalhost",
+    ],
+)  # fmt: skip
+def test_no_proxy_for_this_machine(host: str) -> None:
+    """However this machine is spelled, the connection to it is direct."""
+    url, _ = parse_address(f"ws://{host}:8765/")
+    assert choose_proxy("p:1", url, {}) is None
+    assert choose_proxy("auto", url, {"all_proxy": "p:1"}) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost.example", "notlocalhost", "ip6-localhost.example", "128.1", "1.127", "0.0.0.1",
+        "2130706432.1", "0x80000001", "127.0.0.256", "127.16777216", "4294967296", "127.0.0.0.1",
+        "127.0.0.1.example", "126.256.0.1", "0x", "08", "127.-1", "127.1_0", "[::2]",
+        "[::127.0.0.1]", "[fe80::1%25lo]", "[::ffff:10.0.0.1]", "10.1", "ä.example", "９.9",
+    ],
+)  # fmt: skip
+def test_a_proxy_for_other_hosts(host: str) -> None:
+    """What only resembles a name or an address of this machine is reached through the proxy."""
+    url, _ = parse_address(f"ws://{host}:8765/")
+    assert choose_proxy("p:1", url, {}) == Proxy("p", 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "exposed"),
+    [("127.1", False), ("[::ffff:127.0.0.1]", False), ("localhost", False), ("128.1", True),
+     ("a.localhost", True), ("ip6-localhost", True)],
+)  # fmt: skip
+def test_a_token_for_this_machine(host: str, exposed: bool) -> None:
+    """A token needs no TLS to an address of this machine; other names may be looked up."""
+    assert Target(f"ws://{host}/", {}, "token", None, None).exposes_token is exposed
+
+
+@given(st.lists(st.sampled_from(["0", "1", "7", "8", "127", "255", "256", "0x", "f", "."])))
+@example(["2130706433"])
+@example(["0x7f", ".", "16777215"])
+@example(["0377", ".", "1"])
+def test_addresses_are_read_as_the_system_reads_them(pieces: list[str]) -> None:
+    """Numbers with fewer parts, in hexadecimal and octal, are what `inet_aton` makes of them."""
+    host = "".join(pieces)
+    try:
+        expected = IPv4Address(inet_aton(host))
+    except OSError:
+        expected = None
+    assert literal_address(host) == expected
 
 
 def target_of(monkeypatch: pytest.MonkeyPatch, *words: str, **variables: str) -> Target:
