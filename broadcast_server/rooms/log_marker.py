@@ -6,13 +6,19 @@ the last change to the log file as the file system has it (`st_ctime`). No copy 
 whatever it copies, so a log file that is restored together with its marker does not match it
 either. The marker is deleted when a write to the log file fails, because a deletion needs no space
 on the disk.
+
+While the server itself changes the log file (a checkpoint), that time is not known. So the server
+first writes to the marker that the log file may change, and then to the journal at which time it
+wrote that. No copy of the marker has that time. So the epochs continue if the process ends in the
+meantime, but not with a copy that was made then.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from broadcast_server.console.os_error import describe_file_error
@@ -29,8 +35,8 @@ MARKER_BYTES = 80
 """The size of a marker: two marks of 16 characters, a time, and spaces, so that nothing of what it
 had before is left behind."""
 
-ANY_TIME = 0
-"""Stands for the time of the last change while the server itself changes the log file."""
+CHANGING = "+"
+"""Stands after the time while the server itself changes the log file."""
 
 
 class LogMarker:
@@ -41,52 +47,89 @@ class LogMarker:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.allows_change = False
+        """Whether it was last written before a change to the log file, and not yet after it."""
         self._descriptor: int | None = None
 
-    def matches(self, mark: str, changed: int = ANY_TIME) -> bool:
-        """Return whether the marker says that a log file with *mark* is whole.
+    def has(self, mark: str) -> bool:
+        """Return whether the marker is of a log file with *mark*, or of a copy of that.
 
-        *changed* is the time of the last change to the log file, in ns. An empty marker matches an
-        empty mark: the first versions wrote no marks. Later ones wrote no time.
+        An empty marker has an empty mark: the first versions wrote no marks.
         """
-        marks, time = self._read()
-        return mark in marks and (time in (None, ANY_TIME, changed) or changed == ANY_TIME)
+        return mark in self._read()[0]
+
+    def matches(self, changed: int, allowed: int) -> bool:
+        """Return whether it is of the log file itself, and not of a copy.
+
+        *changed* is the time of the last change to the log file, in ns, and *allowed* the time that
+        the log file has of the marker, see `allow_change`. Early versions wrote no time.
+        """
+        _, time, is_changing = self._read()
+        if time in (None, changed):
+            return True
+        try:
+            return is_changing and allowed == self.path.lstat().st_ctime_ns
+        except OSError:
+            return False
 
     def is_of_another_file(self, mark: str) -> bool:
         """Return whether there is a marker, but not of a log file with *mark*.
 
         Of a marker without a time it is not known: the mark may have been in the journal only.
         """
-        marks, time = self._read()
+        marks, time, _ = self._read()
         return time is not None and mark not in marks
 
     @property
-    def has_time(self) -> bool:
+    def has_final_time(self) -> bool:
         """Whether it has the time of the last change, so that no server was just changing it."""
-        return self._read()[1] not in (None, ANY_TIME)
+        _, time, is_changing = self._read()
+        return time is not None and not is_changing
 
-    def _read(self) -> tuple[list[str], int | None]:
-        """Return the marks, none if there is no marker, and the time, None if it has none."""
+    def _read(self) -> tuple[list[str], int | None, bool]:
+        """Return the marks, the time, and whether the log file may change after it.
+
+        Without a marker there is no mark. Without a time it is None.
+        """
         try:
             if not self._is_file():
-                return [], None
+                return [], None, False
             with self.path.open("rb") as file:
                 text = file.read(MARKER_BYTES).decode("ascii", "replace")
         except OSError:
-            return [], None
-        marks, _, time = text.rstrip().partition("@")
-        return marks.rstrip(" ").split(" "), int(time) if time.isdecimal() else None
+            return [], None, False
+        marks, _, end = text.rstrip().partition("@")
+        time = end.removesuffix(CHANGING)
+        return (
+            marks.rstrip(" ").split(" "),
+            int(time) if time.isdecimal() else None,
+            time != end,
+        )
 
-    def write(self, *marks: str, changed: int = ANY_TIME) -> None:
+    def write(self, *marks: str, changed: int) -> None:
         """Say that a log file with one of *marks* is whole. Raises OSError.
 
-        *changed* is the time of its last change.
+        *changed* is the time of its last change, in ns.
         """
+        self._write(f"{' '.join(marks)} @{changed}")
+        self.allows_change = False
+
+    def allow_change(self, *marks: str, changed: int) -> int:
+        """As `write`, before the server changes the log file. Raises OSError.
+
+        Return the time of this change to the marker, in ns. Commit it to the journal, and then
+        change the log file.
+        """
+        descriptor = self._write(f"{' '.join(marks)} @{changed}{CHANGING}")
+        self.allows_change = True
+        return os.fstat(descriptor).st_ctime_ns
+
+    def _write(self, text: str) -> int:
         if self._descriptor is None:
             self._descriptor = self._open()
-        data = f"{' '.join(marks)} @{changed}".ljust(MARKER_BYTES).encode()
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, data)
+        os.write(self._descriptor, text.ljust(MARKER_BYTES).encode())
+        return self._descriptor
 
     def _open(self) -> int:
         if os.path.lexists(self.path):
@@ -135,10 +178,11 @@ class LogMarker:
         return stat.S_ISREG(self.path.lstat().st_mode)
 
 
-def write_marker(marker: LogMarker, log_file: Path, *marks: str) -> None:
-    """Write *marks* to the marker of *log_file*. Raises LogFileError."""
+@contextmanager
+def translate_marker_errors(marker: LogMarker, log_file: Path) -> Iterator[None]:
+    """Turn an error of the system about the marker of *log_file* into a `LogFileError`."""
     try:
-        marker.write(*marks)
+        yield
     except OSError as error:
         reason = describe_file_error(error)
         if isinstance(error, NotAFileError):

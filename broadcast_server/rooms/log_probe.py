@@ -12,6 +12,7 @@ from pathlib import Path
 
 from broadcast_server.console.private_file import check_regular, check_sqlite_files
 
+from .log_tables import check_tables
 from .message_log import LogFileError
 
 SQLITE_HEADER = b"SQLite format 3\0"
@@ -36,10 +37,11 @@ def check_program(path: Path, application_id: int, shown: Path) -> None:
     try:
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and application != application_id:
+            raise LogFileError(f"log file {shown} belongs to another program: name another file")
+        check_tables(database, shown)
     finally:
         database.close()
-    if tables and application != application_id:
-        raise LogFileError(f"log file {shown} belongs to another program: name another file")
 
 
 def connect_to_read(path: Path, timeout: float = 0) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from broadcast_server.protocol.session_key import SessionKey
 
 from .kept_names import KeptName
 from .log_kept_names import take_kept_names
-from .log_marker import ANY_TIME, LogMarker, write_marker
+from .log_marker import LogMarker, translate_marker_errors
 from .log_probe import check_program
 from .log_session_key import read_session_key
 from .log_state import (
@@ -118,9 +119,12 @@ def begin_run(shown: Path, found: FoundFile, marker: LogMarker, *, sync: bool) -
             notices.append(f"log file {shown} {doubt}: all rooms have new epochs")
         secret = secrets.token_bytes(16) if old is None or doubt else old.secret
         state = LogState.new(secret, phase=CLOSED, safe=sync)
-        write_state(base, state)
         if old is not None and not doubt:  # whether the process ends before the commit or after it
-            write_marker(marker, shown, old.mark, state.mark)
+            with translate_marker_errors(marker, shown):
+                changed = found.path.stat().st_ctime_ns
+                allowed = marker.allow_change(old.mark, state.mark, changed=changed)
+            state = state._replace(allowed=allowed)
+        write_state(base, state)
         base.execute("COMMIT")
         if not clean:
             from .log_upgrade import rewrite_file
@@ -128,7 +132,8 @@ def begin_run(shown: Path, found: FoundFile, marker: LogMarker, *, sync: bool) -
             rewrite_file(base)
     finally:
         base.close()  # which moves everything from the journal to the file
-    write_marker(marker, shown, state.mark)
+    with translate_marker_errors(marker, shown):
+        marker.write(state.mark, changed=found.path.stat().st_ctime_ns)
     return Run(state, kept_names, SessionKey(key), notices)
 
 
@@ -143,12 +148,19 @@ def drop_foreign_journal(path: Path, marker: LogMarker) -> bool:
     if not (
         state.phase == COPY
         or marker.is_of_another_file(state.mark)
-        # A file that was closed has no journal, until the next server allows any time.
-        or (state.phase == CLOSED and marker.has_time)
+        # A file that was closed has no journal, until the next server changes it. If another
+        # program reads the file since then, what that server has written is in the journal only.
+        or (state.phase == CLOSED and marker.has_final_time and not is_opened_in(path, state))
     ):
         return False
     delete_journal(path)
     return True
+
+
+def is_opened_in(path: Path, state: LogState) -> bool:
+    """Return whether the journal beside *path* says that a server opened the file with *state*."""
+    with journal_of(path).open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        return data.find(f" {state.mark} {OPEN}".encode()) >= 0
 
 
 def why_not_whole(found: FoundFile, state: LogState | None, marker: LogMarker) -> str:
@@ -164,9 +176,9 @@ def why_not_whole(found: FoundFile, state: LogState | None, marker: LogMarker) -
         )
     if not state.safe and (not state.boot_id or state.boot_id != current_boot_id()):
         return "was open when the machine stopped, so its newest messages may be missing"
-    if not marker.matches(state.mark):
+    if not marker.has(state.mark):
         return "is a copy, or could not be written for a time"
-    if not marker.matches(state.mark, ANY_TIME if found.stamp is None else found.stamp.changed_ns):
+    if found.stamp is None or not marker.matches(found.stamp.changed_ns, state.allowed):
         return "is a copy, or was moved or changed by another program"
     return ""
 

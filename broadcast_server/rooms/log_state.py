@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .log_rows import fetch_rows
+from .log_tables import find_foreign
 
 CLOSED, OPEN, COPY = "", "open", "copy"
 """The phases of a file: no server has it open; a server has it open, so that its newest messages
@@ -31,6 +32,8 @@ class LogState(NamedTuple):
     """`CLOSED`, `OPEN` or `COPY`."""
     safe: bool
     """Whether a power cut cannot take any of its messages."""
+    allowed: int = 0
+    """When the marker was written that last allowed a change to the file, in ns."""
 
     @classmethod
     def new(cls, secret: bytes, *, phase: str, safe: bool) -> LogState:
@@ -42,16 +45,30 @@ def read_state(base: sqlite3.Connection) -> LogState | None:
     """Return the state in a file, None if it is new or damaged. Raises sqlite3.Error."""
     match fetch_rows(base, "SELECT secret, boot, safe FROM state"):
         case [(bytes() as secret, str() as boot, int() as safe)] if 16 <= len(secret) <= 64:
-            boot_id, mark, phase, *_ = [*boot.split(" "), "", ""]
-            return LogState(secret, boot_id, mark, phase, bool(safe))
+            boot_id, mark, phase, time, *_ = [*boot.split(" "), "", "", ""]
+            allowed = int(time) if time.isdecimal() else 0
+            return LogState(secret, boot_id, mark, phase, bool(safe), allowed)
     return None
 
 
 def write_state(base: sqlite3.Connection, state: LogState) -> None:
     """Replace the state in a file. Raises sqlite3.Error."""
-    boot = f"{state.boot_id} {state.mark} {state.phase}".rstrip(" ")
+    boot = f"{state.boot_id} {state.mark} {state.phase} {state.allowed or ''}".rstrip(" ")
     base.execute("DELETE FROM state")
     base.execute("INSERT INTO state VALUES (?, ?, ?)", (state.secret, boot, int(state.safe)))
+
+
+def write_allowed(base: sqlite3.Connection, allowed: int) -> None:
+    """Commit the time *allowed* to the state in a file. Raises sqlite3.Error."""
+    base.execute("BEGIN IMMEDIATE")
+    try:
+        if (state := read_state(base)) is not None:
+            write_state(base, state._replace(allowed=allowed))
+        base.execute("COMMIT")
+    except BaseException:
+        if base.in_transaction:
+            base.execute("ROLLBACK")
+        raise
 
 
 def count_messages(base: sqlite3.Connection) -> float:
@@ -67,7 +84,8 @@ def read_without_journal(path: Path) -> tuple[LogState | None, float]:
     with suppress(sqlite3.Error, UnicodeDecodeError):
         base = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", timeout=0, uri=True)
         try:
-            return read_state(base), count_messages(base)
+            if not find_foreign(base):
+                return read_state(base), count_messages(base)
         finally:
             base.close()
     return None, 0

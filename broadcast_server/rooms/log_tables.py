@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -25,10 +26,22 @@ CREATE TABLE message (
 CREATE TABLE session_key (key BLOB NOT NULL, clean INTEGER NOT NULL);
 """
 """The tables. In `message`, `source` is the id scope. In `room`, `epoch` is not read. In `state`,
-`boot` is the boot of the machine in which the file was last open, the mark of the marker, and the
-phase, with spaces between them (see `log_state`); `safe` is 1 if a power cut cannot take any of its
-messages. In `session_key`, `clean` is 0 while unused parts of the file may have sessions in clear,
-as in version 1."""
+`boot` is the boot of the machine in which the file was last open, the mark of the marker, the
+phase, and the time of the marker, with spaces between them (see `log_state`); `safe` is 1 if a
+power cut cannot take any of its messages. In `session_key`, `clean` is 0 while unused parts of the
+file may have sessions in clear, as in version 1."""
+
+TABLES = frozenset({"state", "room", "message", "session_key", "kept_name"})
+"""All tables. For `kept_name` see `log_kept_names`."""
+
+COMPUTING_WORDS = frozenset({"as", "check", "default", "virtual", "references"})
+"""A table whose definition has none of these words computes nothing:
+https://www.sqlite.org/lang_createtable.html."""
+
+PLAIN_INDEX = re.compile(
+    r"create index [\w\"]+ on [\w\"]+ ?\([\w\", ]+\)", re.IGNORECASE | re.ASCII
+)
+"""An index that somebody else added. It computes nothing and deletes no rows."""
 
 TABLE_QUERIES = (
     "SELECT secret, boot, safe FROM state LIMIT 0",
@@ -36,6 +49,33 @@ TABLE_QUERIES = (
     "SELECT room, seq, name, text, at, id, source FROM message LIMIT 0",
 )
 """They fail if a table or a column is missing."""
+
+
+def find_foreign(base: sqlite3.Connection) -> str:
+    """Return the name of a table of ours that has another's definition, "" if there is none.
+
+    SQLite runs what a view, a trigger or a computed column in a file says, which may never end.
+    Raises sqlite3.Error.
+    """
+    rows = base.execute("SELECT type, tbl_name, sql FROM sqlite_master").fetchall()
+    for kind, table, sql in rows:
+        if str(table).lower() not in TABLES or (kind == "index" and sql is None):
+            continue
+        text = " ".join(str(sql).split())
+        if kind == "index" and PLAIN_INDEX.fullmatch(text):
+            continue
+        if kind != "table" or not COMPUTING_WORDS.isdisjoint(re.findall(r"\w+", text.lower())):
+            return str(table).lower()
+    return ""
+
+
+def check_tables(base: sqlite3.Connection, shown: Path) -> None:
+    """Raise `LogFileError` with the name *shown* if a table is not ours, sqlite3.Error."""
+    if table := find_foreign(base):
+        raise LogFileError(
+            f"log file {shown} has a view, a trigger or another definition that computes at"
+            f" table {table}: name another file"
+        )
 
 
 def prepare_tables(base: sqlite3.Connection, shown: Path) -> bool:
@@ -50,6 +90,7 @@ def prepare_tables(base: sqlite3.Connection, shown: Path) -> bool:
             f"log file {shown} has version {version}, this program knows versions up to"
             f" {SCHEMA_VERSION}: update this program, or name another file"
         )
+    check_tables(base, shown)
     if not tables:
         base.execute(f"PRAGMA application_id={APPLICATION_ID}")
         base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")

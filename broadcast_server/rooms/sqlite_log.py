@@ -41,7 +41,7 @@ from .kept_names import KeptName
 from .log_backup import copy_database
 from .log_errors import sqlite_reason, translate_errors
 from .log_kept_names import write_kept_names
-from .log_marker import LogMarker, write_marker
+from .log_marker import LogMarker, translate_marker_errors
 from .log_moves import close_without_journal, complete_moved_file
 from .log_rows import read_message, read_room_head
 from .log_start import begin_run, open_database, prepare_file
@@ -51,6 +51,7 @@ from .log_state import (
     LogState,
     count_messages,
     read_without_journal,
+    write_allowed,
     write_state,
 )
 from .log_watch import Change, LogWatch, delete_journal, journal_size
@@ -104,6 +105,7 @@ class SQLiteLog:
             self._marker = LogMarker(found.path.with_name(f"{found.path.name}.whole"))
             run = begin_run(path, found, self._marker, sync=sync)
             self._state, self.secret = run.state, run.state.secret
+            self._marks: tuple[str, ...] = (self._state.mark,)  # of the file and its journal
             self.kept_names, self.session_key = run.kept_names, run.session_key
             self.notices = run.notices
             self._open()
@@ -115,30 +117,33 @@ class SQLiteLog:
         self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Move the content of the journal to the file, unless the file is not ours any more.
-
-        The marker allows that before it happens. So the epochs continue if the process ends in
-        the meantime.
-        """
+        """Move what no other program reads from the journal to the file, if that is still ours."""
         if self._lost is not Change.NONE:
             return
         with suppress(sqlite3.Error, OSError):  # tried again later, as long as there is a journal
-            if self.recording:
-                self._marker.write(self._state.mark)
-            row = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._allow_change()
+            try:
+                row = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                self._note_own_change()
             if row[1] == row[2]:  # nobody reads what is older, so the file has everything
                 self._message_count = count_messages(self._database)
-                self._note_own_change()
         self._checkpoint_at = journal_size(self._path) + MAX_JOURNAL_BYTES // 4
+
+    def _allow_change(self) -> None:
+        """Let the epochs continue if the process ends while it changes the file."""
+        if self.recording:
+            mark, changed = self._state.mark, self._watch.changed_ns
+            write_allowed(self._database, self._marker.allow_change(mark, changed=changed))
 
     def _note_own_change(self) -> None:
         """Put the time of the last change to the file, which was the server's own, in the marker.
 
-        If that fails, the marker accepts any time.
+        If that fails, it is tried again by `check_file`.
         """
         if self._watch.note_own_change() and self.recording:
             with suppress(OSError):
-                self._marker.write(self._state.mark, changed=self._watch.changed_ns)
+                self._marker.write(*self._marks, changed=self._watch.changed_ns)
 
     def restore(self, room: str, log: MessageLog) -> None:
         """Fill *log*, which must be new, with the messages of *room* in the file, if any.
@@ -185,8 +190,9 @@ class SQLiteLog:
                 self._write()
                 if self.recording or self._lost is not Change.NONE:
                     return None
-                if not self._marker.matches(self._state.mark):
-                    write_marker(self._marker, self.path, self._state.mark)
+                if not self._marker.has(self._state.mark):
+                    with translate_marker_errors(self._marker, self.path):
+                        self._marker.write(self._state.mark, changed=self._watch.changed_ns)
         except LogFileError as error:
             self._retry_at = time.monotonic() + RETRY_INTERVAL_S
             self._uncommitted = [
@@ -261,7 +267,7 @@ class SQLiteLog:
         change = self._watch.look()
         if change is Change.NONE:
             if self._lost is Change.NONE:
-                if self._watch.is_new_mode:
+                if self._watch.is_new_mode or self._marker.allows_change:
                     self._note_own_change()
                 return None
             return self._found(f"log file {self.path} is in its place again")
@@ -344,8 +350,7 @@ class SQLiteLog:
     def _open_anew(self) -> None:
         """Open the file again, with a new journal."""
         base = self._database
-        if self.recording:
-            self._marker.write(self._state.mark)
+        self._allow_change()
         (is_busy, _, _) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if is_busy:
             raise LogFileError(f"log file {self.path} is being read by another program")
@@ -356,13 +361,16 @@ class SQLiteLog:
     def _end_run(self) -> None:
         """Write a new mark, so that a copy that was made until now does not match the marker."""
         base, state = self._database, LogState.new(self.secret, phase=CLOSED, safe=True)
+        marks = self._state.mark, state.mark
         base.execute("BEGIN")
         write_kept_names(base, self.kept_names)
-        write_state(base, state)
         if self.recording:
-            write_marker(self._marker, self.path, self._state.mark, state.mark)
+            with translate_marker_errors(self._marker, self.path):
+                allowed = self._marker.allow_change(*marks, changed=self._watch.changed_ns)
+            state = state._replace(allowed=allowed)
+        write_state(base, state)
         base.execute("COMMIT")
-        self._state = state
+        self._state, self._marks = state, marks
 
     def close(self) -> None:
         """Commit, wait for the disk, mark the file as safe from a power cut, and close it.
@@ -384,6 +392,8 @@ class SQLiteLog:
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._end_run()
             finally:
-                self._database.close()  # which moves everything to the file
+                self._database.close()  # which moves everything to the file, if nobody reads it
+                if not journal_size(self._path):
+                    self._marks = (self._state.mark,)
                 self._note_own_change()
                 self._marker.close()

@@ -129,16 +129,16 @@ MODULES = {
             "log_rows": "",
             "log_kept_names": "kept_names log_rows",
             "log_session_key": "log_rows",
-            "log_state": "log_rows",
             "log_upgrade": "",
             "log_watch": "",
-            "log_moves": "log_state log_watch",
             "message_log": "",
             "log_errors": "message_log",
             "log_marker": "message_log",
-            "log_probe": "message_log",
             "log_tables": "log_upgrade message_log",
+            "log_probe": "log_tables message_log",
+            "log_state": "log_rows log_tables",
             "log_backup": "log_errors log_probe log_state log_tables message_log",
+            "log_moves": "log_state log_watch",
             "log_start": (
                 "kept_names log_kept_names log_marker log_probe log_session_key log_state"
                 " log_tables log_upgrade log_watch message_log"

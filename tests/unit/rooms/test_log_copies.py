@@ -19,7 +19,11 @@ import pytest
 from log_files import kill
 from programs import ROOT
 
+from broadcast_server.rooms import sqlite_log
 from broadcast_server.rooms.log_backup import back_up
+from broadcast_server.rooms.log_marker import LogMarker
+from broadcast_server.rooms.log_start import open_database
+from broadcast_server.rooms.log_state import LogState
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 
@@ -233,6 +237,121 @@ def test_a_server_that_is_killed_anywhere_keeps_its_epoch() -> None:
     assert len({epoch for epoch, _ in sent}) == 1
     heads = [int(head) for _, head in sent]
     assert heads == sorted(set(heads))
+
+
+# -- beside a program that reads the file --
+
+
+class Reader:
+    """Another program that reads a log file, and so keeps the journal from being moved."""
+
+    def __init__(self, path: Path) -> None:
+        self._base = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        self._base.execute("BEGIN")
+        self._base.execute("SELECT count(*) FROM message").fetchone()
+        self.close = self._base.close
+
+
+def publish_beside_a_reader(path: Path, when: str) -> tuple[OpenLog, Reader]:
+    """Publish, with a checkpoint, beside a reader that began *when*."""
+    server = OpenLog(path)
+    server.publish("one")
+    if when == "before the start":  # what is written when it opens the file stays in the journal
+        server.file.close()
+        with pytest.MonkeyPatch.context() as patch:
+            opened: list[Reader] = []
+
+            def open_beside(
+                shown: Path, path: Path, state: LogState, *, sync: bool
+            ) -> sqlite3.Connection:
+                opened.append(Reader(path))
+                return open_database(shown, path, state, sync=sync)
+
+            patch.setattr(sqlite_log, "open_database", open_beside)
+            server = OpenLog(path)
+        reader = opened[0]
+    else:
+        reader = Reader(path)
+    server.file._checkpoint_at = 1
+    server.publish("two")
+    return server, reader
+
+
+@pytest.mark.parametrize("restore", [restore_in_place, restore_anew])
+@pytest.mark.parametrize("when", ["before the start", "later"])
+def test_a_folder_that_is_copied_beside_a_reader(
+    path: Path, tmp_path: Path, when: str, restore: Callable[[Path, Path], None]
+) -> None:
+    """A copy that is made while another program reads the file has new epochs as well."""
+    (server, reader), copy = publish_beside_a_reader(path, when), tmp_path / "copy"
+    shutil.copytree(path.parent, copy)
+    reader.close()
+    server.publish("three")
+    kill(server.file)
+    restore(copy, path.parent)
+    epoch, texts, notices = reopened(path)
+    assert (texts, epoch == server.log.epoch) == (["one", "two"], False)
+    assert notices.endswith(NEW_EPOCHS)
+
+
+@pytest.mark.parametrize("end", ["killed", "closed"])
+@pytest.mark.parametrize("when", ["before the start", "later"])
+def test_a_server_that_ends_beside_a_reader(path: Path, when: str, end: str) -> None:
+    """What is in the journal only, as another program reads the file, is there in its epoch."""
+    server, reader = publish_beside_a_reader(path, when)
+    server.end(end)
+    reader.close()
+    assert reopened(path) == (server.log.epoch, ["one", "two"], "")
+
+
+@pytest.mark.parametrize("restore", [restore_in_place, restore_anew])
+@pytest.mark.parametrize("during", ["the start", "a checkpoint", "the end"])
+def test_a_folder_that_is_copied_after_a_kill_during(
+    path: Path, tmp_path: Path, during: str, restore: Callable[[Path, Path], None]
+) -> None:
+    """A server that was killed while it changed its file continues, and a copy does not."""
+    server, copy = OpenLog(path), tmp_path / "copy"
+    server.publish("one")
+    if during == "a checkpoint":
+        server.file._allow_change()
+        server.file._database.execute("PRAGMA wal_checkpoint")
+    elif during == "the end":
+        server.file._end_run()
+    else:
+        server.file.close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delattr(LogMarker, "write")  # its first use is after the last change to the file
+            with pytest.raises(AttributeError):
+                SQLiteLog(path)
+    if during != "the start":
+        kill(server.file)
+    shutil.copytree(path.parent, copy)
+    again = OpenLog(path)
+    assert (again.log.epoch, again.file.notices) == (server.log.epoch, [])
+    again.publish("two")
+    again.file.close()
+    restore(copy, path.parent)
+    epoch, texts, notices = reopened(path)
+    assert (texts, epoch == server.log.epoch) == (["one"], False)
+    assert notices.endswith(NEW_EPOCHS)
+
+
+def test_a_folder_that_is_copied_after_a_full_disk(path: Path, tmp_path: Path) -> None:
+    """A copy that is made when the file can be written again has new epochs as well."""
+    server, copy = OpenLog(path), tmp_path / "copy"
+    server.file._database.execute("PRAGMA query_only=ON")
+    server.publish("one")
+    assert not server.file.recording
+    server.file._database.execute("PRAGMA query_only=OFF")
+    server.file._retry_at = 0.0
+    server.publish("two")
+    assert server.file.recording
+    shutil.copytree(path.parent, copy)
+    server.publish("three")
+    kill(server.file)
+    restore_anew(copy, path.parent)
+    epoch, texts, _ = reopened(path)
+    assert (texts, epoch == server.log.epoch) == (["one", "two"], False)
 
 
 # -- backups --

@@ -138,7 +138,7 @@ def test_no_number_is_sent_twice_in_an_epoch(
     with pytest.raises(Exception, match="closed database"):  # while it stops
         play(part, Settings(port=0, log=path, max_message_bytes=2**17))
     file = SQLiteLog(path)
-    assert file._marker.matches(file._state.mark)
+    assert file._marker.has(file._state.mark)
     (epoch, head), (epoch_of_other, _) = epochs(file, "lobby", "other")
     # The next message gets a number that nobody has seen in this epoch.
     assert head + 1 not in seen[epoch] and head == max(seen[epoch])

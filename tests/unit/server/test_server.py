@@ -11,7 +11,9 @@ import contextlib
 import gc
 import json
 import logging
+import shutil
 import signal
+import sqlite3
 import struct
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from deployments import INSTALLED, ServedDeployment, WebSocketClient
-from programs import Running, running
+from programs import Running, running, say
 from server_harness import play
 from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
@@ -32,6 +34,7 @@ from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.sqlite_log import MAX_JOURNAL_BYTES
 from broadcast_server.server import room_registry
 from broadcast_server.server.api import ParticipantConnection, Timeouts
 from broadcast_server.server.first_request import FirstRequest
@@ -611,6 +614,48 @@ def test_a_client_resumes_after_a_restart(tmp_path: Path, end: signal.Signals) -
     with running(*command) as server:
         asyncio.run(after(server, epoch))
         assert server.signal(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+def test_a_restart_after_another_program_has_read(tmp_path: Path, is_restored: bool) -> None:
+    """A kill beside a reader of the log file keeps the epoch; a copy from then does not."""
+    (folder := tmp_path / "log").mkdir()
+    path = folder / "rooms.log"
+    command = *INSTALLED, "start", "--port", "0", "--rate", "0", "--log", str(path)
+
+    async def welcome(server: Running, since: str = "") -> dict[str, object]:
+        deployment = ServedDeployment(server.url)
+        bob = await deployment.open(
+            f"/?name=eve&since={since}" if since else "/?name=eve", as_json=True
+        )
+        event: dict[str, object] = json.loads(await bob.line())
+        await deployment.close()
+        return event
+
+    with running(*command) as server:
+        url = server.url
+        reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM message").fetchall()
+        say(url, "lobby", "bob", *["x" * 4000] * 250)
+        assert (
+            path.with_name("rooms.log-wal").stat().st_size > MAX_JOURNAL_BYTES
+        )  # so it was to be moved
+        shutil.copytree(folder, tmp_path / "copy")
+        if is_restored:
+            say(url, "lobby", "bob", "two", "three")
+        before = asyncio.run(welcome(server))
+        server.process.kill()
+        server.process.wait()
+    reader.close()
+    if is_restored:
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "copy", folder)
+    with running(*command) as server:
+        after = asyncio.run(welcome(server, f"{before['epoch']}.{before['seq']}"))
+    assert after["recovered"] is not is_restored
+    assert (after["epoch"] == before["epoch"]) is not is_restored
+    assert after["missed"] == (None if is_restored else 0)
 
 
 def test_messages_are_persisted_before_they_are_delivered(tmp_path: Path) -> None:
