@@ -10,16 +10,15 @@ A client spends *tokens*: one for each message or other request, and at least on
   the emptiest bucket that rests there, and a new one only if none does. So a client that
   reconnects without a session, or with another one, gains nothing by it.
 - A new client also shares the bucket of a connection of its address that waits for a token: the
-  server cannot tell whether that connection is still there. Other clients that are connected at
-  the same time have a bucket each.
+  server cannot tell whether that connection is still there. It takes turns there as a client of its
+  own. Other clients that are connected at the same time have a bucket each.
 - An address has a bucket in addition, `ADDRESS_FACTOR` times as large, for all of its clients
   together. The local machine has none: see `client_key`.
-- Connections that wait for a token of a bucket have *turns*, each at most one. At the bucket of a
-  client they come in the order in which they began to wait. At that of an address they come in the
-  order of fair queueing: the turn of a client ends, in a time that is counted in tokens, when it
-  has spent what it waits to send, and the turn that ends first comes first. So who asks for
+- Connections that wait for a token of a bucket have *turns* there, each at most one. They come in
+  the order of fair queueing: the turn of a client ends, in a time that is counted in tokens, when
+  it has spent what it waits to send, and the turn that ends first comes first. So who asks for
   little waits for little, however many others flood, and all of a client's connections have one
-  place.
+  place. A connection waits for the bucket of its address when its client's has a token for it.
 - A join costs its client a token, and its address none: `--max-joins` limits the joins of an
   address.
 
@@ -33,11 +32,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
+from .message_cost import BYTES_PER_TOKEN
 from .rate_limit import MAX_KEYS, TokenBucket
-
-BYTES_PER_TOKEN = 256
-"""A message costs one token, and a longer one costs a token for each so many bytes. At the default
-rate, a client needs as long to replace a share of a room's 50,000 messages as of its 16 MiB."""
 
 MESSAGE_BURST_S = 20
 """How many seconds' worth of tokens a client can have saved up, to send them at once."""
@@ -59,30 +55,54 @@ SWEEP_INTERVAL = 1024
 
 
 Turn = tuple[float, int]
-"""Where it ends, counted in tokens (0 at the bucket of a client), and its number."""
+"""Where it ends, counted in tokens, and its number."""
 
 
 class _Bucket(TokenBucket):
     """A bucket, and the turns of the connections that wait for it: a token is kept for each."""
 
-    __slots__ = ("turns",)
+    __slots__ = ("reached", "turns")
 
     def __init__(self, rate: float, capacity: float, now: float) -> None:
         super().__init__(rate, capacity, now)
         self.turns: list[Turn] = []  # the first one first
+        self.reached = 0.0  # where the last turn that was taken began, counted in tokens
+
+
+class _Client:
+    """Those connections that have one place among the turns."""
+
+    __slots__ = ("ends", "holders")
+
+    def __init__(self) -> None:
+        self.ends = [0.0, 0.0]  # of its last turns, at its bucket and at that of its address
+        self.holders = 0  # open allowances
 
 
 class _ClientBucket(_Bucket):
-    """The bucket of one client: of all connections that share it."""
+    """The bucket of one client, and of those that came while a connection waited for it."""
 
-    __slots__ = ("end", "full_at", "holders", "session")
+    __slots__ = ("client", "full_at", "holders", "newcomers", "session")
 
     def __init__(self, rate: float, capacity: float, now: float) -> None:
         super().__init__(rate, capacity, now)
         self.session: str | None = None
         self.holders = 0  # open allowances
         self.full_at = now  # when it will be full, while it rests
-        self.end = 0.0  # where its last turn at the bucket of its address ends
+        self.client = _Client()
+        self.newcomers: dict[str, _Client] = {}  # by session, while they are connected
+
+    def client_of(self, session: str | None) -> _Client:
+        """Return who a new connection with *session* is: a newcomer if others hold the bucket."""
+        if not self.holders or (session and session == self.session):
+            return self.client
+        return self.newcomers.setdefault(session, _Client()) if session else _Client()
+
+    def leave(self, client: _Client, session: str | None) -> None:
+        """Forget a newcomer when its last connection is closed."""
+        client.holders -= 1
+        if session and not client.holders and self.newcomers.get(session) is client:
+            del self.newcomers[session]
 
 
 class _Address:
@@ -94,7 +114,6 @@ class _Address:
         "held",
         "last_turn",
         "posts",
-        "reached",
         "resting",
         "total",
     )
@@ -107,7 +126,6 @@ class _Address:
         self.resting: list[_ClientBucket] = []  # the emptiest last
         self.held = 0  # open allowances
         self.last_turn = 0  # the number of the last turn that was given out
-        self.reached = 0.0  # where the last turn that was taken began, counted in tokens
 
     def take(self, session: str | None, now: float, *, momentary: bool) -> _ClientBucket | None:
         """Return the bucket that a new client with *session* gets, None if it gets a new one."""
@@ -146,35 +164,52 @@ class _Address:
 class Allowance:
     """What one connection may send. `Allowances.open` returns it."""
 
-    __slots__ = ("_buckets", "_turn", "_turn_cost", "address", "bucket", "closed")
+    __slots__ = (
+        "_buckets",
+        "_turn_cost",
+        "_turns",
+        "address",
+        "bucket",
+        "client",
+        "closed",
+        "session",
+    )
 
-    def __init__(self, address: _Address, bucket: _ClientBucket) -> None:
+    def __init__(
+        self, address: _Address, bucket: _ClientBucket, client: _Client, session: str | None
+    ) -> None:
         total = address.total
         self.address = address
         self.bucket = bucket
+        self.client = client
+        self.session = session
         self._buckets: tuple[_Bucket, ...] = (bucket,) if total is None else (bucket, total)
-        self._turn: Turn | None = None  # at the bucket of the address
-        self._turn_cost = 0.0  # what it is expected to cost
+        self._turns: list[Turn | None] = [None, None]  # at each bucket
+        self._turn_cost = 0.0  # what they are expected to cost
         self.closed = False
 
     def available(self, now: float) -> float:
         """Return how many tokens the connection may spend now, negative if it is in debt."""
-        return min([self._usable(bucket, now) for bucket in self._buckets])
+        return min([self._usable(place, now) for place in range(len(self._buckets))])
 
-    def _usable(self, bucket: _Bucket, now: float) -> float:
+    def _usable(self, place: int, now: float) -> float:
+        bucket = self._buckets[place]
         free = bucket.refill(now) - len(bucket.turns)
-        if self._turn is None:
+        if self._turns[place] is None:
             return free
-        in_turn = bucket.available - self._count_before(bucket)
+        in_turn = bucket.available - self._count_before(place)
         if in_turn < 1:
             return in_turn
-        return max(free + 1, 1.0 if bucket is self.bucket else TURN_TOKENS)
+        return max(free + 1, TURN_TOKENS if place else 1.0)
 
-    def _turn_at(self, bucket: _Bucket, turn: Turn) -> Turn:
-        return (0.0, turn[1]) if bucket is self.bucket else turn
+    def limit(
+        self, max_messages: int, max_bytes: int, now: float, unread: int = 0
+    ) -> tuple[int, int]:
+        """Return how many messages and bytes of the given ones the connection may send now.
 
-    def limit(self, max_messages: int, max_bytes: int, now: float) -> tuple[int, int]:
-        """Return how many messages and bytes of the given ones the connection may send now."""
+        If it has a turn, and more is *unread* than was known before, it may have to wait again.
+        """
+        self._expect(unread)
         available = self.available(now)
         return min(max_messages, int(available)), min(max_bytes, int(available * BYTES_PER_TOKEN))
 
@@ -185,12 +220,12 @@ class Allowance:
         """
         if messages:
             cost = max(messages, size / BYTES_PER_TOKEN)
-            if self._turn is not None:
-                self.address.reached = max(self.address.reached, self._turn[0] - self._turn_cost)
-                self.bucket.end += cost
-                self.give_back()
-            for bucket in self._buckets:
+            for place, bucket in enumerate(self._buckets):
+                if (turn := self._turns[place]) is not None:
+                    bucket.reached = max(bucket.reached, turn[0] - self._turn_cost)
+                    self.client.ends[place] += cost
                 bucket.spend(cost)
+            self.give_back()
 
     def delay(self, now: float) -> float:
         """Return the number of seconds until a token is available, 0 if one is."""
@@ -198,16 +233,15 @@ class Allowance:
             return 0.0
         return max(
             [
-                (1 + self._count_before(bucket) - bucket.available) / bucket.rate
-                for bucket in self._buckets
+                (1 + self._count_before(place) - bucket.available) / bucket.rate
+                for place, bucket in enumerate(self._buckets)
             ]
         )
 
-    def _count_before(self, bucket: _Bucket) -> int:
-        """Return how many connections get a token of *bucket* before this one does."""
-        if self._turn is None:
-            return len(bucket.turns)
-        return bisect_left(bucket.turns, self._turn_at(bucket, self._turn))
+    def _count_before(self, place: int) -> int:
+        """Return how many connections get a token of the bucket before this one does."""
+        turns, turn = self._buckets[place].turns, self._turns[place]
+        return len(turns) if turn is None else bisect_left(turns, turn)
 
     def reserve(self, now: float, unread: int = 0) -> float:
         """Return the same, and begin to wait: the connection has a turn until it spends something.
@@ -216,24 +250,45 @@ class Allowance:
         for less, it has to wait longer, but keeps its turn. *unread* is how many bytes it has sent
         that wait, as far as that is known.
         """
+        self._expect(unread)
         delay = self.delay(now)
-        if delay and self._turn is None and not self.closed:
-            address, bucket = self.address, self.bucket
-            if bucket.available - len(bucket.turns) < 1:
-                address.exhausted = bucket
-            address.last_turn += 1
-            self._turn_cost = max(1.0, min(unread / BYTES_PER_TOKEN, MAX_EXPECTED_TOKENS))
-            bucket.end = max(bucket.end, address.reached) + self._turn_cost
-            self._turn = bucket.end, address.last_turn
-            for each in self._buckets:
-                insort(each.turns, self._turn_at(each, self._turn))
-            delay = self.delay(now)
-        return delay
+        if not delay or self.closed:
+            return delay
+        for place in range(len(self._buckets)):
+            if self._usable(place, now) < 1:
+                if self._turns[place] is None:
+                    self._take_turn(place)
+                if self._usable(place, now) < 1:
+                    break
+        return self.delay(now)
+
+    def _expect(self, unread: int) -> None:
+        """Let the turns cost what *unread* bytes do: less only if there are none yet."""
+        cost = max(1.0, min(unread / BYTES_PER_TOKEN, MAX_EXPECTED_TOKENS))
+        if cost <= self._turn_cost and self._turns != [None, None]:
+            return
+        places = [place for place, turn in enumerate(self._turns) if turn is not None]
+        self.give_back()
+        self._turn_cost = cost
+        for place in places:
+            self._take_turn(place)
+
+    def _take_turn(self, place: int) -> None:
+        bucket, ends = self._buckets[place], self.client.ends
+        if not place:
+            self.address.exhausted = self.bucket
+        self.address.last_turn += 1
+        ends[place] = max(ends[place], bucket.reached) + self._turn_cost
+        turn = self._turns[place] = ends[place], self.address.last_turn
+        insort(bucket.turns, turn)
 
     def join(self, now: float) -> float:
         """Spend the client's token for a join, and return the seconds that it has to wait."""
-        bucket = self.bucket
-        missing = 1 + len(bucket.turns) - bucket.refill(now)
+        bucket, ends = self.bucket, self.client.ends
+        missing = 1 - bucket.refill(now)
+        if bucket.turns:
+            ends[0] = max(ends[0], bucket.reached) + 1
+            missing += bisect_left(bucket.turns, (ends[0] + 1e-9, 0))
         bucket.spend(1)
         return max(0.0, missing / bucket.rate)
 
@@ -244,7 +299,7 @@ class Allowance:
         while others wait for the bucket of the address, posts have the share of one client of it.
         """
         delay, posts = self.delay(now), self.address.posts
-        if delay and posts is not None and self._usable(self.bucket, now) >= 1:
+        if delay and posts is not None and self._usable(0, now) >= 1:
             posts.refill(now)
             delay = min(delay, posts.delay())
             if not delay:
@@ -254,12 +309,13 @@ class Allowance:
         return delay
 
     def give_back(self) -> None:
-        """Give back the turn of the connection, if it has one."""
-        if self._turn is not None:
-            for bucket in self._buckets:
-                del bucket.turns[bisect_left(bucket.turns, self._turn_at(bucket, self._turn))]
-            self.bucket.end -= self._turn_cost
-            self._turn = None
+        """Give back the turns of the connection, if it has any."""
+        for place, turn in enumerate(self._turns):
+            if turn is not None:
+                turns = self._buckets[place].turns
+                del turns[bisect_left(turns, turn)]
+                self.client.ends[place] -= self._turn_cost
+                self._turns[place] = None
 
 
 class Allowances:
@@ -291,16 +347,19 @@ class Allowances:
         bucket = address.take(session, now, momentary=momentary)
         if bucket is None:
             bucket = _ClientBucket(self._rate, self._rate * MESSAGE_BURST_S, now)
+        client = bucket.client_of(session)
         address.assign(bucket, session)
         bucket.holders += 1
+        client.holders += 1
         address.held += 1
-        return Allowance(address, bucket)
+        return Allowance(address, bucket, client, session)
 
     def close(self, allowance: Allowance, now: float) -> None:
         """End an allowance: its connection is closed. The bucket rests until it is full again."""
         allowance.give_back()
         allowance.closed = True
         address, bucket = allowance.address, allowance.bucket
+        bucket.leave(allowance.client, allowance.session)
         address.held -= 1
         bucket.holders -= 1
         if not bucket.holders:
@@ -329,39 +388,6 @@ class Allowances:
     def _new_bucket(self, factor: int, now: float) -> _Bucket:
         rate = self._rate * factor
         return _Bucket(rate, rate * MESSAGE_BURST_S, now)
-
-
-def chargeable_size(text: bytes, longest: int) -> int:
-    """Return how many bytes of *text*, one message a line, are charged.
-
-    A message that is longer than *longest*, the longest one allowed, is charged as that one: it is
-    rejected, and replaces no history.
-    """
-    if len(text) <= longest:
-        return len(text)
-    lines = text.split(b"\n")
-    return len(lines) - 1 + sum([min(len(line), longest) for line in lines])
-
-
-def end_of_affordable_lines(text: str, begin: int, available: float) -> int:
-    """Return where the lines of *text* from *begin* end that *available* tokens are enough for.
-
-    There is at least one line, with its line feed, even if it costs more. Of text that is not ASCII
-    the end may come earlier than it has to.
-    """
-    max_chars = int(available * BYTES_PER_TOKEN) // (1 if text.isascii() else 4)
-    lines = text.count("\n", begin) + 1
-    if lines <= available and len(text) - begin <= max_chars:
-        return len(text)
-    end = begin
-    for _ in range(max(1, int(available))):
-        next_end = text.find("\n", end) + 1 or len(text)
-        if end > begin and next_end - begin > max_chars:
-            break
-        end = next_end
-        if end == len(text):
-            break
-    return end
 
 
 def _full_at(bucket: _ClientBucket) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from broadcast_server.admission.allowances import chargeable_size
+from broadcast_server.admission.message_cost import chargeable_size
 
 from .frame_splitter import FrameSplitter
 

@@ -247,7 +247,7 @@ class WebSocketConnection(asyncio.Protocol):
         allowance = self.allowance if protocol.state is State.OPEN else None
         now = asyncio.get_running_loop().time()
         if allowance is not None:
-            limits = allowance.limit(*limits, now)
+            limits = allowance.limit(*limits, now, budget.unread if budget.pending else 0)
         for is_message, piece in budget.take(*limits):
             if not is_message:
                 # A frame that the library assembles goes to the front of the budget, and this loop
@@ -261,6 +261,8 @@ class WebSocketConnection(asyncio.Protocol):
             allowance.spend(budget.spent, budget.spent_bytes)
             if budget.pending:
                 delay = allowance.reserve(now, budget.unread)
+            else:
+                allowance.give_back()  # it is to wait again for as much as it will send then
         if delay:
             # `wait` processes the rest after the delay by itself. It needs something to call before
             # that, and `_flush` finds nothing to write then.

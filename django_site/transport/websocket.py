@@ -16,11 +16,8 @@ from channels.exceptions import StopConsumer
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.admission.allowances import (
-    Allowance,
-    chargeable_size,
-    end_of_affordable_lines,
-)
+from broadcast_server.admission.allowances import Allowance
+from broadcast_server.admission.message_cost import chargeable_size, end_of_affordable_lines
 from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join

@@ -12,7 +12,7 @@ from programs import ROOT
 import broadcast_server
 from benchmarks.command import parser as benchmark
 from benchmarks.fuzz import make_parser as make_fuzz_parser
-from broadcast_server.admission import allowances, auth_throttle, rate_limit
+from broadcast_server.admission import allowances, auth_throttle, message_cost, rate_limit
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli import send
 from broadcast_server.cli.options import make_parser
@@ -170,12 +170,12 @@ def test_figures_of_the_limits_are_those_of_the_code() -> None:
     assert (
         f"{rate} by default, and can save up twenty seconds' worth, {rate * burst_s:,}" in document
     )
-    assert f"a token for each {allowances.BYTES_PER_TOKEN} bytes" in document
+    assert f"a token for each {message_cost.BYTES_PER_TOKEN} bytes" in document
     most = rate * (burst_s + 60)
-    mebibytes = round(most * allowances.BYTES_PER_TOKEN / 2**20)
+    mebibytes = round(most * message_cost.BYTES_PER_TOKEN / 2**20)
     assert f"at most {most:,} messages and {mebibytes} MiB of text" in document
     assert f"{round(100 * most / message_log.DEFAULT_MAX_MESSAGES)} % of the 50,000" in document
-    share = most * allowances.BYTES_PER_TOKEN / message_log.DEFAULT_MAX_BYTES
+    share = most * message_cost.BYTES_PER_TOKEN / message_log.DEFAULT_MAX_BYTES
     assert f"{round(100 * share)} % of the 16 MiB" in document
     assert f"{4 * rate} a second, {4 * rate * burst_s:,} at once" in document
     assert f"At most {rate_limit.MAX_KEYS:,} clients that are gone" in document

@@ -89,10 +89,11 @@ MODULES = {
             "connection_counter": "",
             "handshake_slots": "",
             "int_range": "",
+            "message_cost": "",
             "pending": "",
             "place": "",
             "rate_limit": "",
-            "allowances": "rate_limit",
+            "allowances": "message_cost rate_limit",
             "token": "",
             "trusted_proxies": "",
             "admission": (

@@ -11,12 +11,14 @@ import pytest
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.admission.allowances import (
     ADDRESS_FACTOR,
-    BYTES_PER_TOKEN,
     MESSAGE_BURST_S,
     SWEEP_INTERVAL,
     TURN_TOKENS,
     Allowance,
     Allowances,
+)
+from broadcast_server.admission.message_cost import (
+    BYTES_PER_TOKEN,
     chargeable_size,
     end_of_affordable_lines,
 )
@@ -120,7 +122,8 @@ def test_clients_that_are_connected_at_the_same_time_have_a_bucket_each() -> Non
 def test_a_connection_that_may_be_gone_is_no_way_around(key: str | None) -> None:
     """While a connection waits, a new client of its address shares the bucket; a post does not.
 
-    A server does not read from a connection that waits, and so does not see that it is cut.
+    A server does not read from a connection that waits, and so does not see that it is cut. All of
+    them together get what one client does.
     """
     allowances = Allowances(RATE)
     ghost = allowances.open(key, "s0", 0.0)
@@ -134,6 +137,68 @@ def test_a_connection_that_may_be_gone_is_no_way_around(key: str | None) -> None
     assert post.available(0.0) > 1
     owner = allowances.open(key, "s0", 0.0)
     assert owner.bucket is ghost.bucket
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(("flooders", "size"), [(40, 4000), (120, 4000), (120, 1)])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("sessions", [True, False])
+def test_who_joins_during_a_flood_takes_turns_as_a_client_of_its_own(
+    key: str | None, flooders: int, size: int, known: bool, sessions: bool
+) -> None:
+    """Its wait does not grow with the flood, and all who came get together what one client does.
+
+    *known* is whether the server knew what the floods would send when they began to wait. The
+    flood comes first, so the newcomer would be the last of each round.
+    """
+    allowances = Allowances(RATE)
+    clients = [allowances.open(key, "s0", 0.0)]
+    take_all(clients[0], 0.0)
+    due = [(clients[0].reserve(0.0, 50_000), 0)]
+    for number in range(1, flooders):
+        clients.append(allowances.open(key, f"s{number}" if sessions else None, 0.0))
+        due.append((clients[-1].reserve(0.0, 50_000 if known else 0), number))
+    newcomer = allowances.open(key, "new" if sessions else None, 0.0)
+    clients.append(newcomer)
+    pause, asked = 1.2 * flooders / RATE, 1.25  # less than an equal share
+    heappush(due, (asked, flooders))
+    waits, spent = list[float](), 0.0
+    while due[0][0] < 40:
+        now, place = heappop(due)
+        client, unread = clients[place], 9 if clients[place] is newcomer else 50_000
+        count = min(1, client.limit(1, 65536, now, unread)[0])
+        if count > 0 and client is newcomer:
+            client.spend(1, 9)
+            spent += 1
+            waits.append(now - asked)
+            asked = now + pause
+            heappush(due, (asked, place))
+            continue
+        if count > 0:
+            client.spend(1, size)
+            spent += max(1, size / BYTES_PER_TOKEN)
+        heappush(due, (now + client.reserve(now, unread) + 1e-6, place))
+    one_turn = max(1, size / BYTES_PER_TOKEN)
+    assert max(waits) <= (2 * one_turn + 3) / RATE
+    assert len(waits) > 35 / (pause + 1)
+    assert spent <= 40 * RATE + 2 * one_turn
+
+
+def test_a_session_has_one_place_among_those_that_share_a_bucket() -> None:
+    """Who opens many connections with one session during a flood gets the turns of one client."""
+    allowances = Allowances(RATE)
+    first = allowances.open(None, "s0", 0.0)
+    take_all(first, 0.0)
+    assert first.reserve(0.0) > 0
+    many = [allowances.open(None, "many", 0.0) for _ in range(30)]
+    for each in many:
+        each.reserve(0.0)
+    other = allowances.open(None, "other", 0.0)
+    assert other.reserve(0.0) == pytest.approx(3 / RATE)
+    assert len(first.bucket.newcomers) == 2
+    for each in [*many, other]:
+        allowances.close(each, 0.0)
+    assert not first.bucket.newcomers
 
 
 def test_an_address_has_a_limit_for_all_of_its_clients() -> None:
