@@ -13,17 +13,41 @@ from typing import Any
 HIDDEN = "..."
 """What a log has in place of a secret."""
 
+
+def _written(text: str) -> str:
+    """Return a pattern for *text* as an address may have it: any character can be encoded.
+
+    It can be so more than once, if the address is in the query of another one.
+    """
+    return "".join(f"(?:{re.escape(char)}|%(?:25)*(?:{_codes(char)}))" for char in text)
+
+
+def _codes(char: str) -> str:
+    # Each is there once: with one twice, a failed match takes exponential time.
+    return "|".join(sorted({f"{ord(each):02x}" for each in (char, char.upper())}))
+
+
+_SLASH = _written("/")
+_END = r"""[\s"'<>]"""
+_SPACE = rf"(?:\+|{_written(' ')})*"
+
+# What repeats is followed by what it cannot contain, so that no text takes quadratic time.
 _SECRETS = re.compile(
-    r"""(?P<place>/accounts/reset/+[^/\s?]+/+(?!set-password\b)   # the token of a mail
-        | [?&](?:session|token)=)                                 # one in the query
-        [^/&\s"'<>?]+""",
-    re.VERBOSE | re.IGNORECASE,
+    # The token of a mail. Django replaces it in the address by set-password.
+    rf"(?P<path>{_SLASH}{_written('accounts')}(?:{_SLASH})+{_written('reset')}(?:{_SLASH})+"
+    rf"(?:(?!{_SLASH})[^\s?])+(?:{_SLASH})+)(?!set-password(?:{_SLASH}|[?&]|{_END}|$))"
+    rf"(?:(?!{_SLASH}|[?&]|{_END}).)+"
+    # One in the query. Names that only some parsers take for these are hidden, too.
+    rf"|(?P<query>(?:[?&;]|{_written('?')}|{_written('&')}|{_written(';')}){_SPACE}"
+    rf"(?:{_written('session')}|{_written('token')}){_SPACE}{_written('=')})"
+    rf"(?:(?!&|{_END}).)+",
+    re.IGNORECASE,
 )
 
 
 def hide_secrets(text: str) -> str:
     """Return *text*, which may have addresses in it, without the secrets in them."""
-    return _SECRETS.sub(rf"\g<place>{HIDDEN}", text)
+    return _SECRETS.sub(lambda found: (found["path"] or found["query"]) + HIDDEN, text)
 
 
 def hide_in_logs() -> None:
