@@ -15,6 +15,8 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
+
 UNIX = "unix"
 """Trusts every peer on a Unix socket in a list of trusted proxies: such a peer has no address."""
 
@@ -79,6 +81,8 @@ def parse_trusted_proxies(value: str) -> TrustedProxies:
     items = [item.strip() for item in value.split(",") if item.strip()]
     if value.strip() and not items:
         raise ValueError(f"{value!r} is not an address, a network or {UNIX}")
+    if has_userinfo(value):  # no address has one, and a password may have a comma
+        raise ValueError(f"{without_userinfo(value)!r} is not an address, a network or {UNIX}")
     networks = []
     for item in items:
         if item == UNIX:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from broadcast_server.console.streams import flush_streams, note, print_text, stdout_error
+from broadcast_server.protocol.userinfo import without_userinfo
 
 from .connect import connect
 from .env_parser import VARIABLE_PREFIX
@@ -99,7 +100,8 @@ def _send(options: argparse.Namespace, target: Target) -> int:
     if options.url is not None and not {":", "/"} & {*options.url}:
         return usage_error(
             "send",
-            f"{options.url} is not an address of the form HOST:PORT (quote a text with spaces)",
+            f"{without_userinfo(options.url)} is not an address of the form HOST:PORT"
+            " (quote a text with spaces)",
         )
     return send(options, target)
 

@@ -344,12 +344,12 @@ def _hosts(value: str) -> frozenset[str]:
 
 
 def _address(value: str) -> str:
-    from broadcast_server.client.address import parse_address
+    from broadcast_server.client.address import invalid_address, parse_address
 
     try:
         return parse_address(value)[0].rstrip("/") + "/"
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{value} is not a valid address: {error}") from None
+        raise argparse.ArgumentTypeError(invalid_address(value, error)) from None
 
 
 def _trusted(value: str) -> object:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from broadcast_server.cli.env_parser import VARIABLE_PREFIX, variable_value
 from broadcast_server.cli.token_option import token_from_options
-from broadcast_server.client.address import parse_address
+from broadcast_server.client.address import invalid_address, parse_address
 from broadcast_server.client.target import Target
 from broadcast_server.console.argument import argument_text
 from broadcast_server.console.tls_support import NO_TLS, has_tls
@@ -40,7 +40,7 @@ def target_from_options(options: argparse.Namespace) -> Target:
     try:
         url, query = parse_address(address, options.port)
     except ValueError as error:
-        raise ValueError(f"{address} is not a valid address: {error}") from None
+        raise ValueError(invalid_address(address, error)) from None
     if unix and options.proxy and "proxy" in options.typed:
         raise ValueError("--unix cannot be combined with --proxy")
     proxy = None if unix or not options.proxy else _proxy(options, url)

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
@@ -48,6 +50,14 @@ def parse_address(url: str, default_port: int | None = None) -> tuple[str, dict[
         netloc = f"{netloc.removesuffix(':')}:{default_port}"
     query = dict(parse_qsl(parts.query))
     return urlunsplit((scheme, netloc, parts.path or "/", "", "")), query
+
+
+def invalid_address(address: str, error: ValueError) -> str:
+    """Return what to say of an *address* that `parse_address` rejected, without a password."""
+    reason = str(error)
+    if has_userinfo(address):  # the reason may have the part that could not be read
+        reason = "it has a user name, which is not supported, or an @ that is not written as %40"
+    return f"{without_userinfo(address)} is not a valid address: {reason}"
 
 
 def without_zone(url: str) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
+
 from .responses import Response, plain_response
 
 ANY = "*"
@@ -72,6 +74,8 @@ def parse_hosts(value: str) -> frozenset[str]:
     items = [item.strip().lower() for item in value.split(",") if item.strip()]
     if value.strip() and not items:
         raise ValueError(f"{value} names no host (write HOST, .DOMAIN or *)")
+    if has_userinfo(value):  # no host has one, and a password may have a comma
+        raise _no_host(without_userinfo(value))
     return frozenset(map(_parse_host, items))
 
 
@@ -83,8 +87,12 @@ def _parse_host(item: str) -> str:
     has_port = ":" in host.rpartition("]")[2]
     name = None if has_port or host.startswith(".") or ".." in host else host_name(host)
     if name is None:
-        raise ValueError(f"{item} is not a host name (write HOST, .DOMAIN or *, without a port)")
+        raise _no_host(item)
     return dot + name
+
+
+def _no_host(item: str) -> ValueError:
+    return ValueError(f"{item} is not a host name (write HOST, .DOMAIN or *, without a port)")
 
 
 def host_name(host: str) -> str | None:

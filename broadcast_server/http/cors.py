@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from broadcast_server.protocol.session_key import SESSION_HEADER
+from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
 
 from .responses import PLAIN_TEXT, Response, forbidden_origin, text_response
 
@@ -41,6 +42,8 @@ def parse_origins(value: str) -> frozenset[str]:
     items = [item.strip().lower() for item in value.split(",") if item.strip()]
     if value.strip() and not items:
         raise _no_origin(value)
+    if has_userinfo(value):  # no origin has one, and a password may have a comma
+        raise _no_origin(without_userinfo(value))
     return frozenset(map(_parse_origin, items))
 
 

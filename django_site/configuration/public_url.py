@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from broadcast_server.http.allowed_hosts import host_name
+from broadcast_server.protocol.userinfo import without_userinfo
 
 SYNTAX = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
@@ -41,6 +42,9 @@ def parse_public_url(text: str) -> PublicURL:
     port = int(match["port"] or DEFAULT_PORTS[match["scheme"].lower()]) if match else 0
     name = host_name(match["host"]) if match else None
     if match is None or name is None or not 0 < port < 2**16 or {".", ".."} & set(segments):
-        raise ValueError(f"{text!r} is not an address (https://HOST/ or https://HOST:PORT/PREFIX/)")
+        shown = without_userinfo(text)
+        raise ValueError(
+            f"{shown!r} is not an address (https://HOST/ or https://HOST:PORT/PREFIX/)"
+        )
     host = f"[{name}]" if ":" in name else name.removesuffix(".")
     return PublicURL(match["scheme"].lower(), host, port, match["path"])

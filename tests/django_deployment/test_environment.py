@@ -238,7 +238,6 @@ BAD: dict[str, dict[str, str | None]] = {
                 "https://a:0/",
                 "https://a b/",
                 "https://a:99999/",
-                "https://u:p@a/",
                 "https://a/?x",
                 "https://a/#x",
                 "https://a//",
@@ -251,6 +250,8 @@ BAD: dict[str, dict[str, str | None]] = {
                 "http://a\\b/",
             )
         },
+        "https://u:hush@a/": "'...@a/' is not an address"
+        " (https://HOST/ or https://HOST:PORT/PREFIX/)",
         "https://a/\r\nb": None,
     },
     "BROADCAST_DATA": {

@@ -70,6 +70,7 @@ MODULES = {
             "join": "messages names session_key",
             "publish": "join",
             "timestamp": "",
+            "userinfo": "",
         },
         "console": {
             "argument": "",
