@@ -140,7 +140,10 @@ def test_sentinels_know_the_redis(tmp_path: Path) -> None:
             await layer.group_add("group", channel)
             await layer.group_send("group", {"type": "it"})
             assert await layer.receive(channel) == {"type": "it"}
+            pool = layer._shards[0]._redis.connection_pool
             await layer.flush()
+            for sentinel in pool.sentinel_manager.sentinels:  # which it leaves open
+                await sentinel.aclose()
 
         with running(redis_program(), str(config), "--sentinel") as sentinel:
             until(lambda: "+monitor master main" in sentinel.output, "a Sentinel")
