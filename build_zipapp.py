@@ -106,6 +106,17 @@ def compile_once():
     sys.path_importer_cache.pop(sys.path[0], None)
 
 
+def state():
+    """Return what changes when this file is replaced."""
+    import os
+
+    try:
+        found = os.stat(sys.path[0])
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def start():
     # This syntax works in every Python 3, so that an old one can report its version.
     if sys.version_info < (3, 10):
@@ -113,11 +124,18 @@ def start():
         sys.stderr.write("broadcast-server needs Python 3.10 or newer, this is %s\\n" % found)
         return 1
     compile_once()
+    archive, before = sys.path[0], state()
     try:
         from broadcast_server.__main__ import run
 
         return run()
     except KeyboardInterrupt:
+        return 1
+    except Exception as error:
+        if state() == before:
+            raise
+        reason = "%s was replaced before all of it was loaded (%r), start it again\\n"
+        sys.stderr.write(reason % (archive, error))
         return 1
 
 

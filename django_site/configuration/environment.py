@@ -96,8 +96,13 @@ class Environment:
             name: setting
             for name in self._variables
             for setting in self._read
-            if name not in self._read and _differ_by_a_slip(name, setting)
+            if name not in self._read
+            and (_singular(name) == setting or _differ_by_a_slip(name, setting))
         }
+
+
+def _singular(name: str) -> str:
+    return f"{name[:-3]}Y" if name.endswith("IES") else name
 
 
 def _differ_by_a_slip(one: str, other: str) -> bool:

@@ -416,6 +416,7 @@ def test_bounds_include_their_ends() -> None:
     ("name", "setting"),
     [
         ("BROADCAST_RAET", "BROADCAST_RATE"),
+        ("BROADCAST_TRUSTED_PROXIES", "BROADCAST_TRUSTED_PROXY"),
         ("BROADCAST_MAX_CLIENT", "BROADCAST_MAX_CLIENTS"),
         ("ALLOWED_HOST", "ALLOWED_HOSTS"),
         ("BROADCAST_TLSS", "BROADCAST_TLS"),
@@ -431,7 +432,8 @@ def test_bounds_include_their_ends() -> None:
 def test_a_misspelled_variable_is_named(name: str, setting: str | None) -> None:
     """A variable that is almost a setting is an oversight; others may be for something else."""
     env = Environment({name: "5"})
-    for known in ("RATE", "MAX_CLIENTS", "TLS", "LOGIN", "DATA", "DEAD", "TOKEN", "LOG_FORMAT"):
+    known_names = "RATE MAX_CLIENTS TLS LOGIN DATA DEAD TOKEN LOG_FORMAT TRUSTED_PROXY"
+    for known in known_names.split():
         env.text(f"BROADCAST_{known}")
     for known in ("ALLOWED_HOSTS", "DATABASE_URL", "DEBUG"):
         env.secret(known)

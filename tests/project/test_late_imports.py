@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -356,3 +357,40 @@ def test_a_server(archive: Archive, tmp_path: Path) -> None:
         until(lambda: "the old certificate stays" in server.errors, "an error")
         assert server.signal(signal.SIGTERM) == 0
     archive.check()
+
+
+REPLACE_AT_AN_IMPORT = """\
+import runpy, sys
+module, size, *sys.argv = sys.argv[1:]
+sys.path[:0] = [""]  # run_path removes the first entry at its end
+
+def audit(event, arguments):
+    if event == "import" and arguments[0] == module:
+        with open(sys.argv[0], "wb") as archive:
+            archive.write(b"#" * int(size))
+
+sys.addaudithook(audit)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a file as Python would, and replaces the file when it imports a module."""
+
+
+@pytest.mark.parametrize("size", ["0", "2000000"])
+@pytest.mark.parametrize("module", ["broadcast_server.__main__", "broadcast_server.cli.main"])
+@pytest.mark.parametrize("command", [["send", "x"], ["run", "--", "true"], ["start"]], ids=" ".join)
+def test_replaced_during_the_start(
+    zipapp_path: Path, tmp_path: Path, command: list[str], module: str, size: str
+) -> None:
+    """A file that is replaced before all of it is loaded ends the command with one line."""
+    path = shutil.copy(zipapp_path, tmp_path / "broadcast-server.pyz")
+    done = subprocess.run(
+        [*ISOLATED_PYTHON, "-c", REPLACE_AT_AN_IMPORT, module, size, str(path), *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "was replaced before all of it was loaded (" in line
+    assert line.endswith("), start it again")
