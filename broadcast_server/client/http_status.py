@@ -12,6 +12,9 @@ from time import time
 from typing import NamedTuple
 from urllib.parse import urljoin
 
+SWITCHED_PROTOCOLS = 101
+"""The status of a server that takes any request for a WebSocket's."""
+
 RETRY_STATUSES = {408, 409, 425, 429}
 """HTTP statuses below 500 after which to retry. Any other would be the same the next time."""
 
@@ -50,7 +53,8 @@ def describe_status(
     if headers.get("content-type", "text/plain").startswith("text/plain"):
         line = next(iter(body.decode(errors="replace").strip().splitlines()), "").rstrip()
     may_be_taken = status >= 500 and status not in NEVER_TAKEN_STATUSES
-    if status < 200 or status in RETRY_STATUSES or may_be_taken:
+    is_early = status < 200 and status != SWITCHED_PROTOCOLS
+    if is_early or status in RETRY_STATUSES or may_be_taken:
         wait = _retry_after(headers.get("retry-after", ""))
         return StatusFailure(line or f"HTTP status {status}", temporary=True, wait=wait)
     if 300 <= status < 400 and headers.get("location"):

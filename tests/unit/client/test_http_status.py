@@ -49,6 +49,7 @@ def test_connect_and_send_agree(body: bytes, location: str | None) -> None:
         (429, {"retry-after": "-5"}, b"", StatusFailure("HTTP status 429", True)),
         (429, {"retry-after": "9" * 5000}, b"", StatusFailure("HTTP status 429", True, 3600.0)),
         (429, {"retry-after": formatdate(0)}, b"", StatusFailure("HTTP status 429", True)),
+        (101, {}, b"", StatusFailure("no broadcast server is there: HTTP status 101")),
         (301, {"location": "javascript:alert"}, b"",
          StatusFailure("no broadcast server is there: HTTP status 301")),
         (307, {"location": "x/"}, b"", StatusFailure(f"the server redirects to {URL}x/, {USE}")),
