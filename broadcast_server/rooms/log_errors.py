@@ -30,7 +30,9 @@ def translate_errors(path: Path) -> Iterator[None]:
         elif any(word in text for word in DAMAGE):
             text = "is not a log file, or is damaged: name another file"
         elif "unable to open" in text:
-            text = f"cannot be opened: {os.strerror(errno.EACCES).lower()}"
+            # SQLite does not say why.
+            number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
+            text = f"cannot be opened: {_describe(OSError(number, os.strerror(number)), path)}"
         elif "full" in text:
             text = "cannot be written: the disk is full"
         elif "readonly" in text:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from log_files import kill
 
+from broadcast_server.rooms.log_errors import translate_errors
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 
@@ -436,3 +437,16 @@ def test_something_else_in_the_place_of_the_marker(path: Path) -> None:
     marker.mkdir()
     with pytest.raises(LogFileError, match=r"cannot be written: it is a folder \(remove it\)"):
         SQLiteLog(path)
+
+
+def test_why_a_file_cannot_be_opened(tmp_path: Path) -> None:
+    """SQLite does not say why it cannot open a file: its folder may have been deleted."""
+    error = sqlite3.OperationalError("unable to open database file")
+    denied = pytest.raises(LogFileError, match=r"cannot be opened: permission denied")
+    with denied, translate_errors(tmp_path / "log"):
+        raise error
+    no_folder = pytest.raises(
+        LogFileError, match=r"cannot be opened: there is no folder .*: create"
+    )
+    with no_folder, translate_errors(tmp_path / "deleted" / "log"):
+        raise error
