@@ -159,20 +159,22 @@ def test_strangers_cannot_use_up_the_handshakes(server: Running, trusting: ssl.S
         assert server.errors.count("do not go on") == 1
 
 
+async def _visit(port: int, trusting: ssl.SSLContext) -> bytes:
+    """Return the response to a request over TLS."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
+    )
+    writer.write(_get("/healthz"))
+    response = await reader.read()
+    writer.close()
+    return response
+
+
 def test_what_waits_is_not_read(pair: tuple[Path, Path]) -> None:
     """Without a slot a connection keeps 2 KiB at most, and a longer ClientHello is still served."""
     trusting = ssl.create_default_context(cafile=str(pair[0]))
     trusting.set_alpn_protocols([f"{number:0200}" for number in range(40)])
     assert len(_hello(trusting)) > 4 * MAX_HELLO_BYTES - 500
-
-    async def visit(port: int) -> bytes:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
-        )
-        writer.write(_get("/healthz"))
-        response = await reader.read()
-        writer.close()
-        return response
 
     async def part() -> None:
         server = Server(Settings(port=0), certificate=ReloadableCertificate(*pair))
@@ -189,7 +191,7 @@ def test_what_waits_is_not_read(pair: tuple[Path, Path]) -> None:
         for record in (_LONG_RECORD, b"\x16\x03\x01\xff\xff"):
             strangers.append((await asyncio.open_connection("127.0.0.1", port))[1])
             strangers[-1].write(record + bytes(60_000))
-        visits = [asyncio.ensure_future(visit(port)) for _ in range(3)]
+        visits = [asyncio.ensure_future(_visit(port, trusting)) for _ in range(3)]
         while len(handshakes) < 6:  # noqa: ASYNC110
             await asyncio.sleep(0)
         waiting = list(handshakes._connections.values())[1:]
@@ -231,22 +233,13 @@ def test_a_crowd_gets_in(pair: tuple[Path, Path]) -> None:
     """All of a crowd that connects at once get a response, more than can be served at once."""
     trusting = ssl.create_default_context(cafile=str(pair[0]))
 
-    async def visit(port: int) -> bytes:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=trusting, server_hostname="localhost"
-        )
-        writer.write(_get("/healthz"))
-        response = await reader.read()
-        writer.close()
-        return response
-
     async def part() -> None:
         server = Server(Settings(port=0), certificate=ReloadableCertificate(*pair))
         await server.listen()
         assert server.listener._handshakes is not None
         server.listener._handshakes._slots = HandshakeSlots(4, 4, patience=60)
         port = int(server.url.rpartition(":")[2].rstrip("/"))
-        responses = await asyncio.gather(*(visit(port) for _ in range(50)))
+        responses = await asyncio.gather(*(_visit(port, trusting) for _ in range(50)))
         assert all(each.startswith(b"HTTP/1.1 200 ") for each in responses)
         await server.stop()
 
