@@ -82,7 +82,7 @@ class _Client:
 class _ClientBucket(_Bucket):
     """The bucket of one client, and of those that came while a connection waited for it."""
 
-    __slots__ = ("client", "full_at", "holders", "newcomers", "session")
+    __slots__ = ("client", "full_at", "holders", "session", "sharing")
 
     def __init__(self, rate: float, capacity: float, now: float) -> None:
         super().__init__(rate, capacity, now)
@@ -90,19 +90,19 @@ class _ClientBucket(_Bucket):
         self.holders = 0  # open allowances
         self.full_at = now  # when it will be full, while it rests
         self.client = _Client()
-        self.newcomers: dict[str, _Client] = {}  # by session, while they are connected
+        self.sharing: dict[str, _Client] = {}  # by session, while they are connected
 
     def client_of(self, session: str | None) -> _Client:
-        """Return who a new connection with *session* is: a newcomer if others hold the bucket."""
+        """Return the client of a new connection: another one if others use the bucket."""
         if not self.holders or (session and session == self.session):
             return self.client
-        return self.newcomers.setdefault(session, _Client()) if session else _Client()
+        return self.sharing.setdefault(session, _Client()) if session else _Client()
 
     def leave(self, client: _Client, session: str | None) -> None:
-        """Forget a newcomer when its last connection is closed."""
+        """Forget a client that shares the bucket when its last connection is closed."""
         client.holders -= 1
-        if session and not client.holders and self.newcomers.get(session) is client:
-            del self.newcomers[session]
+        if session and not client.holders and self.sharing.get(session) is client:
+            del self.sharing[session]
 
 
 class _Address:

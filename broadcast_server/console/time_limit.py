@@ -2,7 +2,7 @@
 
 Until Python 3.11, `asyncio.wait_for` swallows a cancellation that comes in the same turn of the
 loop as the result: it returns the result, and its task goes on. `asyncio.timeout` is right, but
-Python 3.10 does not have it. Nothing in this project calls `asyncio.wait_for`; ruff sees to it.
+Python 3.10 does not have it. Nothing in this project calls `asyncio.wait_for`: ruff rejects it.
 """
 
 from __future__ import annotations

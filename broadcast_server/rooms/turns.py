@@ -1,4 +1,4 @@
-"""Turns: who is next, in rounds over addresses, and then over what waits at an address.
+"""Turns: which item is next, in rounds over addresses, and then over what waits at an address.
 
 So an address gets no more than another one, however many clients it has. This module is pure.
 """

@@ -149,7 +149,7 @@ def test_who_joins_during_a_flood_takes_turns_as_a_client_of_its_own(
     """Its wait does not grow with the flood, and all who came get together what one client does.
 
     *known* is whether the server knew what the floods would send when they began to wait. The
-    flood comes first, so the newcomer would be the last of each round.
+    flood comes first, so the joining client would be the last of each round.
     """
     allowances = Allowances(RATE)
     clients = [allowances.open(key, "s0", 0.0)]
@@ -158,16 +158,16 @@ def test_who_joins_during_a_flood_takes_turns_as_a_client_of_its_own(
     for number in range(1, flooders):
         clients.append(allowances.open(key, f"s{number}" if sessions else None, 0.0))
         due.append((clients[-1].reserve(0.0, 50_000 if known else 0), number))
-    newcomer = allowances.open(key, "new" if sessions else None, 0.0)
-    clients.append(newcomer)
+    late = allowances.open(key, "new" if sessions else None, 0.0)
+    clients.append(late)
     pause, asked = 1.2 * flooders / RATE, 1.25  # less than an equal share
     heappush(due, (asked, flooders))
     waits, spent = list[float](), 0.0
     while due[0][0] < 40:
         now, place = heappop(due)
-        client, unread = clients[place], 9 if clients[place] is newcomer else 50_000
+        client, unread = clients[place], 9 if clients[place] is late else 50_000
         count = min(1, client.limit(1, 65536, now, unread)[0])
-        if count > 0 and client is newcomer:
+        if count > 0 and client is late:
             client.spend(1, 9)
             spent += 1
             waits.append(now - asked)
@@ -195,10 +195,10 @@ def test_a_session_has_one_place_among_those_that_share_a_bucket() -> None:
         each.reserve(0.0)
     other = allowances.open(None, "other", 0.0)
     assert other.reserve(0.0) == pytest.approx(3 / RATE)
-    assert len(first.bucket.newcomers) == 2
+    assert len(first.bucket.sharing) == 2
     for each in [*many, other]:
         allowances.close(each, 0.0)
-    assert not first.bucket.newcomers
+    assert not first.bucket.sharing
 
 
 def test_an_address_has_a_limit_for_all_of_its_clients() -> None:
