@@ -19,7 +19,7 @@ from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.signals import handle_signals
 from broadcast_server.console.stdio import read_stdin
 from broadcast_server.console.streams import note, stdout_error
-from broadcast_server.protocol.messages import Cursor, Error, Event
+from broadcast_server.protocol.messages import Cursor, Error, Event, Welcome
 
 from .cursor_file import CursorFileError
 from .line_splitter import MAX_LINE_BYTES, LineSplitter
@@ -86,6 +86,7 @@ class Pipe:
         self._progress = ProgressLine()
         self._failed = False  # part of the input was not sent
         self._interrupted = False
+        self._has_joined = False
 
     # -- called by the client --
 
@@ -94,6 +95,8 @@ class Pipe:
         for event in events:
             if isinstance(event, Error):
                 self.note(event.text)
+            elif isinstance(event, Welcome):
+                self._has_joined = True
         self._progress.clear()
         self._sink.handle(events)
 
@@ -155,7 +158,7 @@ class Pipe:
             failure = left_early_text(len(client.session))
         if failure:
             note(failure)
-        never_joined = self._interrupted and not client.has_been_live
+        never_joined = self._interrupted and not self._has_joined
         return 1 if failure or never_joined or self._failed or client.session.rejected else 0
 
     def _interrupt(self) -> None:

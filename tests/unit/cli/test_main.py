@@ -12,16 +12,20 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 
 import pytest
 from programs import Running, assert_quiet, running, shell, until
+from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from broadcast_server.cli.main import main
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.target_option import target_from_options
+from broadcast_server.protocol.messages import SUBPROTOCOL
 from broadcast_server.server.settings import Settings
 
 ROOMS = itertools.count()
@@ -641,6 +645,34 @@ def test_ctrl_c_while_connecting(program: list[str]) -> None:
             with accepted:
                 assert client.signal(signal.SIGINT) == 1
                 assert client.errors == ""
+
+
+def test_ctrl_c_before_the_end_of_the_replay(program: list[str]) -> None:
+    """Ctrl+C ends a client that has just joined, and lacks some past messages, with 0."""
+    line = (
+        '{"type":"welcome","room":"lobby","name":"bob","epoch":"e","seq":0,"recovered":true,'
+        '"missed":0,"count":1,"members":["bob"]}'
+    )
+
+    def handler(connection: ServerConnection) -> None:
+        connection.send(line)
+        for _ in connection:  # no ping gets an answer
+            pass
+
+    with serve(
+        handler, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+            with running(*program, "connect", url, "--listen", "--json") as client:
+                until(lambda: client.output, "a welcome")
+                assert client.signal(signal.SIGINT) == 0
+                assert client.errors == ""
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_ctrl_c_with_a_server_that_hangs(program: list[str]) -> None:
