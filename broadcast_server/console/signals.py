@@ -11,7 +11,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
 
@@ -46,12 +46,12 @@ def handle_signals(
     def on_hangup() -> None:
         (on_stop if reload is None or _terminal_is_closed() else reload)()
 
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        try:
-            loop.add_signal_handler(number, on_hangup if number == hangup else on_stop)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_stop))
+    def handle(number: int, _: FrameType | None) -> None:
+        loop.call_soon_threadsafe(on_hangup if number == hangup else on_stop)
+
+    # Not by `loop.add_signal_handler`: to remove its handler restores Python's own for a moment, in
+    # which a signal would end the process.
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
@@ -63,8 +63,6 @@ def handle_signals(
                 signal.raise_signal(number)
 
         for number in numbers:
-            with suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
             signal.signal(number, on_end if stopped else previous[number] or signal.SIG_DFL)
 
 
