@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
+from broadcast_server.console.argument import argument_text
 from broadcast_server.console.child_environment import TOKEN_VARIABLE
 
 from .env_parser import VARIABLE_PREFIX, EnvParser, int_range, name_type, room_type
@@ -16,6 +18,7 @@ examples:
   make 2>&1 | %(prog)s --name build     send each line, then leave
   %(prog)s --listen --json |
       jq -r 'select(.type=="message").text'
+  %(prog)s --match '^deployed' --count 1 --timeout 600    wait for a message
   %(prog)s --listen --since place       print everything since the last run
   %(prog)s --listen --exec ./deploy.sh  run a command for each message
 
@@ -65,6 +68,26 @@ def add_connect(connect: EnvParser) -> None:
     )
     connect.switch("--listen", "stay connected after the end of the input")
     connect.switch("--json", "print events as JSON, one per line")
+    # These three describe one run, so no variable sets them: BROADCAST_TIMEOUT is for `send`.
+    connect.add_argument(
+        "--match",
+        metavar="REGEX",
+        type=_pattern,
+        help="print only the messages of others whose text matches this regular expression;"
+        " implies --listen",
+    )
+    connect.add_argument(
+        "--count",
+        metavar="N",
+        type=int_range(1, 10**9),
+        help="leave after N messages of others, or N that match; implies --listen",
+    )
+    connect.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=int_range(1, 10**6),
+        help="leave after this time with exit code 124; implies --listen",
+    )
     connect.switch("--bell", "at a terminal, ring the bell when somebody mentions your name")
     connect.switch("--plain", "at a terminal, print plain lines only, for screen readers")
     connect.add_argument(
@@ -74,6 +97,14 @@ def add_connect(connect: EnvParser) -> None:
         help="print nothing, but run this command (everything that follows, without a shell) for"
         " each message that does not have your own name",
     )
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    """Compile a regular expression."""
+    try:
+        return re.compile(argument_text(value))
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"invalid regular expression: {error}") from None
 
 
 def add_send(send: EnvParser) -> None:

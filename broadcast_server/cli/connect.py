@@ -63,6 +63,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             from broadcast_server.terminal.prompt import PromptUI
 
             return await _run_loaded(PromptUI(client, bell=options.bell).run)
+        from broadcast_server.pipe.message_filter import MessageFilter
         from broadcast_server.pipe.pipe import Pipe, Sink
         from broadcast_server.pipe.printer import Printer
 
@@ -71,7 +72,15 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             from broadcast_server.pipe.exec_sink import ExecSink
 
             sink = ExecSink(options.exec, session, keep)
-        return await _run_loaded(Pipe(client, sink, listen=options.listen, save_cursor=keep).run)
+        pipe = Pipe(
+            client,
+            sink,
+            listen=options.listen or _waits(options),
+            save_cursor=keep,
+            wanted=MessageFilter(options.match, options.count),
+            timeout=options.timeout,
+        )
+        return await _run_loaded(pipe.run)
 
     return asyncio.run(run())
 
@@ -96,9 +105,16 @@ def _at_terminal(options: argparse.Namespace) -> bool:
     """Whether a person chats here, as opposed to a script, a pipe or a listener."""
     if options.json or options.listen or options.since or options.exec is not None:
         return False
+    if _waits(options):
+        return False
     if sys.stdin is None or sys.stdout is None:
         return False
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _waits(options: argparse.Namespace) -> bool:
+    """Whether the client waits for messages, or for a time."""
+    return any(value is not None for value in (options.match, options.count, options.timeout))
 
 
 def _is_dumb() -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.client.session import left_early_text
@@ -23,6 +23,7 @@ from broadcast_server.protocol.messages import Cursor, Error, Event, Welcome
 
 from .cursor_file import CursorFileError
 from .line_splitter import MAX_LINE_BYTES, LineSplitter
+from .message_filter import MessageFilter
 from .progress import (
     REFRESH_INTERVAL_S,
     ProgressGate,
@@ -31,6 +32,9 @@ from .progress import (
     is_progress_wanted,
     progress_text,
 )
+
+TIMEOUT_EXIT = 124
+"""Exit code when the time was over, as that of timeout(1)."""
 
 
 class Sink(Protocol):
@@ -67,6 +71,9 @@ class Pipe:
         sink: Where events go.
         listen: Whether to stay in the room after the end of the input.
         save_cursor: Called with the position in the log each time the sink has handled all events.
+        wanted: Selects the events that go to the sink. When it is done, the pipe reads no more
+            input, waits until what it has sent is confirmed, and leaves.
+        timeout: Seconds after which the pipe leaves; None: it stays.
     """
 
     def __init__(
@@ -76,11 +83,17 @@ class Pipe:
         *,
         listen: bool,
         save_cursor: Callable[[Cursor], None] | None = None,
+        wanted: MessageFilter | None = None,
+        timeout: float | None = None,
     ) -> None:
         self._client = client
         self._sink = sink
         self._listen = listen
         self._save_cursor = save_cursor
+        self._wanted = wanted or MessageFilter()
+        self._got_all = asyncio.Event()  # `_wanted` is done
+        self._timeout = timeout
+        self._timed_out = False
         self._sent_count = 0  # messages
         self._read_bytes = 0
         self._progress = ProgressLine()
@@ -98,7 +111,11 @@ class Pipe:
             elif isinstance(event, Welcome):
                 self._has_joined = True
         self._progress.clear()
-        self._sink.handle(events)
+        session = self._client.session
+        epoch = session.cursor.epoch if session.cursor else ""
+        self._sink.handle(self._wanted.select(events, session.name, epoch))
+        if self._wanted.done:
+            self._got_all.set()
 
     def note(self, text: str) -> None:
         """Write a notice about the connection to standard error."""
@@ -111,7 +128,7 @@ class Pipe:
         Raises CursorFileError.
         """
         await self._sink.wait_idle()
-        cursor = self._client.session.cursor
+        cursor = self._wanted.limit(self._client.session.cursor)
         if self._save_cursor is not None and self._sink.open and cursor is not None:
             self._save_cursor(cursor)
 
@@ -121,26 +138,34 @@ class Pipe:
         """Take part in the room until the input has ended, and return the exit code."""
         client, sink = self._client, self._sink
         size = input_size()  # before anything is read: it is what is left of the file
-        sending = asyncio.ensure_future(self._send_input())
+        got_all = asyncio.ensure_future(self._got_all.wait())
+        sending = asyncio.ensure_future(self._send_until_done(got_all))
         handling = asyncio.ensure_future(sink.run())
         progress = asyncio.ensure_future(self._show_progress(size))
 
-        def one_ended(_: asyncio.Future[None]) -> None:
+        def one_ended(_: asyncio.Future[Any]) -> None:
             # If the reader is gone, as after `| head -1`, the rest of the input is still sent. A
             # pipe that has sent its input stays only to listen, and only while there is a reader.
-            is_finished = sending.done() and not (self._listen and sink.open)
+            stays = self._listen and sink.open and not self._wanted.done
+            is_finished = sending.done() and not stays
             if is_finished or _could_not_save(handling):
                 client.leave()
 
         sending.add_done_callback(one_ended)
         handling.add_done_callback(one_ended)
+        got_all.add_done_callback(one_ended)
         failure = ""
+        timer = None
+        if self._timeout is not None:
+            timer = asyncio.get_running_loop().call_later(self._timeout, self._time_out)
         with handle_signals(self._interrupt):
             try:
                 await client.run(self)
             except (ClientError, CursorFileError) as error:
                 failure = str(error)
             finally:
+                if timer is not None:
+                    timer.cancel()
                 progress.cancel()
                 self._progress.clear()
             try:
@@ -148,9 +173,10 @@ class Pipe:
             except CursorFileError as error:
                 failure = failure or str(error)
             finally:
-                for task in (sending, handling):
+                tasks = {sending, handling, got_all}
+                for task in tasks:
                     task.cancel()
-                await asyncio.wait({sending, handling, progress})
+                await asyncio.wait({*tasks, progress})
         if not sending.cancelled():
             sending.result()
         failure = failure or _sink_failure(handling)
@@ -159,15 +185,35 @@ class Pipe:
         if failure:
             note(failure)
         never_joined = self._interrupted and not self._has_joined
-        return 1 if failure or never_joined or self._failed or client.session.rejected else 0
+        if failure or never_joined or self._failed or client.session.rejected:
+            return 1
+        return TIMEOUT_EXIT if self._timed_out else 0
 
     def _interrupt(self) -> None:
         self._interrupted = True
         self._client.leave()
         self._sink.finish()
 
+    def _time_out(self) -> None:
+        if not self._wanted.done:
+            self._timed_out = True
+            self.note(f"left after {self._timeout:g} s{self._wanted.progress()}")
+        self._client.leave()
+        self._sink.finish()
+
+    async def _send_until_done(self, got_all: asyncio.Future[Any]) -> None:
+        """Publish the input until *got_all*, and wait until what was sent is confirmed."""
+        reading = asyncio.ensure_future(self._send_input())
+        try:
+            await asyncio.wait({reading, got_all}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            reading.cancel()
+        await self._client.wait_confirmed()
+
     async def _send_input(self) -> None:
-        """Publish the input, and wait until every message is confirmed."""
+        """Publish the input."""
         lines = LineSplitter(rendered=True)
         # With --listen, a terminal's keyboard is not read: nobody is asked to type.
         ended = self._listen and sys.stdin is not None and sys.stdin.isatty()
@@ -188,7 +234,6 @@ class Pipe:
                 self._failed = True
                 self.note(f"line {number} is over {MAX_LINE_BYTES} bytes, it is not sent")
             lines.too_long.clear()
-        await self._client.wait_confirmed()
 
     async def _show_progress(self, size: int | None) -> None:
         """Update the progress line until cancelled, if standard error is a terminal."""

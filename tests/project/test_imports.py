@@ -118,13 +118,14 @@ MODULES = {
         },
         "pipe": {
             "cursor_file": "",
+            "message_filter": "",
             "printer": "",
             "process_text": "",
             "exec_sink": "process_text",
             "progress": "",
             "shown_line": "",
             "line_splitter": "shown_line",
-            "pipe": "cursor_file line_splitter progress",
+            "pipe": "cursor_file line_splitter message_filter progress",
         },
         "rooms": {
             "kept_names": "",
