@@ -47,6 +47,7 @@ class Notifications:
 
     async def _receive_all(self) -> None:
         layer = get_channel_layer()
+        notifier.listen(asyncio.get_running_loop())
         group, channel = notifier.group_name(self._room), ""
         while layer is not None:
             try:

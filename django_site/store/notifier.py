@@ -6,9 +6,12 @@ replica polls it as well.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+from weakref import WeakSet
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
@@ -20,6 +23,13 @@ from .message_log import RoomState
 
 SEND_TIMEOUT_S = 5.0
 """Seconds after which a notification that the channel layer does not take is given up."""
+
+_listening: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+
+def listen(loop: asyncio.AbstractEventLoop) -> None:
+    """Note that replicas are notified in *loop*."""
+    _listening.add(loop)
 
 
 def group_name(room: int) -> str:
@@ -46,7 +56,24 @@ async def notify(room: int, state: RoomState) -> None:
         outage.channel_layer.ended()
 
 
+def notify_blocking(room: int, state: RoomState) -> None:
+    """Notify the replicas of a room. It blocks: call it in a thread.
+
+    If this process has replicas itself, it is done in their event loop: the layer that is in memory
+    is not safe in another thread, and the others have their connections there.
+    """
+    loop = next((each for each in [*_listening] if each.is_running()), None)
+    if loop is None:
+        async_to_sync(notify)(room, state)
+        return
+    sent = asyncio.run_coroutine_threadsafe(notify(room, state), loop)
+    try:
+        sent.result(SEND_TIMEOUT_S + 1)
+    except concurrent.futures.TimeoutError:  # the loop stands still
+        sent.cancel()
+
+
 def notify_rooms(rooms: Sequence[int]) -> None:
     """Notify the replicas of *rooms* of their present states. It blocks: call it in a thread."""
     for room, state in message_log.room_states(rooms).items():
-        async_to_sync(notify)(room, state)
+        notify_blocking(room, state)

@@ -19,7 +19,8 @@ from typing import TypeVar
 import django_client  # noqa: F401  # it sets Django up
 import psycopg
 import pytest
-from django.db import connections, transaction
+from django.db import Error as DatabaseError
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.db.utils import ConnectionHandler
 from django.utils.timezone import now
@@ -33,7 +34,14 @@ from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
 from django_site.configuration.database_url import database_of
 from django_site.moderation import actions
-from django_site.store import message_log, presence, publish, rejections
+from django_site.store import (
+    broadcaster,
+    message_log,
+    presence,
+    publish,
+    rejections,
+    wait_limits,
+)
 from django_site.store.message_log import Logged, PendingMessage
 from django_site.store.presence import JoinAttempt, RenameAttempt
 from django_site.store.publish import AuthorGone, PendingPost
@@ -336,6 +344,69 @@ def test_words_of_a_session_that_is_being_taken_over(database: Database, room: m
         lambda: publish.append(room.pk, [message], unsure=False, roster=1, names={"a": "bob"}),
     )
     assert outcomes == [AuthorGone()]
+
+
+# -- broadcasting from the site's own code --
+
+
+def test_two_that_broadcast_at_once_take_different_numbers(
+    database: Database, room: models.Room
+) -> None:
+    """A transaction that has broadcast keeps the room, and others wait for its end."""
+    second = database.at_once(
+        lambda: broadcaster.broadcast(room.name, "one", "ci"),
+        lambda: broadcaster.broadcast(room.name, "two", "ci"),
+    )
+    assert (second.seq, second.text) == (2, "two")
+
+
+def test_a_broadcast_does_not_wait_longer_than_its_caller_says(
+    database: Database, room: models.Room
+) -> None:
+    """It fails by its timeout, and the transaction that it was in goes on with its own limits."""
+    limits = "SHOW lock_timeout", "SHOW statement_timeout"
+
+    def show() -> list[str]:
+        with connection.cursor() as cursor:
+            return [str(cursor.execute(each).fetchone()[0]) for each in limits]
+
+    def broadcast() -> tuple[list[str], list[str]]:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '7s'")
+            before = show()
+            with pytest.raises(broadcaster.LogUnavailable, match="timeout"):
+                broadcaster.broadcast(room.name, "late", "ci", timeout=0.2)
+            broadcaster.broadcast("another-room", "in time", "ci", timeout=0.2)
+            after = show()
+        return before, after
+
+    database.first.begin(lambda: models.Room.objects.select_for_update().get(pk=room.pk))
+    try:
+        before, after = database.second.run(broadcast)
+        outside = partial(broadcaster.broadcast, room.name, "late", "ci", timeout=0.2)
+        with pytest.raises(broadcaster.LogUnavailable, match="timeout"):
+            database.second.run(outside)
+    finally:
+        database.first.commit()
+    assert before == after == ["7s", "20s"]
+    assert database.run(lambda: broadcaster.broadcast(room.name, "now", "ci")).seq == 1
+
+
+def test_a_transaction_that_has_broadcast_does_not_keep_its_room(
+    database: Database, room: models.Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends it when it stands still, and its message is not broadcast."""
+    monkeypatch.setattr(wait_limits, "IDLE_IN_TRANSACTION_S", 1)
+    first = Connection(database.url)
+    first.run(lambda: connection.cursor().execute("SET idle_in_transaction_session_timeout = 0"))
+    first.begin(lambda: broadcaster.broadcast(room.name, "never", "ci"))
+    assert database.run(lambda: broadcaster.broadcast(room.name, "one", "ci")).seq == 1
+    with pytest.raises(DatabaseError, match="idle-in-transaction timeout"):
+        first.run(lambda: message_log.open_room("another"))
+    with pytest.raises(DatabaseError):
+        first.commit()
+    first.close()
 
 
 # -- moderation --

@@ -17,7 +17,7 @@ from typing import Any
 import django_client  # noqa: F401  # it sets Django up
 import pytest
 from conftest import DAPHNE
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.db.utils import ConnectionHandler
 from programs import ROOT, listening, running
 from services import postgresql_server
@@ -120,3 +120,28 @@ def test_the_limits_of_a_connection(url: str, monkeypatch: pytest.MonkeyPatch) -
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
     database.close()
+
+
+def test_a_block_with_a_limit_of_its_own(url: str) -> None:
+    """The time of all statements in the block is limited, by PostgreSQL and by the process."""
+    database = ConnectionHandler({"default": database_of(url)})["default"]
+    connections["default"] = database  # of this thread only
+    try:
+        with database.cursor() as cursor:
+            with pytest.raises(OperationalError, match="statement timeout"):
+                with wait_limits.limited_waits(database, 0.1):
+                    cursor.execute("SELECT pg_sleep(9)")
+            with wait_limits.limited_waits(database, 9):
+                cursor.execute("SHOW statement_timeout")
+                assert cursor.fetchone() == ("9s",)
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone() == ("20s",)  # of every connection of a server
+            backend = int(database.connection.info.backend_pid)
+            os.kill(backend, signal.SIGSTOP)
+            with pytest.raises(OperationalError, match=r"no answer for .* seconds"):
+                with wait_limits.limited_waits(database, 0.1):
+                    pass
+            os.kill(backend, signal.SIGCONT)
+    finally:
+        database.close()
+        del connections["default"]

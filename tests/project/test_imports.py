@@ -292,9 +292,11 @@ MODULES = {
             "site_key": "",
             "sync": "epochs message_log presence publish",
             "wait_limits": "",
+            "broadcaster": "message_log notifier publish rejections wait_limits",
         },
         "management": {
             "commands": "",
+            "commands.broadcast": "",
             "commands.migrate": "",
             "commands.new_epochs": "",
         },

@@ -1,0 +1,234 @@
+"""Broadcasting from the site's own code: a view, a task or a command publishes a message.
+
+It is published as a POST over HTTP is, by the same transaction, without a request or a rate limit.
+Any process that uses the site's settings can do so; it need not serve clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from functools import partial
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.db import DataError, IntegrityError, connection, transaction
+from django.db import Error as DatabaseError
+from django.db.transaction import TransactionManagementError
+from django.utils.asyncio import async_unsafe
+
+from broadcast_server.protocol.join import join_from_parameters
+from broadcast_server.protocol.messages import MAX_SEQ, Error, Format, Message, validate_message
+from broadcast_server.protocol.publish import PublishRequest
+
+from . import message_log, notifier, publish
+from .message_log import NO_ID_PREFIX
+from .publish import PendingPost
+from .rejections import Rejected
+from .wait_limits import LOCK_S, limited_waits
+
+TIMEOUT_S = 15.0
+"""Seconds in which the database has to log a message, unless the caller says otherwise."""
+
+SQLITE_DAMAGE = "malformed", "not a database"
+"""What SQLite says of a file that is damaged."""
+
+RETRY_INTERVAL_S = 0.5
+"""Seconds between two attempts at a database that does not answer."""
+
+
+class BroadcastError(Exception):
+    """A message was not broadcast.
+
+    *code* is what a client would get for the same reason, see docs/protocol.md.
+    """
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class InvalidMessage(BroadcastError, ValueError):
+    """The text is empty, too long, or not text."""
+
+
+class InvalidName(BroadcastError, ValueError):
+    """No member can have this name."""
+
+
+class InvalidRoom(BroadcastError, ValueError):
+    """No room can have this name."""
+
+
+class NotAllowed(BroadcastError):
+    """The room is closed, the name is banned, or it belongs to an account."""
+
+
+class LogUnavailable(BroadcastError):
+    """The database did not log the message in time."""
+
+
+class LogDamaged(BroadcastError):
+    """The database answers, but its tables cannot be used."""
+
+
+@async_unsafe("broadcast() blocks the event loop it is called in: use `await abroadcast(...)`")
+def broadcast(room: str, text: str, name: str, *, timeout: float = TIMEOUT_S) -> Message:
+    """Log a message, deliver it to everyone in the room, and return it with its number.
+
+    In a transaction, the message is delivered when the transaction is committed, and not at all if
+    it is rolled back. Until then the room is locked, and PostgreSQL ends the transaction if it
+    does nothing for 5 seconds.
+
+    Args:
+        room: The name of the room, which is created if there is none.
+        text: The text, of at most `BROADCAST_MAX_MESSAGE_BYTES` bytes of UTF-8.
+        name: The author's name. If a member has it, the message gets the next free number after
+            it, such as ``ci-2``.
+        timeout: Seconds to wait for the database.
+
+    Raises:
+        InvalidMessage: The text cannot be a message.
+        InvalidName: The name cannot be that of a member.
+        InvalidRoom: The name of the room is not valid.
+        NotAllowed: The room is closed, or the name is banned or an account's.
+        LogUnavailable: The database did not answer within *timeout*. The message may have been
+            logged even so, if the answer to the commit was lost.
+        LogDamaged: The log cannot be used.
+        SynchronousOnlyOperation: There is a running event loop: use `abroadcast`.
+
+    """
+    post = _post(room, text, name)
+    deadline = time.monotonic() + timeout
+    if connection.in_atomic_block:  # a statement that failed cannot be repeated alone
+        return _log(post, timeout)
+    while True:
+        try:
+            return _log(post, deadline - time.monotonic())
+        except _Retriable as error:
+            if time.monotonic() + RETRY_INTERVAL_S > deadline:
+                raise error.final() from error.__cause__
+        time.sleep(RETRY_INTERVAL_S)
+
+
+async def abroadcast(room: str, text: str, name: str, *, timeout: float = TIMEOUT_S) -> Message:
+    """Do what `broadcast` does, in an event loop.
+
+    If it is cancelled, the message may be logged even so.
+    """
+    post = _post(room, text, name)
+    deadline = time.monotonic() + timeout
+    while True:
+        # The rooms of a server may use the same thread: they have their turn in between.
+        wait = min(deadline - time.monotonic(), LOCK_S)
+        try:
+            return await database_sync_to_async(_log)(post, wait)
+        except _Retriable as error:
+            if time.monotonic() + RETRY_INTERVAL_S > deadline:
+                raise error.final() from error.__cause__
+        await asyncio.sleep(RETRY_INTERVAL_S)
+
+
+class _Retriable(LogUnavailable):
+    """The database did not answer this time."""
+
+    def final(self) -> LogUnavailable:
+        """Return the error for the caller."""
+        return LogUnavailable(str(self), self.code)
+
+
+def _post(room: str, text: str, name: str) -> PendingPost:
+    """Return the message that is to be logged, under the same rules as a POST."""
+    for argument, value in (("room", room), ("text", text), ("name", name)):
+        if not isinstance(value, str):
+            raise TypeError(f"{argument} is of type {type(value).__name__}, not a string")
+    limit: int = settings.BROADCAST_MAX_MESSAGE_BYTES
+    join = join_from_parameters({"name": name, "room": room}, Format.TEXT)
+    if isinstance(join, Error):
+        error = InvalidName if join.code == "bad_name" else InvalidRoom
+        raise error(join.text, join.code)
+    message = validate_message(text, None, limit)
+    if isinstance(message, Error):
+        remedy = " (BROADCAST_MAX_MESSAGE_BYTES raises it)" if message.code == "too_long" else ""
+        raise InvalidMessage(message.text + remedy, message.code)
+    return PendingPost(
+        name=join.name,
+        text=message.text,
+        source=f"{NO_ID_PREFIX}#{secrets.token_hex(8)}",
+        client_id="1",
+        post=PublishRequest(join=join, text=message.text, id=None, require=0),
+        owner=None,
+        find_account=lambda: None,
+    )
+
+
+def _log(post: PendingPost, wait: float) -> Message:
+    """Log *post* once, however often it is tried, waiting for *wait* seconds at most."""
+    room = post.post.join.room
+    within = connection.in_atomic_block
+    try:
+        if connection.errors_occurred and not within:
+            connection.close_if_unusable_or_obsolete()
+        with limited_waits(connection, max(wait, 0.001)):
+            row = message_log.open_room(room)
+            appended, (outcome,) = publish.append(row.pk, [post], unsure=True)
+            if isinstance(outcome, Rejected):
+                raise outcome
+            if not 0 < appended.state.head <= MAX_SEQ:
+                raise ValueError(f"{appended.state.head} is no number of a message")
+            notify = partial(notifier.notify_blocking, row.pk, appended.state)
+            transaction.on_commit(notify, robust=True)
+            if appended.messages:
+                return appended.messages[0]
+            return _read(row.pk, post)
+    except Rejected as rejected:
+        error = rejected.rejection.error
+        raise NotAllowed(error.text, error.code) from None
+    except TransactionManagementError:  # the caller goes on in a transaction that has failed
+        raise
+    except DatabaseError as error:
+        raise _named(room, error, within=within) from error
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+    ) as error:  # a column has a value of another type, in SQLite
+        raise _damaged(room, error) from error
+
+
+def _read(room: int, post: PendingPost) -> Message:
+    """Return *post* as an earlier attempt has logged it, whose answer was lost."""
+    (seq,) = message_log.find_logged(room, [post], unsure=True).values()
+    (entry,) = message_log.read(room, seq - 1, 1)
+    return entry if isinstance(entry, Message) else Message(seq, post.name, post.text, "", None)
+
+
+def _named(room: str, error: DatabaseError, *, within: bool) -> BroadcastError:
+    reason = " ".join(str(error).split())
+    if _is_damage(error):
+        return _damaged(room, error)
+    if "no such table" in reason or "does not exist" in reason:
+        return LogUnavailable(
+            f"the database has no tables of the site: {reason} (python manage.py migrate)", "no_log"
+        )
+    text = f"the database did not log the message: {reason} (is it running, and not locked?)"
+    return LogUnavailable(text, "no_log") if within else _Retriable(text, "no_log")
+
+
+def _is_damage(error: DatabaseError) -> bool:
+    """Tell whether the database answered, but has what it cannot use."""
+    if isinstance(error, IntegrityError | DataError):
+        return True
+    # In PostgreSQL, "XX" is the class of internal errors, such as damaged files.
+    code = str(getattr(error.__cause__, "sqlstate", None))
+    return code.startswith("XX") or any(each in str(error) for each in SQLITE_DAMAGE)
+
+
+def _damaged(room: str, error: Exception) -> LogDamaged:
+    reason = " ".join(str(error).split())
+    return LogDamaged(
+        f"the log of room {room} is damaged: {reason} (restore the database from a backup, then run"
+        " python manage.py new_epochs)",
+        "no_log",
+    )
