@@ -61,10 +61,6 @@ class FirstRequest(asyncio.Protocol):
         if end < 0 and len(self._head) <= MAX_HEAD_BYTES:
             return
         self._timer.cancel()
-        # Imported here, as loading h11 takes too long before the server listens. `serve` loads
-        # it right after that.
-        from .http_connection import HTTPConnection
-
         protocol: WebSocketConnection | HTTPConnection
         # An address that is not percent-encoded goes to h11, where it is answered with 400 and
         # the reason. websockets would close the connection, or name none.
@@ -77,6 +73,10 @@ class FirstRequest(asyncio.Protocol):
         ):
             protocol = WebSocketConnection(self._server)
         else:
+            # Imported here, as loading h11 takes too long before the server listens. `serve` loads
+            # it right after that.
+            from .http_connection import HTTPConnection
+
             protocol = HTTPConnection(self._server)
         # In this order: a server that stops waits until it has no connection.
         self._server.connection_opened(protocol)

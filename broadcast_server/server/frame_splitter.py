@@ -3,7 +3,8 @@
 Nearly everything that clients send is complete messages: masked text frames, neither fragmented
 nor cut off by the end of a read. The splitter decodes those itself, in one step. It passes all
 other bytes unchanged to the WebSocket library, which knows the rules: pings, closes, fragments,
-incomplete frames, and whatever is invalid. Pure: bytes in, pieces out.
+incomplete frames, and whatever is invalid. Only what a valid pong contains is of no interest, and
+is dropped. Pure: bytes in, pieces out.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from collections.abc import Callable, Iterator
 
 # The first byte of a frame, RFC 6455 section 5.2.
 FINAL_TEXT = 0x81
+FINAL_PONG = 0x8A
 FINAL_BIT = 0x80
 CONTROL_BIT = 0x08
 OPCODE_KIND_BITS = 0x07
 MAX_OPCODE_KIND = 2
 """Opcodes 0 to 2 are data and 8 to 10 are control frames. The others are reserved."""
+
+MAX_CONTROL_BYTES = 125
+"""The longest payload of a control frame."""
 
 # The second byte; its other bits are the length.
 MASKED_BIT = 0x80
@@ -44,6 +49,7 @@ class FrameSplitter:
     def split(self, data: bytes) -> Iterator[tuple[bool, bytes]]:
         """Yield the pieces of *data*: True and the payload of a message, or False and raw bytes.
 
+        There are no raw bytes in the piece of a pong.
         An incomplete frame header is held back until the next call.
         """
         if self._partial_header:
@@ -74,6 +80,10 @@ class FrameSplitter:
             end = start + length
             if first == FINAL_TEXT and masked and end <= size and not self._fragmented:
                 yield True, self._apply_mask(data[start:end], data[key:start])
+            elif first == FINAL_PONG and masked and length <= MAX_CONTROL_BYTES and end <= size:
+                # It counts as a piece, and does without the library: with that, an idle connection
+                # would have twice its memory after the first pong.
+                yield False, b""
             else:
                 if not first & CONTROL_BIT:  # control frames may come between fragments
                     self._fragmented = not first & FINAL_BIT

@@ -9,7 +9,7 @@ connection is lost, since a pending timer would keep the whole connection in mem
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -17,30 +17,34 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
-from broadcast_server.http.allowed_hosts import check_host
-from broadcast_server.http.own_page import check_socket
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import (
     ABNORMAL_CLOSURE,
-    MAX_FRAME_BYTES,
-    SUBPROTOCOL,
     CloseCode,
     Error,
     Format,
 )
 from broadcast_server.protocol.rejection import BINARY, STOPPING, Rejection
-from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .api import ServerAPI
 from .frame_splitter import FrameSplitter
-from .handshake import INVALID_HANDSHAKE, accept, offered_subprotocols, select_subprotocol
+from .handshake import (
+    INVALID_HANDSHAKE,
+    accept,
+    check_upgrade,
+    final_close_code,
+    library_protocol,
+    reject,
+    upgrade_request,
+)
 from .read_budget import MAX_BYTES_PER_BATCH, MAX_MESSAGES_PER_BATCH, ReadBudget
+from .server_frames import PING_FRAME, encode_frame
 from .transport import client_address, describe_client, limit_buffers
+from .upgrade_request import UpgradeRequest, accept_response, offers_json, read_upgrade
 
 try:
     from websockets.speedups import apply_mask
@@ -52,28 +56,6 @@ MAX_BUFFERED_REPLY_BYTES = 8 * 2**20
 """How much may wait in the transport of a client that keeps sending requests and does not read
 the replies. Beyond that it is cut."""
 
-# websockets logs every connection at level INFO, which the server's own log says better.
-_silent_logger = logging.getLogger("websockets.broadcast")
-_silent_logger.setLevel(logging.CRITICAL)
-
-
-def encode_frame(payload: bytes) -> bytes:
-    """Serialize a text frame as a server sends it, once for any number of connections."""
-    return Frame(Opcode.TEXT, payload).serialize(mask=False)
-
-
-class _ServerProtocol(ServerProtocol):
-    """The library's protocol, in which a client may close amid the fragments of a message."""
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Process a frame."""
-        # RFC 6455, section 5.4: "Control frames MAY be injected in the middle of a fragmented
-        # message." The library takes a close frame there for a fault. What has come of the message
-        # is never completed.
-        if frame.opcode is Opcode.CLOSE:
-            self.current_size = None
-        super().recv_frame(frame)
-
 
 class WebSocketConnection(asyncio.Protocol):
     """One WebSocket connection, in a room or not."""
@@ -82,12 +64,14 @@ class WebSocketConnection(asyncio.Protocol):
         "_budget",
         "_client",
         "_closing",
+        "_format",
         "_fragments",
+        "_library",
         "_pause_timer",
-        "_protocol",
         "_reading_paused",
         "_received_since_ping",
         "_server",
+        "_state_without_library",
         "_timer",
         "_transport",
         "allowance",
@@ -98,12 +82,9 @@ class WebSocketConnection(asyncio.Protocol):
 
     def __init__(self, server: ServerAPI) -> None:
         self._server = server
-        self._protocol = _ServerProtocol(
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            select_subprotocol=select_subprotocol,
-            max_size=MAX_FRAME_BYTES,
-            logger=_silent_logger,
-        )
+        self._library: ServerProtocol | None = None  # see `_protocol`
+        self._state_without_library = State.CONNECTING
+        self._format = Format.TEXT
         self._budget = ReadBudget(FrameSplitter(apply_mask), server.max_message_bytes)
         self._fragments: bytearray | None = None  # of a message that is not complete
         self._received_since_ping = True
@@ -117,6 +98,21 @@ class WebSocketConnection(asyncio.Protocol):
         # Whether writing is paused, as in `Receiver`. Reading is paused independently of it.
         self.paused = False
 
+    @property
+    def _protocol(self) -> ServerProtocol:
+        """The library's protocol, from the first bytes on that it has to process.
+
+        Most connections send nothing else than messages and pongs, and never need one. It would be
+        a third of the memory of an idle connection.
+        """
+        if self._library is None:
+            self._library = library_protocol(self._state_without_library)
+        return self._library
+
+    @property
+    def _state(self) -> State:
+        return self._state_without_library if self._library is None else self._library.state
+
     # -- called by the transport --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,13 +124,8 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Process bytes that the client sent, or keep them while reading is paused."""
         self._received_since_ping = True
-        protocol = self._protocol
-        if protocol.state is State.CONNECTING:
-            self._feed_library(data)
-            if protocol.writes == [b""] and protocol.state is State.CONNECTING:
-                # websockets cannot parse the request, and would close without a response.
-                response = protocol.reject(400, INVALID_HANDSHAKE)
-                self._transport.write(response.serialize())
+        if self._state is State.CONNECTING:
+            self._receive_handshake(data)
             self._after_input()
         else:
             self._budget.add(data)
@@ -189,20 +180,17 @@ class WebSocketConnection(asyncio.Protocol):
     @property
     def close_code(self) -> int:
         """The close code of the side that began the closing handshake, 1006 without one."""
-        protocol = self._protocol
-        first = protocol.close_rcvd if protocol.close_rcvd_then_sent else protocol.close_sent
-        first = first or protocol.close_rcvd
-        return ABNORMAL_CLOSURE if first is None else int(first.code)
+        return ABNORMAL_CLOSURE if self._library is None else final_close_code(self._library)
 
     def write(self, frames: Iterable[bytes]) -> None:
         """Write frames that `encode_frame` made."""
-        if self._protocol.state is State.OPEN and not self._transport.is_closing():
+        if self._state is State.OPEN and not self._transport.is_closing():
             for frame in frames:
                 self._transport.write(frame)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, after all that was written before."""
-        if self._protocol.state is State.OPEN:
+        if self._state is State.OPEN:
             self._protocol.send_close(code, reason)
             self._flush()
             if self._pause_timer is not None:  # the client's close frame must not wait for it
@@ -222,7 +210,7 @@ class WebSocketConnection(asyncio.Protocol):
 
         def resume() -> None:
             self._pause_timer = None
-            if self._protocol.state is State.OPEN:
+            if self._state is State.OPEN:
                 then()
             self._process_pending()
 
@@ -240,20 +228,20 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _process_pending(self) -> None:
         """Process what this batch may take of what the client sent, and pause for the rest."""
-        protocol, budget = self._protocol, self._budget
+        budget = self._budget
         was_paused, self._reading_paused = self._reading_paused, False
         limits = MAX_MESSAGES_PER_BATCH, MAX_BYTES_PER_BATCH
         # The client's close frame must not wait for the rate.
-        allowance = self.allowance if protocol.state is State.OPEN else None
+        allowance = self.allowance if self._state is State.OPEN else None
         now = asyncio.get_running_loop().time()
         if allowance is not None:
             limits = allowance.limit(*limits, now, budget.unread if budget.pending else 0)
         for is_message, piece in budget.take(*limits):
             if not is_message:
-                # A frame that the library assembles goes to the front of the budget, and this loop
-                # takes it next.
-                self._feed_library(piece)
-            elif protocol.state is State.OPEN:
+                # What the library assembles goes to the front of the budget, and is taken next.
+                if piece:
+                    self._feed_library(piece)
+            elif self._state is State.OPEN:
                 self._handle_text(piece)
         self._after_input()
         delay = 0.0
@@ -280,58 +268,70 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _after_input(self) -> None:
         """Send what the library replies, and leave the room if the connection is closing."""
-        if self._protocol.state is not State.OPEN:  # the client closed it, or broke the protocol
+        if self._state is not State.OPEN:  # the client closed it, or broke the protocol
             self._leave()
         self._flush()
 
     def _feed_library(self, data: bytes) -> None:
         """Pass *data* to the library, and handle the requests and frames that it returns."""
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
             if isinstance(event, Request):
-                self._handle_handshake(event)
+                self._handle_handshake(upgrade_request(event), event)
+                # The library's parser refers to the request as long as the connection lasts. It is
+                # a large part of the memory of an idle connection, and may have the session.
+                event.headers.clear()
+                event.path = ""
             elif isinstance(event, Frame):
                 self._handle_frame(event)
 
-    def _handle_handshake(self, request: Request) -> None:
-        protocol = self._protocol
-        path, _, query = request.path.partition("?")
-        headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        hosts = request.headers.get_all("Host") or [""]  # RFC 6455, section 4.1, requires one
-        rejection = check_host(request.path, hosts, self._server.hosts)
-        rejection = rejection or check_socket(path, headers, self._server.origins)
-        if rejection is not None:
-            response = protocol.reject(rejection.status, b"".join(rejection.body).decode())
-        else:
-            response = accept(protocol, request)
-        protocol.send_response(response)
-        if response.status_code != 101:
+    def _receive_handshake(self, data: bytes) -> None:
+        """Take the request, read by the library if `read_upgrade` declines it."""
+        request = read_upgrade(data) if self._library is None else None
+        if request is not None:
+            self._handle_handshake(request)
             return
-        self._flush()
-        forwarded = request.headers.get_all("X-Forwarded-For")
-        self._client = client_address(self._transport, self._server.trusted_proxies, forwarded)
-        subprotocols = offered_subprotocols(request)
+        protocol = self._protocol
+        self._feed_library(data)
+        if protocol.writes == [b""] and protocol.state is State.CONNECTING:
+            # websockets cannot parse the request, and would close without a response.
+            response = protocol.reject(400, INVALID_HANDSHAKE)
+            self._transport.write(response.serialize())
+
+    def _handle_handshake(self, request: UpgradeRequest, parsed: Request | None = None) -> None:
+        """Answer *request*, which the library has *parsed* or `read_upgrade` has read."""
+        server = self._server
+        rejection = check_upgrade(request, server.hosts, server.origins)
+        if rejection is not None:
+            reject(self._protocol, rejection)
+            return
+        if parsed is None:
+            self._state_without_library = State.OPEN
+            self._transport.write(accept_response(request, time.time()))
+        elif accept(self._protocol, parsed):
+            self._flush()
+        else:
+            return
+        if offers_json(request):
+            self._format = Format.JSON
+        self._client = client_address(self._transport, server.trusted_proxies, request.forwarded)
         join = parse_join(
-            query,
-            Format.JSON if protocol.subprotocol else Format.TEXT,
-            self._server.session_key,
-            headers=request.headers.get_all(SESSION_HEADER),
-            subprotocols=subprotocols,
+            request.target.partition("?")[2],
+            self._format,
+            server.session_key,
+            headers=request.sessions,
+            subprotocols=request.subprotocols,
         )
         if isinstance(join, JoinRequest):
-            token = find_token(headers, subprotocols)
-            server = self._server
+            token = find_token(request.headers, request.subprotocols)
             server.admit(self, join, token, lambda place: server.join(self, join, place))
         else:
             self.reject(Rejection(CloseCode.REJECTED, join))
-        # The library's parser refers to the request as long as the connection lasts. Its headers
-        # would be a fifth of the memory of an idle connection, and both may have the session.
-        request.headers.clear()
-        request.path = ""
 
     def _send_error(self, error: Error) -> None:
-        text = encode_json(error) if self._protocol.subprotocol else encode_text(error)
-        self.write([encode_frame((text or "").encode())])
+        encode = encode_json if self._format is Format.JSON else encode_text
+        self.write([encode_frame((encode(error) or "").encode())])
 
     def _handle_frame(self, frame: Frame) -> None:
         match frame.opcode:
@@ -351,7 +351,7 @@ class WebSocketConnection(asyncio.Protocol):
         try:
             frame = data.decode()
         except UnicodeDecodeError as error:
-            if self._protocol.state is State.OPEN:
+            if self._state is State.OPEN:
                 self._protocol.fail(1007, f"{error.reason} at position {error.start}")
         else:
             self._server.receive(self, frame)
@@ -361,7 +361,7 @@ class WebSocketConnection(asyncio.Protocol):
         # While reading is paused, nothing is received from a live client either.
         if self._received_since_ping or self._reading_paused:
             self._received_since_ping = False
-            self._protocol.send_ping(b"")
+            self._transport.write(PING_FRAME)
             self._start_timer(self._server.timeouts.ping, self._keepalive)
         else:
             self._protocol.fail(1011, "keepalive ping timeout")
@@ -370,19 +370,20 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what the library wants to send, and limit how long a closing handshake takes."""
-        for data in self._protocol.data_to_send():
-            if data:
-                self._transport.write(data)
-            elif self._transport.can_write_eof():
-                try:
-                    self._transport.write_eof()
-                except OSError:  # it was reset, and `connection_lost` is not called yet
-                    self._transport.abort()
-            else:
-                self._transport.close()
-        if self._protocol.close_expected() and not self._closing:
-            self._closing = True  # only once: a client that keeps sending does not extend the time
-            self._start_timer(self._server.timeouts.close, self._transport.abort)
+        if self._library is not None:
+            for data in self._library.data_to_send():
+                if data:
+                    self._transport.write(data)
+                elif self._transport.can_write_eof():
+                    try:
+                        self._transport.write_eof()
+                    except OSError:  # it was reset, and `connection_lost` is not called yet
+                        self._transport.abort()
+                else:
+                    self._transport.close()
+            if self._library.close_expected() and not self._closing:
+                self._closing = True  # once: a client that keeps sending does not extend the time
+                self._start_timer(self._server.timeouts.close, self._transport.abort)
         if self.paused and self._transport.get_write_buffer_size() > MAX_BUFFERED_REPLY_BYTES:
             self._transport.abort()
 

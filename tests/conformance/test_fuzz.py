@@ -22,7 +22,7 @@ from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
 from benchmarks.answers import classify
-from benchmarks.cases import FRAMES, HEADS, Case, case, frame, frames
+from benchmarks.cases import FRAMES, HEADS, PONG, Case, case, frame, frames
 from benchmarks.fuzz import CLOSE_TIMEOUT_S, QUIET_S, Sender, fuzz
 from benchmarks.fuzz_target import errors_in
 from broadcast_server.console.time_limit import run_within
@@ -44,10 +44,10 @@ def library() -> ServerProtocol:
 
 
 def receive(protocol: ServerProtocol, data: bytes) -> Frames:
-    """Feed *data* to the library, and return the frames that this completes."""
+    """Feed *data* to the library, and return the frames that this completes, but for pongs."""
     protocol.receive_data(data)
-    events = protocol.events_received()
-    return [(each.opcode, each.fin, bytes(each.data)) for each in events if isinstance(each, Frame)]
+    frames = [each for each in protocol.events_received() if isinstance(each, Frame)]
+    return [(each.opcode, each.fin, bytes(each.data)) for each in frames if each.opcode != PONG]
 
 
 def read_by_library(reads: Sequence[bytes]) -> tuple[Frames, object]:

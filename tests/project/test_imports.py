@@ -181,13 +181,13 @@ MODULES = {
             "api": "",
             "file_limit": "",
             "frame_splitter": "",
-            "handshake": "",
             "listen_socket": "",
             "activation": "listen_socket",
             "handshakes": "listen_socket",
             "log_format": "",
             "pem_files": "",
             "read_budget": "frame_splitter",
+            "server_frames": "",
             "settings": "api",
             "room_registry": "settings",
             "tls": "pem_files",
@@ -197,7 +197,11 @@ MODULES = {
             "transport": "",
             "stream_connection": "api transport",
             "http_connection": "api stream_connection transport",
-            "websocket": "api frame_splitter handshake read_budget transport",
+            "upgrade_request": "",
+            "handshake": "upgrade_request",
+            "websocket": (
+                "api frame_splitter handshake read_budget server_frames transport upgrade_request"
+            ),
             "first_request": "api http_connection websocket",
             "server": (
                 "api first_request listen_socket listener log_format own_names room_registry"
@@ -373,6 +377,7 @@ PURE = {
     "broadcast_server.admission.pending", "broadcast_server.admission.rate_limit",
     "broadcast_server.admission.trusted_proxies",
     "broadcast_server.server.frame_splitter", "broadcast_server.server.read_budget",
+    "broadcast_server.server.upgrade_request",
     "broadcast_server.client.address", "broadcast_server.client.http_status",
     "broadcast_server.client.proxy", "broadcast_server.client.publish_result",
     "broadcast_server.client.session",
@@ -392,6 +397,7 @@ IMPURE = {"asyncio", "socket", "threading", "ssl", "websockets", "h11", "prompt_
 LIBRARIES = {
     "websockets": {
         "server.handshake",
+        "server.server_frames",
         "server.websocket",
         "client.client",
         "client.close_reason",

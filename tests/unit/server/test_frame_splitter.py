@@ -53,6 +53,32 @@ def test_everything_else_goes_to_the_library(frame: bytes) -> None:
     assert split(serialize(Opcode.TEXT, b"a") + frame) == [(True, b"a"), (False, frame)]
 
 
+def test_a_pong_is_a_piece_without_bytes() -> None:
+    """A whole pong counts for the read budget, and does without the library."""
+    pong = serialize(Opcode.PONG, b"x" * 125)
+    splitter = FrameSplitter(apply_mask)
+    assert list(splitter.split(pong * 3 + serialize(Opcode.TEXT, b"a"))) == [
+        *[(False, b"")] * 3,
+        (True, b"a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(Opcode.PONG, b"x").serialize(mask=False),
+        b"\x0a\x80abcd",
+        b"\x8a\xfe\x00\x7e" + bytes(4 + 126),
+        b"\xca\x80abcd",
+        serialize(Opcode.PONG, b"x" * 100)[:50],
+    ],
+    ids=["unmasked", "fragmented", "too long", "reserved bit", "incomplete"],
+)
+def test_any_other_pong_goes_to_the_library(frame: bytes) -> None:
+    """A pong that is invalid, or that is cut off by the end of a read, is passed on unchanged."""
+    assert split(frame) == [(False, frame)]
+
+
 @pytest.mark.parametrize("header", [b"\x81\x7e", b"\x83\xfe", b"\x8b\xff"])
 def test_an_invalid_header_goes_to_the_library_at_once(header: bytes) -> None:
     """An unmasked frame or a reserved opcode is passed on before its length, and all after it."""
