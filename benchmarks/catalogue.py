@@ -22,6 +22,7 @@ from .servers import (
     needs_program,
     which,
 )
+from .tls_idle import write_certificate
 
 
 def package_versions(*names: str) -> Callable[[], str]:
@@ -113,18 +114,68 @@ def mosquitto(port: int, scratch: Path) -> list[str]:
     return [which("mosquitto") or "", "-c", str(configuration)]
 
 
-def ours(name: str, *program: str, missing: Callable[[], str | None] = lambda: None) -> Server:
+def ours(
+    name: str, *program: str, missing: Callable[[], str | None] = lambda: None, tree: Path = ROOT
+) -> Server:
     """Return our standalone server, run by *program*, with its default settings but the rate.
 
-    The other servers have no rate either.
+    The other servers have no rate either. *tree* is the folder of the project that is measured.
     """
-    start = [*program, "start", "--rate", "0", "--port"]
+
+    def command(port: int, scratch: Path) -> list[str]:
+        return [sys.executable, *program, "start", "--rate", "0", "--port", str(port)]
+
+    def many(port: int, scratch: Path) -> list[str]:
+        return [*command(port, scratch), "--max-clients", str(MAX_CLIENTS)]
+
+    def tls(port: int, scratch: Path) -> list[str]:
+        cert, key = write_certificate(scratch)
+        return [*command(port, scratch), "--tls-cert", cert, "--tls-key", key]
+
     return Server(
         name,
-        lambda port, scratch: [sys.executable, *start, str(port)],
+        command,
         missing=missing,
         version=package_versions("broadcast-server", "websockets"),
         ours=True,
+        folder=tree,
+        variants={"rooms": command, "many": many, "tls": tls},
+    )
+
+
+def uvloop(name: str, tree: Path = ROOT) -> Server:
+    """Return our standalone server on uvloop."""
+
+    def command(port: int, scratch: Path) -> list[str]:
+        return [sys.executable, peer("uvloop"), str(port)]
+
+    return Server(
+        name,
+        command,
+        missing=needs_module("uvloop"),
+        version=package_versions("broadcast-server", "websockets", "uvloop"),
+        ours=True,
+        environment={"PYTHONPATH": str(tree)},
+        folder=tree,
+        variants={"rooms": command},
+        brief=True,
+    )
+
+
+def websockets(name: str) -> Server:
+    """Return the broadcast of the documentation of websockets."""
+
+    def tls(port: int, scratch: Path) -> list[str]:
+        return [sys.executable, peer("websockets"), str(port), *write_certificate(scratch)]
+
+    def rooms(port: int, scratch: Path) -> list[str]:
+        return [sys.executable, peer("websockets", "rooms.py"), str(port)]
+
+    return Server(
+        name,
+        lambda port, scratch: [sys.executable, peer("websockets"), str(port)],
+        version=package_versions("websockets"),
+        variants={"tls": tls, "rooms": rooms},
     )
 
 
@@ -139,6 +190,7 @@ def node(name: str, folder: str, dialect: str = "text") -> Server:
         ),
         version=node_version(name),
         environment={"NODE_PATH": str(BUILT / "node_modules")},
+        brief=True,
     )
 
 
@@ -151,6 +203,7 @@ def picows(name: str, *options: str) -> Server:
             needs_module("picows")() or needs_module(options[0] if options else "sys")()
         ),
         version=package_versions("picows", *options),
+        brief=True,
     )
 
 
@@ -165,21 +218,14 @@ COALESCING_FLOOR = "C floor, coalescing"
 OURS_ALL = (OURS, INSTALLED, UVLOOP)
 FLOORS = (FLOOR, COALESCING_FLOOR)
 
+MAX_CLIENTS = 40_000
+"""The limit on clients where a measurement needs more than the default."""
+
 SERVERS = (
     ours(OURS, str(ZIPAPP), missing=zipapp_missing),
     ours(INSTALLED, "-m", "broadcast_server"),
-    Server(
-        UVLOOP,
-        lambda port, scratch: [sys.executable, peer("uvloop"), str(port)],
-        missing=needs_module("uvloop"),
-        version=package_versions("broadcast-server", "websockets", "uvloop"),
-        ours=True,
-    ),
-    Server(
-        WEBSOCKETS,
-        lambda port, scratch: [sys.executable, peer("websockets"), str(port)],
-        version=package_versions("websockets"),
-    ),
+    uvloop(UVLOOP),
+    websockets(WEBSOCKETS),
     picows("picows"),
     picows("picows, uvloop", "uvloop"),
     node("ws", "ws"),
@@ -189,6 +235,7 @@ SERVERS = (
         lambda port, scratch: [str(BUILT / "gorilla"), str(port)],
         missing=needs_built(BUILT / "gorilla"),
         version=gorilla_version,
+        brief=True,
     ),
     Server(
         "mosquitto",
@@ -196,6 +243,7 @@ SERVERS = (
         dialect="mqtt",
         missing=needs_program("mosquitto", "mosquitto"),
         version=program_version("mosquitto", "-h"),
+        brief=True,
     ),
     floor("each", FLOOR),
     floor("turn", COALESCING_FLOOR),

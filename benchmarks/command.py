@@ -7,10 +7,15 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from . import document, plan, plot
-from .catalogue import SERVERS
+from broadcast_server.server.file_limit import raise_file_limit
+
+from . import document, growth, plan, plot, stores
+from .beside import hosted_before, standalone_before
+from .catalogue import OURS, SERVERS
 from .hosted import hosted_servers, services
 from .install import install
 from .load import LOADS_CORE, Load
@@ -30,6 +35,18 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="WORD", action="append", help="only servers whose name has WORD in it"
     )
     parser.add_argument(
+        "--measure", metavar="WORD", action="append", help="only measurements with WORD in the name"
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="TREE",
+        type=lambda text: Path(text).resolve(),
+        help="also measure the project in the folder TREE, such as the commit before",
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="keep what is stored of everything that is not measured"
+    )
+    parser.add_argument(
         "--install",
         action="store_true",
         help="fetch and build what the other servers need, and exit",
@@ -45,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen(servers: list[Server], only: list[str] | None) -> list[Server]:
+def chosen(servers: Sequence[Server], only: list[str] | None) -> list[Server]:
     """Return the selected servers."""
     return [each for each in servers if not only or any(word in each.name for word in only)]
 
@@ -54,22 +71,42 @@ def measure(options: argparse.Namespace) -> Result:
     """Run all selected measurements."""
     result = now()
     begin = time.monotonic()
+    BUILT.mkdir(parents=True, exist_ok=True)
 
     def tell(text: str) -> None:
         print(f"{time.monotonic() - begin:5.0f} s  {text}", file=sys.stderr, flush=True)
+        result.write(BUILT / "partial.json")
 
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         load = Load(scratch)
+
+        def measured(servers: Sequence[Server], measurements: Sequence[plan.Measurement]) -> None:
+            words = options.measure
+            wanted = [
+                each
+                for each in measurements
+                if not words or any(word in each.name for word in words)
+            ]
+            take(result, chosen(servers, options.only), wanted, load, scratch, tell)
+
         if not options.hosted:
-            servers = chosen(list(SERVERS), options.only)
-            measurements = plan.QUICK if options.quick else plan.WHOLE
-            take(result, servers, measurements, load, scratch, tell)
+            earlier = standalone_before(options.beside) if options.beside else []
+            measured([*SERVERS, *earlier], plan.QUICK if options.quick else plan.WHOLE)
+            if not options.quick:
+                measured([each for each in SERVERS if each.name == OURS], growth.standalone())
         if options.hosted or not options.quick:
-            with services() as environment:
-                servers = chosen(hosted_servers(environment), options.only)
-                if servers:
-                    take(result, servers, plan.HOSTED, load, scratch, tell)
+            with ExitStack() as stack:
+                environment = stack.enter_context(services())
+                servers = hosted_servers(environment)
+                if options.beside:
+                    own = stack.enter_context(services(options.beside))
+                    servers += hosted_before(options.beside, own)
+                measured(servers, plan.HOSTED)
+                measured([each for each in servers if each.name == growth.SITE], growth.HOSTED)
+                measured(
+                    [each for each in servers if each.name == stores.SITE], stores.MEASUREMENTS
+                )
     return result
 
 
@@ -85,12 +122,16 @@ def main() -> None:
     else:
         # Only the server under test runs on its core: all other processes inherit this one.
         os.sched_setaffinity(0, {LOADS_CORE})
+        raise_file_limit()
         result = measure(options)
+        if options.add:
+            result = read(document.FIGURES).updated(result)
         folder.mkdir(parents=True, exist_ok=True)
         result.write(folder / document.FIGURES.name)
     if folder == document.DOCS:
         document.write(result)
     reason = plot.draw(result, folder / document.PLOT.name)
+    reason = reason or plot.draw_growth(result, folder / document.GROWTH_PLOT.name)
     if reason:
         print(reason, file=sys.stderr)
     for text in document.blocks(result).values():

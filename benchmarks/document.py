@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import table, verdict
+from . import capacity, growth, table, targets, verdict
 from .result import Result
 from .servers import ROOT
 
 DOCS = ROOT / "docs"
 FIGURES = DOCS / "performance.json"
 PLOT = DOCS / "performance.png"
+GROWTH_PLOT = DOCS / "growth.png"
 PAGES = (DOCS / "performance.md", ROOT / "README.md")
 
 BLOCK = re.compile(r"(<!-- measured: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -22,9 +23,11 @@ def blocks(result: Result) -> dict[str, str]:
     """Return all blocks that a page can show, by name."""
     return {
         "machine": verdict.machine(result),
-        "targets": verdict.targets(result),
+        "targets": targets.targets(result),
         "summary": verdict.summary(result),
         **table.everything(result),
+        **growth.blocks(result),
+        **capacity.blocks(result),
     }
 
 

@@ -67,8 +67,11 @@ def site(kind: str, where: str, environment: Mapping[str, str]) -> Server:
 
 
 @contextmanager
-def services() -> Iterator[Mapping[str, str]]:
-    """Run a Redis and a PostgreSQL, and yield the variables that tell a deployment where."""
+def services(tree: Path = ROOT) -> Iterator[Mapping[str, str]]:
+    """Run a Redis and a PostgreSQL, and yield the variables that tell a deployment where.
+
+    *tree* is the project whose tables the database gets.
+    """
     sys.path.append(str(ROOT / "tests"))
     from services import postgresql, redis_server
 
@@ -81,7 +84,7 @@ def services() -> Iterator[Mapping[str, str]]:
             "DATABASE_URL": database,
             "SECRET_KEY": secrets.token_urlsafe(48),
         }
-        migrate = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
+        migrate = [sys.executable, str(tree / "manage.py"), "migrate", "--verbosity", "0"]
         subprocess.run(migrate, check=True, env={**os.environ, **environment})
         yield environment
 

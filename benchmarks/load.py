@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 Figures = dict[str, Any]
 """What the generator reports about one run; load/load.c describes each value."""
 
-RUN_TIMEOUT_S = 120.0
+RUN_TIMEOUT_S = 240.0
 """Seconds after which a run is aborted."""
 
 
@@ -96,6 +96,10 @@ class Load:
                 if not process.stdout.readline():
                     raise Failed("the connections could not be opened")
                 yield
+                process.stdin.close()
+                cut = json.loads(process.stdout.readline())["gone"]
+                if cut:
+                    raise Failed(f"{cut} idle clients cut")
             finally:
                 process.stdin.close()
 
@@ -107,6 +111,8 @@ def faults(figures: Figures) -> list[str]:
         errors.append(f"{figures['faults']} messages twice, out of order or after a gap")
     if figures.get("gone"):
         errors.append(f"{figures['gone']} clients cut")
+    if "in" in figures and figures["missing"]:  # the others may be cut off by their time
+        errors.append(f"{figures['missing']} deliveries missing")
     if figures.get("drained") and not figures["one_order"]:
         errors.append("different orders for different clients")
     return errors

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .load import Figures, Load
-from .servers import Running
+from .servers import Running, Server
+from .tls_idle import idle_tls
 
 RATE_SECONDS = 0.7
 """Seconds for which a rate is measured."""
 
 SIZES = (64, 1024)
 CLIENT_COUNTS = (100, 1000, 5000)
+FLOOR_COUNTS = (10, *CLIENT_COUNTS)
 RATES = (20, 200, 2000)
 STAMPEDES = (500, 5000)
 
@@ -30,6 +32,20 @@ class Measurement:
     rounds: int = 3
     ours: bool = False
     """Whether it needs a feature that only our servers have."""
+    brief_rounds: int = 1
+    """How often with a server that is brief."""
+    variant: str = ""
+    """The configuration that it needs; only servers that have it take part."""
+
+    def suits(self, server: Server, number: int) -> bool:
+        """Return whether *server* takes part in the round with this number, from 0."""
+        rounds = min(self.rounds, self.brief_rounds) if server.brief else self.rounds
+        return (
+            number < rounds
+            and (server.ours or not self.ours)
+            and (not self.variant or self.variant in server.variants)
+            and (server.only is None or self.name in server.only)
+        )
 
     def named(self, name: str, ours: bool = False) -> Measurement:
         """Return the same measurement under another name."""
@@ -82,6 +98,29 @@ def memory(clients: int) -> Measurement:
     return Measurement(f"memory {clients}", take, rounds=1)
 
 
+def memory_tls(clients: int) -> Measurement:
+    """The same, with connections over TLS, in rooms of 50."""
+
+    def take(load: Load, server: Running) -> Figures:
+        before = server.memory
+        with idle_tls(server.port, clients):
+            held = server.memory
+        return {"before": before, "held": held, "clients": clients}
+
+    return Measurement(f"memory {clients}, TLS", take, rounds=1, variant="tls")
+
+
+def joins(clients: int, rooms: int, rounds: int = 3, variant: str = "rooms") -> Measurement:
+    """All clients join *rooms* rooms, 64 at a time; each join is announced to its room."""
+
+    def take(load: Load, server: Running) -> Figures:
+        return load.run(**server.target, mode="joins", clients=clients, rooms=rooms, drain=60)
+
+    return Measurement(
+        f"joins {clients} in {rooms}", take, rounds, brief_rounds=rounds, variant=variant
+    )
+
+
 def handshakes(rounds: int = 3) -> Measurement:
     """Sixty-four clients that connect and disconnect repeatedly."""
 
@@ -90,7 +129,7 @@ def handshakes(rounds: int = 3) -> Measurement:
             **server.target, mode="handshakes", clients=64, warm=0.3, seconds=RATE_SECONDS
         )
 
-    return Measurement("handshakes", take, rounds)
+    return Measurement("handshakes", take, rounds, brief_rounds=rounds)
 
 
 def stampede(clients: int, rounds: int = 3) -> Measurement:
@@ -100,7 +139,7 @@ def stampede(clients: int, rounds: int = 3) -> Measurement:
         target = {**server.target, "dialect": "json", "mode": "stampede"}
         return load.run(**target, clients=clients, senders=1, window=50, drain=30)
 
-    return Measurement(f"stampede {clients}", take, rounds, ours=True)
+    return Measurement(f"stampede {clients}", take, rounds, ours=True, brief_rounds=rounds)
 
 
 def fairness(clients: int, window: int, rounds: int = 3) -> Measurement:
@@ -122,33 +161,37 @@ def start(rounds: int = 3) -> Measurement:
     return Measurement("start", take, rounds)
 
 
-ALONE, FLOOD = fairness(100, 1, rounds=1), fairness(100, 240, rounds=1)
+ALONE, FLOOD = fairness(100, 1, rounds=1), fairness(100, 240, rounds=5)
+JOINS = joins(1000, 20, rounds=5)
+TLS = memory_tls(1000)
 
 # Measurements with a target get three rounds, slow ones get one.
 WHOLE = (
     start(),
-    saturation(100, 64),
-    saturation(1000, 64),
-    saturation(5000, 64, rounds=1),
-    *(saturation(clients, 1024, rounds=1) for clients in CLIENT_COUNTS),
+    *(saturation(clients, 64) for clients in FLOOR_COUNTS),
+    *(saturation(clients, 1024, rounds=3 if clients == 1000 else 1) for clients in CLIENT_COUNTS),
     steady(20, seconds=1.5),
     steady(200),
     steady(2000, rounds=1),
-    handshakes(rounds=1),
+    JOINS,
+    handshakes(),
     ALONE,
     FLOOD,
     stampede(5000),
     memory(1000),
     memory(10_000),
+    TLS,
 )
 
 QUICK = (
     saturation(100, 64, rounds=1),
     saturation(1000, 64, rounds=1),
     steady(200, rounds=1),
+    joins(1000, 20, rounds=1),
     handshakes(rounds=1),
     stampede(500, rounds=1),
     memory(1000),
+    TLS,
 )
 
 HOSTED = (

@@ -28,12 +28,20 @@ class Result:
     figures: list[Figures] = field(default_factory=list)
 
     def of(self, server: str, measurement: str) -> list[Figures]:
-        """Return the figures of all rounds that had a result."""
+        """Return the figures of all rounds that had a result, and no fault."""
         return [
             each
             for each in self.figures
-            if (each["server"], each["measurement"]) == (server, measurement)
-            and "failed" not in each
+            if (each["server"], each["measurement"]) == (server, measurement) and not outcome(each)
+        ]
+
+    @property
+    def discarded(self) -> list[str]:
+        """The runs that do not count, each with the reason."""
+        return [
+            f"{each['measurement']}, {each['server']}: {outcome(each)}"
+            for each in self.figures
+            if outcome(each)
         ]
 
     def median(
@@ -52,12 +60,32 @@ class Result:
         servers = {each["server"]: None for each in self.figures if each["measurement"] in names}
         return list(servers)
 
+    def updated(self, newer: Result) -> Result:
+        """Return *newer* with the figures of this result for all that *newer* has not measured."""
+        renewed = {(each["server"], each["measurement"]) for each in newer.figures}
+        kept = [
+            each for each in self.figures if (each["server"], each["measurement"]) not in renewed
+        ]
+        missing = {n: why for n, why in self.missing.items() if n not in newer.versions}
+        return Result(
+            newer.date,
+            newer.machine,
+            {**self.versions, **newer.versions},
+            {**missing, **newer.missing},
+            [*kept, *newer.figures],
+        )
+
     def write(self, to: Path) -> None:
         """Write everything as JSON, with one line for each measurement."""
         head = asdict(self)
         lines = ",\n  ".join(json.dumps(each) for each in head.pop("figures"))
         whole = json.dumps(head, indent=1).removesuffix("\n}")
         to.write_text(f'{whole},\n "figures": [\n  {lines}\n ]\n}}\n', "utf-8")
+
+
+def outcome(figures: Figures) -> str:
+    """Return why a run does not count, an empty string if it does."""
+    return str(figures.get("failed") or "; ".join(faults(figures)))
 
 
 def read(path: Path) -> Result:
@@ -96,6 +124,8 @@ def take(
     tell: Callable[[str], None],
 ) -> None:
     """Take all measurements of all servers in rounds, and add them to *result*."""
+    if not measurements:
+        return
     for server in servers:
         reason = server.missing()
         if reason:
@@ -106,23 +136,21 @@ def take(
     available = [each for each in servers if each.name not in result.missing]
     for number in range(max(each.rounds for each in measurements)):
         for measurement in measurements:
-            if number >= measurement.rounds:
-                continue
             for server in available:
-                if measurement.ours and not server.ours:
+                if not measurement.suits(server, number):
                     continue
                 figures = _take(server, measurement, load, scratch)
                 result.figures.append(
                     {"server": server.name, "measurement": measurement.name, **figures}
                 )
-                outcome = figures.get("failed") or "; ".join(faults(figures)) or "ok"
-                tell(f"round {number + 1}, {measurement.name}, {server.name}: {outcome}")
+                ending = outcome(figures) or "ok"
+                tell(f"round {number + 1}, {measurement.name}, {server.name}: {ending}")
 
 
 def _take(server: Server, measurement: Measurement, load: Load, scratch: Path) -> Figures:
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         try:
-            with running(server, Path(folder)) as it:
+            with running(server, Path(folder), measurement.variant) as it:
                 return measurement.take(load, it)
         except Failed as failed:
             return {"failed": str(failed)}

@@ -32,7 +32,12 @@ Command = Callable[[int, Path], list[str]]
 
 @dataclass(frozen=True)
 class Server:
-    """A server. *command* returns its command for a port and a scratch folder."""
+    """A server. *command* returns its command for a port and a scratch folder.
+
+    *variants* are its commands for measurements that need another configuration. A server that
+    is *brief* takes part in fewer rounds. *only* names the measurements it is needed for, if it
+    is not needed for all.
+    """
 
     name: str
     command: Command
@@ -42,6 +47,9 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = ROOT
     ours: bool = False
+    variants: Mapping[str, Command] = field(default_factory=dict)
+    brief: bool = False
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(server: Server, scratch: Path) -> Iterator[Running]:
+def running(server: Server, scratch: Path, variant: str = "") -> Iterator[Running]:
     """Run *server* on its core, and kill it at the end. Raises Failed."""
     port = free_port()
-    command = pinned(server.command(port, scratch), SERVERS_CORE)
+    words = server.variants[variant] if variant else server.command
+    command = pinned(words(port, scratch), SERVERS_CORE)
     log = scratch / "log"
     with log.open("wb") as output:
         begin = time.perf_counter()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from . import plan
-from .catalogue import WEBSOCKETS
+from .catalogue import COALESCING_FLOOR, WEBSOCKETS
 from .load import Figures
 from .result import Result
 
 Row = Sequence[str]
+Value = Callable[[Figures], float | None]
+"""What is read from the figures of a run; None if the run did not get as far."""
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:
@@ -60,6 +62,11 @@ def cpu_per_million(figures: Figures) -> float:
     return float(figures["server_cpu"]) / float(figures["deliveries"]) * 1e6
 
 
+def deliveries_a_cpu_second(figures: Figures) -> float:
+    """Return the deliveries for a second of the server's CPU."""
+    return float(figures["deliveries"]) / float(figures["server_cpu"])
+
+
 def kib_per_connection(figures: Figures) -> float:
     """Return the KiB of memory of an idle connection."""
     return float(figures["held"] - figures["before"]) / float(figures["clients"]) / 1024
@@ -70,6 +77,11 @@ def total_mib(figures: Figures) -> float:
     return float(figures["held"]) / 2**20
 
 
+def handshakes_a_second(figures: Figures) -> float:
+    """Return the handshakes a second."""
+    return float(figures["handshakes"]) / float(figures["seconds"])
+
+
 def undelivered(figures: Figures) -> float:
     """Return the share of deliveries still missing two seconds after the end, in per cent."""
     latency = figures["latency"]
@@ -78,7 +90,8 @@ def undelivered(figures: Figures) -> float:
 
 def saturation(result: Result, size: int) -> str:
     """Return thousands of deliveries a second, and ratios to websockets' `broadcast()`."""
-    names = {n: plan.saturation(n, size).name for n in plan.CLIENT_COUNTS}
+    counts = plan.FLOOR_COUNTS if size == 64 else plan.CLIENT_COUNTS
+    names = {n: plan.saturation(n, size).name for n in counts}
     head = ["64 bytes" if size == 64 else f"{size:,} bytes"]
     for clients in names:
         head += [f"{clients:,} clients, k/s", "x"]
@@ -96,6 +109,29 @@ def saturation(result: Result, size: int) -> str:
             for who in ("server", "load")
         ]
         rows.append(row)
+    return table(head, rows)
+
+
+def floor(result: Result) -> str:
+    """Return the rates beside the coalescing floor: by the clock, and by the server's CPU."""
+    head = ["beside the coalescing floor"]
+    loads = [(count, 64) for count in plan.FLOOR_COUNTS] + [(1000, 1024)]
+    head += [f"{count:,} x {size}: clock, CPU" for count, size in loads]
+    names = [plan.saturation(*each).name for each in loads]
+    rows = []
+    for server in result.servers(names):
+        if server.startswith("broadcast-server"):
+            row = [server]
+            for name in names:
+                shares = [
+                    ratio(
+                        result.median(server, name, value),
+                        result.median(COALESCING_FLOOR, name, value),
+                    )
+                    for value in (rate, deliveries_a_cpu_second)
+                ]
+                row.append(", ".join(shares))
+            rows.append(row)
     return table(head, rows)
 
 
@@ -128,16 +164,19 @@ def steady(result: Result, rate_: int) -> str:
 def connections(result: Result) -> str:
     """Return the cost of connections: memory, handshakes, and the start of the server."""
     some, many = (plan.memory(n).name for n in (1000, 10_000))
+    secure, joined = plan.TLS.name, plan.JOINS.name
     hands, begin = plan.handshakes().name, plan.start().name
 
-    def shaken(figures: Figures) -> float:
-        return float(figures["handshakes"]) / float(figures["seconds"])
+    def joins(figures: Figures) -> float:
+        return float(figures["joins"]) / float(figures["seconds"])
 
     head = [
         "connections",
         "KiB each at 1,000",
         "at 10,000",
         "MiB in total",
+        "KiB with TLS",
+        "joins/s",
         "handshakes/s",
         "s to the first connection",
     ]
@@ -147,10 +186,12 @@ def connections(result: Result) -> str:
             number(result.median(server, some, kib_per_connection), 1),
             number(result.median(server, many, kib_per_connection), 1),
             number(result.median(server, many, total_mib)),
-            number(result.median(server, hands, shaken)),
+            number(result.median(server, secure, kib_per_connection), 1),
+            number(result.median(server, joined, joins)),
+            number(result.median(server, hands, handshakes_a_second)),
             number(result.median(server, begin, lambda figures: float(figures["seconds"])), 2),
         ]
-        for server in result.servers([some, many, hands, begin])
+        for server in result.servers([some, many, hands, begin, joined])
     ]
     return table(head, rows)
 
@@ -162,6 +203,7 @@ def stampede(result: Result) -> str:
         return None if figures["in"] < 0 else float(figures["in"])
 
     head = ["simultaneous reconnects", "all joined, s", "all caught up, s", "p50, ms", "p99, ms"]
+    head += ["server CPU, s"]
     rows = []
     for clients in plan.STAMPEDES:
         name = plan.stampede(clients).name
@@ -171,6 +213,7 @@ def stampede(result: Result) -> str:
                 lambda figures: float(figures["seconds"]),
                 percentile("p50"),
                 percentile("p99"),
+                lambda figures: float(figures["server_cpu"]),
             ]
             told = (short(result.median(server, name, value)) for value in values)
             rows.append([f"{clients:,}, {server}", *told])
@@ -226,6 +269,7 @@ def everything(result: Result) -> dict[str, str]:
     """Return all tables that *result* has figures for, by name."""
     found = {
         **{f"saturation {size}": saturation(result, size) for size in plan.SIZES},
+        "floor": floor(result),
         **{f"steady {each}": steady(result, each) for each in plan.RATES},
         "connections": connections(result),
         "stampede": stampede(result),

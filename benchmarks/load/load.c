@@ -8,7 +8,8 @@
  * Modes: window (each sender has *window* messages in flight), rate (*rate* messages a second
  * in total, timed from when they were due), flood (a window, and one more sender at a rate,
  * which alone is timed), idle (connect, and wait until standard input ends), handshakes
- * (connect and disconnect repeatedly), stampede (all are cut, reconnect at once, and resume).
+ * (connect and disconnect repeatedly), stampede (all are cut, reconnect at once, and resume),
+ * joins (connect in *rooms* rooms, and wait until everyone has seen all later joins of its room).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,7 +29,8 @@
 #include "histogram.h"
 #include "token.h"
 
-enum { READ = 1 << 18, CARRY = 4096, EVENTS = 512, OPENING = 128, SENDERS = 256, RING = 1 << 16 };
+enum { READ = 1 << 18, CARRY = 4096, EVENTS = 512, OPENING = 128, JOINING = 64, SENDERS = 256,
+       RING = 1 << 16, PER_ADDRESS = 20000 };
 
 typedef enum { GONE, CONNECTING, UPGRADING, GREETING_IT, OPEN } state;
 
@@ -57,17 +59,18 @@ typedef struct {
 } sender;
 
 static struct {
-    int port, clients, senders, window, size, rate;
-    double warm, seconds, drain;
+    int port, clients, senders, window, size, rate, rooms;
+    double warm, seconds, drain, opening;
     const char *mode;
     const dialect *dialect;
     clockid_t server;
     int has_server;
 } how = {.clients = 100, .senders = 8, .window = 30, .size = 64, .rate = 200, .warm = 1,
-         .seconds = 1, .drain = 3, .mode = "window"};
+         .seconds = 1, .drain = 3, .opening = 60, .mode = "window"};
 
 static client *clients;
 static sender senders[SENDERS];
+static unsigned char *seen; /* in mode joins: for each client, which members of its room joined */
 static int epoll, timer, opened, opening, gone, stampeding;
 static uint64_t sent, heard, faults, bytes, timed_from, timed_to = UINT64_MAX, timed;
 static uint32_t timed_sender; /* this sender and those after it are timed */
@@ -167,6 +170,13 @@ static void dial(client *it) {
     if (it->fd < 0) die("socket: %s", strerror(errno));
     int one = 1;
     setsockopt(it->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    uint32_t address = (uint32_t)(it - clients) / PER_ADDRESS; /* ports of one address run out */
+    if (address) {
+        struct sockaddr_in from = {.sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK + address)};
+        setsockopt(it->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(it->fd, (struct sockaddr *)&from, sizeof from)) die("bind: %s", strerror(errno));
+    }
     if (connect(it->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
         die("connect: %s", strerror(errno));
     struct epoll_event event = {.events = EPOLLOUT, .data.ptr = it};
@@ -185,6 +195,14 @@ static void upgrade(client *it) {
         if (stampeding) /* it has received everything up to here */
             sprintf(query + strlen(query), "&since=%s.%llu", epoch,
                     (unsigned long long)it->heard);
+    } else if (how.rooms) {
+        long index = it - clients;
+        sprintf(query, "?room=r%ld", index % how.rooms);
+        if (seen) { /* its name is a token */
+            unsigned char name[TOKEN + 1] = "";
+            token_write(name, (token){0, (uint32_t)index, 0});
+            sprintf(query + strlen(query), "&name=%s", name);
+        }
     }
     if (how.dialect->subprotocol)
         sprintf(extra, "Sec-WebSocket-Protocol: %s\r\n", how.dialect->subprotocol);
@@ -227,7 +245,24 @@ static void greet(client *it, const unsigned char *frame, size_t size) {
 
 /* -- reading ------------------------------------------------------------------ */
 
+/* A member sees the join of each later member of its room once, and no other join. */
+static void take_join(client *it, uint32_t who) {
+    uint32_t rooms = (uint32_t)how.rooms, me = (uint32_t)(it - clients);
+    uint32_t in_room = (uint32_t)how.clients / rooms;
+    if (who >= (uint32_t)how.clients || who == me || who % rooms != me % rooms ||
+        seen[me * in_room + who / rooms] || seen[who * in_room + me / rooms]) {
+        faults++;
+        return;
+    }
+    seen[me * in_room + who / rooms] = 1;
+    heard++;
+}
+
 static void take(client *it, token what, uint64_t now) {
+    if (seen) {
+        take_join(it, what.number);
+        return;
+    }
     if (what.sender >= (uint32_t)SENDERS || !senders[what.sender].client ||
         what.number != it->next[what.sender]) {
         faults++;
@@ -387,12 +422,12 @@ static reading read_now(void) {
 }
 
 static void open_all(int from, int to, int at_once) {
-    uint64_t deadline = now_ns() + 60000000000u;
+    uint64_t deadline = now_ns() + (uint64_t)(how.opening * 1e9);
     while (from < to || opening) {
         while (from < to && opening < at_once) dial(&clients[from++]);
         turn(100);
         if (gone) die("%d clients were cut while they came", gone);
-        if (now_ns() > deadline) die("only %d clients could come in a minute", opened);
+        if (now_ns() > deadline) die("only %d clients could join in %.0f s", opened, how.opening);
     }
 }
 
@@ -540,6 +575,29 @@ static void run_handshakes(void) {
            (double)(to.server - from.server) / 1e9, (double)(to.own - from.own) / 1e9);
 }
 
+/* All clients join, JOINING at a time, until each has seen the joins of all later members of its
+ * room: one of every two members sees the other. */
+static void run_joins(void) {
+    uint64_t in_room = (uint64_t)(how.clients / how.rooms);
+    uint64_t wanted = (uint64_t)how.clients * (in_room - 1) / 2, in = 0;
+    reading from = read_now();
+    uint64_t deadline = from.time + (uint64_t)(how.drain * 1e9);
+    for (int next = 0; (heard < wanted || !in) && now_ns() < deadline;) {
+        while (next < how.clients && opening < JOINING) dial(&clients[next++]);
+        turn(10);
+        if (!in && opened == how.clients) in = now_ns();
+    }
+    reading to = read_now();
+    uint64_t late = heard;
+    settle(); /* for what is announced twice */
+    printf("\"joins\":%d,\"seconds\":%.6f,\"in\":%.6f,\"server_cpu\":%.6f,\"load_cpu\":%.6f,"
+           "\"announced\":%llu,\"missing\":%llu,",
+           opened, (double)(to.time - from.time) / 1e9,
+           in ? (double)(in - from.time) / 1e9 : -1, (double)(to.server - from.server) / 1e9,
+           (double)(to.own - from.own) / 1e9, (unsigned long long)late,
+           (unsigned long long)(wanted - late));
+}
+
 /* All clients receive a window of messages, are cut, miss as many, and reconnect at once. */
 static void run_stampede(void) {
     client *speaker = senders[0].client;
@@ -587,6 +645,8 @@ static void parse(int count, char **words) {
         else if (!strcmp(name, "--window")) how.window = atoi(value);
         else if (!strcmp(name, "--size")) how.size = atoi(value);
         else if (!strcmp(name, "--rate")) how.rate = atoi(value);
+        else if (!strcmp(name, "--rooms")) how.rooms = atoi(value);
+        else if (!strcmp(name, "--opening")) how.opening = atof(value);
         else if (!strcmp(name, "--warm")) how.warm = atof(value);
         else if (!strcmp(name, "--seconds")) how.seconds = atof(value);
         else if (!strcmp(name, "--drain")) how.drain = atof(value);
@@ -616,6 +676,11 @@ int main(int count, char **words) {
     if (!strcmp(how.mode, "handshakes")) {
         printf("{");
         run_handshakes();
+    } else if (!strcmp(how.mode, "joins")) {
+        if (how.rooms < 1 || how.clients % how.rooms) die("the rooms are not of one size");
+        seen = calloc((size_t)how.clients, (size_t)(how.clients / how.rooms));
+        printf("{");
+        run_joins();
     } else {
         /* The senders are spread among the others, since some servers write in that order. */
         for (int i = 0; i < how.senders; i++)

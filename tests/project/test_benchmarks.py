@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from benchmarks import cases, document, inputs
-from benchmarks.catalogue import SERVERS, compiler_missing
+from benchmarks import capacity, cases, document, growth, inputs, plan, targets
+from benchmarks.beside import before, is_before, standalone_before
+from benchmarks.catalogue import INSTALLED, OURS, SERVERS, WEBSOCKETS, compiler_missing
 from benchmarks.hosted import DAPHNE, MEMORY, site, tutorial
-from benchmarks.load import Load, faults
-from benchmarks.result import read
+from benchmarks.load import Failed, Load, faults
+from benchmarks.result import Result, read
 from benchmarks.servers import Server, running
+from benchmarks.tls_idle import idle_tls
 
 if sys.platform != "linux":
     pytest.skip("the load is made with epoll", allow_module_level=True)
@@ -75,6 +79,52 @@ def test_a_duplicate_message_is_a_fault(load: Load, tmp_path: Path) -> None:
     assert faults(figures) and "twice" in faults(figures)[0]
 
 
+@pytest.mark.parametrize("name", [INSTALLED, WEBSOCKETS])
+def test_every_join_is_announced_once_in_its_room(name: str, load: Load, tmp_path: Path) -> None:
+    """The joins that are counted are all seen by the members of the room who came before."""
+    with running(ALL[name], tmp_path, "rooms") as it:
+        figures = load.run(**it.target, mode="joins", clients=20, rooms=4, drain=20)
+    assert faults(figures) == []
+    assert (figures["joins"], figures["announced"]) == (20, 4 * 5 * 4 // 2)
+
+
+@pytest.mark.parametrize(
+    ("announce", "fault"),
+    [
+        ("broadcast(here, text); broadcast(here, text)", "messages twice"),
+        ("broadcast(set().union(*rooms.values()), text)", "messages twice"),
+        ("here.add(connection); broadcast(here, text)", "messages twice"),
+        ("broadcast(set(sorted(here, key=id)[1:]), text)", "deliveries missing"),
+    ],
+    ids=["twice", "in another room", "to itself", "not to all"],
+)
+def test_a_wrong_announcement_is_a_fault(
+    announce: str, fault: str, load: Load, tmp_path: Path
+) -> None:
+    """A join that is announced twice, elsewhere or not to everyone is a fault."""
+    program = tmp_path / "rooms.py"
+    source = Path(ALL[WEBSOCKETS].variants["rooms"](0, tmp_path)[1]).read_text("utf-8")
+    line = "broadcast(here, f\"{query['name'][0]} joined the chat\")"
+    assert line in source
+    text = "text = f\"{query['name'][0]} joined the chat\"; "
+    program.write_text(source.replace(line, text + announce), "utf-8")
+    server = Server("wrong", lambda port, scratch: [sys.executable, str(program), str(port)])
+    with running(server, tmp_path) as it:
+        figures = load.run(**it.target, mode="joins", clients=6, senders=1, rooms=2, drain=0.3)
+    assert fault in "; ".join(faults(figures))
+
+
+def test_idle_tls_connections_are_held(tmp_path: Path) -> None:
+    """The connections are open while they are held; a server that cuts them is noticed."""
+    with running(ALL[INSTALLED], tmp_path, "tls") as it:
+        with idle_tls(it.port, 3):
+            pass
+        held = ExitStack()
+        held.enter_context(idle_tls(it.port, 3))
+    with pytest.raises(Failed, match="cut"):  # the server was killed
+        held.close()
+
+
 TWICE = """
 import asyncio, sys
 from websockets.asyncio.server import broadcast, serve
@@ -103,3 +153,75 @@ def test_rare_outcomes_are_left_out() -> None:
     """Outcomes are listed with their shares, the most frequent first, without the rare ones."""
     outcomes = {"400": 30, "101, closed with 4500": 68, "nothing": 2}
     assert inputs.describe(outcomes) == "closed with 4500 (68%), HTTP 400 (30%)"
+
+
+def made(measurement: str, *figures: Mapping[str, object]) -> Result:
+    """Return a result with *figures* of the file in one measurement."""
+    rounds = [{"server": OURS, "measurement": measurement, **each} for each in figures]
+    return Result("2026-01-01", "a machine", figures=rounds)
+
+
+def test_a_run_with_a_fault_does_not_count() -> None:
+    """Neither a failed run nor one with a fault is in a median, and both are listed."""
+    good, faulty = {"seconds": 3.0}, {"seconds": 1.0, "faults": 2}
+    result = made("start", good, faulty, {"failed": "no"})
+    assert result.median(OURS, "start", lambda figures: figures["seconds"]) == 3.0
+    told = [f"start, {OURS}: 2 messages twice, out of order or after a gap", f"start, {OURS}: no"]
+    assert result.discarded == told
+
+
+def test_a_target_without_a_measurement_is_not_measured() -> None:
+    """An empty result has every target, and each of them says that it was not measured."""
+    rows = targets.targets(Result("2026-01-01", "a machine")).splitlines()[2:]
+    assert len(rows) == len(targets.TARGETS) > 25
+    assert all(row.endswith("| - | - | not measured |") for row in rows)
+
+
+@pytest.mark.parametrize(("kib", "verdict"), [(3.5, "met"), (3.6, "**missed**")])
+def test_a_target_is_met_up_to_its_bound(kib: float, verdict: str) -> None:
+    """The bound itself is within the target."""
+    result = made(plan.memory(1000).name, {"before": 0, "held": kib * 1024, "clients": 1})
+    (row,) = [row for row in targets.targets(result).splitlines() if "idle connection |" in row]
+    assert row == f"| idle connection | at most 3.5 KiB | - | {kib} KiB | {verdict} |"
+
+
+def test_stored_figures_stay_beside_newer_ones() -> None:
+    """Figures are replaced for what was measured again only."""
+    old = made("start", {"seconds": 1.0}, {"seconds": 1.0})
+    old.figures += made("handshakes", {"handshakes": 5}).figures
+    both = old.updated(made("start", {"seconds": 2.0}))
+    assert [each.get("seconds") for each in both.figures] == [None, 2.0]
+
+
+def test_the_tree_before_has_names_of_its_own(tmp_path: Path) -> None:
+    """Its servers run in its folder, and are told from ours and from the others by their names."""
+    servers = standalone_before(tmp_path)
+    assert servers[0].name == before(OURS)
+    assert all(is_before(each.name) and each.folder == tmp_path for each in servers)
+    assert not any(is_before(name) for name in ALL)
+    assert servers[0].missing()
+
+
+def test_a_slope_is_that_of_the_exponent() -> None:
+    """What is proportional has a slope of 1, what is constant one of 0."""
+    assert growth.slope({10: 3.0, 100: 30.0, 1000: 300.0}) == pytest.approx(1)
+    assert growth.slope({10: 3.0, 1000: 3.0}) == pytest.approx(0)
+    assert growth.slope({10: 3.0}) is None
+
+
+def test_the_first_bound_is_the_lowest() -> None:
+    """A process breaks first where it holds the fewest clients; memory is shared by all."""
+    cost = capacity.Costs(
+        connection_kib=3,
+        kernel_kib=1,
+        join_us=100,
+        resume_us=600,
+        alone_us=12,
+        steady_us=4,
+        full_us=0.1,
+    )
+    memory, files, resumed, spoken = capacity.bounds(cost)
+    assert (memory.one, memory.many) == (96 * 2**18, 96 * 2**18)
+    assert (files.one, resumed.one, spoken.one) == (2**17 - 64, 100_000, 60_000)
+    assert capacity.first([memory, files, resumed, spoken], many=False) == spoken
+    assert "at 60,000 clients" in capacity.server_text(cost)

@@ -1,6 +1,7 @@
 """The broadcast in the documentation of websockets: a set of connections, and `broadcast()`."""
 
 import asyncio
+import ssl
 import sys
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -18,10 +19,14 @@ async def chat(connection: ServerConnection) -> None:
         here.remove(connection)
 
 
-async def main(port: int) -> None:
-    """Serve for ever."""
-    async with serve(chat, "127.0.0.1", port) as server:
+async def main(port: int, *certificate: str) -> None:
+    """Serve for ever, over TLS with the files of a certificate and its key."""
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+    async with serve(chat, "127.0.0.1", port, ssl=context) as server:
         await server.serve_forever()
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))
