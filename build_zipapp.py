@@ -117,12 +117,46 @@ def state():
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
+def run_plainly(command, why):
+    """Run the command of `run` in our place: nothing is left that could report it."""
+    import os
+    import signal
+
+    sys.stderr.write("* nothing is reported to the room: %s\\n" % why)
+    sys.stderr.flush()
+    os.environ.pop("BROADCAST_TOKEN", None)
+    try:
+        if os.name == "nt":  # there, exec returns to the caller before the command has ended
+            import subprocess
+
+            return subprocess.call(command)
+        for name in ("SIGPIPE", "SIGXFSZ"):  # which Python ignores
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
+        os.execvp(command[0], command)
+    except OSError as error:
+        is_missing = error.errno == 2
+        reason = "command not found" if is_missing else error.strerror.lower()
+        sys.stderr.write("broadcast-server run: %s: %s\\n" % (command[0], reason))
+        return 127 if is_missing else 126
+
+
+def give_up(why, remedy):
+    """Say *why* the program cannot start, and return its exit code."""
+    if sys.argv[1:2] == ["run"] and "--" in sys.argv:
+        command = sys.argv[sys.argv.index("--") + 1 :]
+        # With this module, everything is loaded, and the command may have been started.
+        if command and command[0] and "broadcast_server.cli.run" not in sys.modules:
+            return run_plainly(command, why)
+    sys.stderr.write("%s%s\\n" % (why, remedy))
+    return 1
+
+
 def start():
     # This syntax works in every Python 3, so that an old one can report its version.
     if sys.version_info < (3, 10):
         found = "%d.%d.%d" % sys.version_info[:3]
-        sys.stderr.write("broadcast-server needs Python 3.10 or newer, this is %s\\n" % found)
-        return 1
+        return give_up("broadcast-server needs Python 3.10 or newer, this is %s" % found, "")
     compile_once()
     archive, before = sys.path[0], state()
     try:
@@ -134,9 +168,8 @@ def start():
     except Exception as error:
         if state() == before:
             raise
-        reason = "%s was replaced before all of it was loaded (%r), start it again\\n"
-        sys.stderr.write(reason % (archive, error))
-        return 1
+        why = "%s was replaced before all of it was loaded (%r)" % (archive, error)
+        return give_up(why, ", start it again")
 
 
 if __name__ == "__main__":

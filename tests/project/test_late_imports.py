@@ -7,6 +7,7 @@ there, or is of another version.
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import signal
 import socket
@@ -375,22 +376,73 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """Runs a file as Python would, and replaces the file when it imports a module."""
 
 
-@pytest.mark.parametrize("size", ["0", "2000000"])
-@pytest.mark.parametrize("module", ["broadcast_server.__main__", "broadcast_server.cli.main"])
-@pytest.mark.parametrize("command", [["send", "x"], ["run", "--", "true"], ["start"]], ids=" ".join)
-def test_replaced_during_the_start(
-    zipapp_path: Path, tmp_path: Path, command: list[str], module: str, size: str
-) -> None:
-    """A file that is replaced before all of it is loaded ends the command with one line."""
-    path = shutil.copy(zipapp_path, tmp_path / "broadcast-server.pyz")
-    done = subprocess.run(
+def replaced_during_the_start(
+    archive: Path, tmp_path: Path, module: str, size: str, *command: str
+) -> subprocess.CompletedProcess[str]:
+    """Run *command* with a copy of *archive* that is replaced when it imports *module*."""
+    path = shutil.copy(archive, tmp_path / "broadcast-server.pyz")
+    return subprocess.run(
         [*ISOLATED_PYTHON, "-c", REPLACE_AT_AN_IMPORT, module, size, str(path), *command],
         cwd=tmp_path,
+        env={**os.environ, "BROADCAST_TOKEN": "sesame-sesame-sesame"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("size", ["0", "2000000"])
+@pytest.mark.parametrize("module", ["broadcast_server.__main__", "broadcast_server.cli.main"])
+@pytest.mark.parametrize("command", [["send", "x"], ["run", "--"], ["start"]], ids=" ".join)
+def test_replaced_during_the_start(
+    zipapp_path: Path, tmp_path: Path, command: list[str], module: str, size: str
+) -> None:
+    """A file that is replaced before all of it is loaded ends the command with one line."""
+    done = replaced_during_the_start(zipapp_path, tmp_path, module, size, *command)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert "was replaced before all of it was loaded (" in line
     assert line.endswith("), start it again")
+
+
+@pytest.mark.parametrize("size", ["0", "2000000"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "broadcast_server.__main__",
+        "broadcast_server.cli.main",
+        "broadcast_server.cli.target_option",
+        "broadcast_server.cli.run",
+        "broadcast_server.client.publisher",
+        "broadcast_server.pipe.process_text",
+    ],
+)
+def test_run_is_replaced_during_the_start(
+    zipapp_path: Path, tmp_path: Path, module: str, size: str
+) -> None:
+    """`run` runs its command all the same, once, and its exit code is the command's."""
+    script = "echo x >> ran; echo ${BROADCAST_TOKEN-none} $0 $1; kill -PIPE $$; exit 3"
+    words = ["sh", "-c", script, "a b", "--"]
+    command = ["run", "--name", "ci", "--timeout", "1", "--", *words]
+    done = replaced_during_the_start(zipapp_path, tmp_path, module, size, *command)
+    assert done.stdout == "none a b --\n"
+    # `sh` is ended by SIGPIPE, which Python itself ignores.
+    assert done.returncode == -signal.SIGPIPE
+    assert (tmp_path / "ran").read_text() == "x\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("* nothing is reported to the room: ")
+    assert "was replaced before all of it was loaded (" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [("no-such-command", 127, "command not found"), (".", 126, "permission denied")],
+)
+def test_run_is_replaced_and_its_command_cannot_run(
+    zipapp_path: Path, tmp_path: Path, command: str, code: int, error: str
+) -> None:
+    """A command that does not run has the exit codes of a shell then, too."""
+    module = "broadcast_server.cli.main"
+    done = replaced_during_the_start(zipapp_path, tmp_path, module, "0", "run", "--", command)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.splitlines()[1:] == [f"broadcast-server run: {command}: {error}"]

@@ -570,6 +570,10 @@ def test_old_python_gets_one_line() -> None:
     done = run_to_end(*ISOLATED_PYTHON, "-c", (old + BUILD["MAIN"]).decode())
     line = "broadcast-server needs Python 3.10 or newer, this is 3.8.10\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    command = "run", "--label", "x", "--", "sh", "-c", "echo ran; exit 3"
+    done = run_to_end(*ISOLATED_PYTHON, "-c", (old + BUILD["MAIN"]).decode(), *command)
+    line = f"* nothing is reported to the room: {line}"
+    assert (done.returncode, done.stdout, done.stderr) == (3, "ran\n", line)
 
 
 def test_interrupt_during_the_imports_is_quiet(tmp_path: Path) -> None:
