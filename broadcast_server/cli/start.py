@@ -27,7 +27,7 @@ def start(options: argparse.Namespace) -> int:
     from broadcast_server.server.log_format import formatter
     from broadcast_server.server.serve import serve
 
-    from .startup import print_startup
+    from .startup import print_startup, share_url
 
     logging.raiseExceptions = False  # a log that cannot be written must not stop the server
     handler = logging.StreamHandler()
@@ -40,7 +40,7 @@ def start(options: argparse.Namespace) -> int:
     gc.freeze()
     gc.enable()
     try:
-        asyncio.run(serve(settings, partial(print_startup, options)))
+        asyncio.run(serve(settings, partial(print_startup, options), partial(share_url, options)))
     except (OSError, UnicodeError) as error:
         note(_bind_error(error, options))
         return 1

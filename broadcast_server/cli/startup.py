@@ -30,7 +30,16 @@ def print_startup(options: argparse.Namespace, urls: Sequence[str]) -> None:
         if sys.stderr is not None and sys.stderr.isatty():
             _print_invitation(options, urls)
     if options.open:
-        _open(urls)
+        _open(options, urls)
+
+
+def share_url(options: argparse.Namespace, urls: Sequence[str]) -> str | None:
+    """Return the page's address for other machines, None if they cannot reach *urls*."""
+    from .invitation import Invitation, page_url
+    from .local_addresses import local_addresses
+
+    public = Invitation(urls, local_addresses(), "", public=options.public_url).public_urls
+    return page_url(public[0]) if public else None
 
 
 def _print_invitation(options: argparse.Namespace, urls: Sequence[str]) -> None:
@@ -75,13 +84,15 @@ def _can_draw() -> bool:
     return is_utf8(sys.stderr.encoding)
 
 
-def _open(urls: Sequence[str]) -> None:
+def _open(options: argparse.Namespace, urls: Sequence[str]) -> None:
+    """Open the page, at the address that others can use if there is one: it is in the tab."""
     from .invitation import Invitation, page_url
 
     local = Invitation(urls, (), "").local_urls
-    if local:
+    url = share_url(options, urls) or (page_url(local[0]) if local else None)
+    if url is not None:
         from .browser import open_page
 
-        open_page(page_url(local[0]))
+        open_page(url)
     else:
         note("there is no page to open: a browser needs a port (see --port)")

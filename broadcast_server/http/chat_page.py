@@ -20,6 +20,17 @@ class ChatPage:
     policy: str
 
 
+def with_address(page: ChatPage, url: str) -> bytes:
+    """Return the document, with the address *url* that its invitations name.
+
+    A page that was opened by a loopback address does not know one for other machines.
+    """
+    from html import escape
+
+    meta = f'<meta name="share" content="{escape(url)}">\n'
+    return page.html.replace(b"<title>", meta.encode() + b"<title>", 1)
+
+
 @cache
 def chat_page() -> ChatPage:
     """Return the chat page. It is read at the first call."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from .chat_page import ChatPage, chat_page
+from .allowed_hosts import host_name
+from .chat_page import ChatPage, chat_page, with_address
 from .program import PROGRAM_NAME
 from .prometheus import CONTENT_TYPE
 from .responses import NO_CACHE, Response, plain_response, text_response
@@ -47,6 +48,10 @@ class ServerStatus(Protocol):
     def accepting(self) -> bool:
         """Whether clients can join. False while the server stops."""
 
+    @property
+    def share_url(self) -> str | None:
+        """The page's address for other machines, None if there is none or it is unknown."""
+
     def metrics_text(self) -> str:
         """Return the metrics in Prometheus' text format."""
 
@@ -69,7 +74,8 @@ def respond(server: ServerStatus, method: str, target: str, headers: Mapping[str
         return plain_response(405, text, ("Allow", ", ".join(allowed)))
     match path.rpartition("/")[2]:
         case "" if "text/html" in headers.get("accept", "").lower():
-            return _page_response(chat_page())
+            share = server.share_url if _is_loopback(headers.get("host", "")) else None
+            return _page_response(chat_page(), share)
         case "":
             return plain_response(200, INSTRUCTIONS, ("Vary", "Accept"))
         case "healthz":
@@ -84,14 +90,21 @@ def respond(server: ServerStatus, method: str, target: str, headers: Mapping[str
             return plain_response(404, f"nothing is at {path[:200]}")
 
 
-def _page_response(page: ChatPage) -> Response:
+def _is_loopback(host: str) -> bool:
+    """Whether a Host header is a name of the client's own machine."""
+    name = host_name(host) or ""
+    return name in ("localhost", "::1") or name.startswith("127.")
+
+
+def _page_response(page: ChatPage, share_url: str | None) -> Response:
+    html = page.html if share_url is None else with_address(page, share_url)
     headers = (
         ("Content-Security-Policy", page.policy),
         ("Referrer-Policy", "no-referrer"),
         NO_CACHE,  # otherwise a cached page of an older version could connect to this server
         ("Vary", "Accept"),
     )
-    return Response(200, "text/html; charset=utf-8", len(page.html), iter([page.html]), headers)
+    return Response(200, "text/html; charset=utf-8", len(html), iter([html]), headers)
 
 
 def _program_response(data: bytes | None) -> Response:

@@ -31,12 +31,18 @@ REPEAT_S = 0.5
 terminal passes on the Ctrl+C that the server has got, too."""
 
 
-async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -> None:
+async def serve(
+    settings: Settings,
+    announce: Callable[[Sequence[str]], None],
+    share_url: Callable[[Sequence[str]], str | None],
+) -> None:
     """Run a server until SIGINT or SIGTERM.
 
     Args:
         settings: The server's settings.
         announce: Called with the server's URLs once it listens.
+        share_url: Called with them afterwards; returns the page's address for other machines, None
+            if they cannot reach it.
 
     Raises:
         OSError: The server cannot listen.
@@ -60,7 +66,7 @@ async def serve(settings: Settings, announce: Callable[[Sequence[str]], None]) -
         notices = [] if log_file is None else log_file.notices
         if certificate is not None:
             notices = [certificate.warning, *notices]
-        await _run_until_signal(server, announce, certificate, (warning, *notices))
+        await _run_until_signal(server, announce, share_url, certificate, (warning, *notices))
     finally:
         if log_file is not None:
             log_file.close()
@@ -103,6 +109,7 @@ def _open_log_file(settings: Settings) -> SQLiteLog | None:
 async def _run_until_signal(
     server: Server,
     announce: Callable[[Sequence[str]], None],
+    share_url: Callable[[Sequence[str]], str | None],
     certificate: ReloadableCertificate | None,
     warnings: Sequence[str],
 ) -> None:
@@ -126,6 +133,7 @@ async def _run_until_signal(
         # it on demand: by then the single file may have been replaced.
         importlib.import_module("broadcast_server.server.http_connection")
         chat_page()
+        server.share_url = share_url(server.listener.urls)
         await stopping.wait()
         logger.info("stopping")
         await server.stop()

@@ -64,6 +64,7 @@ class Server:
     ) -> None:
         self.settings = settings
         self.program = program
+        self.share_url: str | None = None
         self.accepting = True
         self.timeouts = settings.timeouts
         self.origins = settings.origins

@@ -26,6 +26,7 @@ class ProcessStatus:
     """What the responses need to know of this process, which runs from an installation."""
 
     program: bytes | None = None
+    share_url: str | None = None  # a site is not opened by the machine that it runs on
 
     def __init__(self, registry: ReplicaRegistry) -> None:
         self._registry = registry

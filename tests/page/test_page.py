@@ -295,9 +295,9 @@ def test_commands(here: str, tab: Open) -> None:
     alice.live(2)
     alice.type("hi", "/me waves", "yes", "//etc")
     alice.page.keyboard.insert_text("/etc/hosts\n/etc/passwd")
-    alice.type("", "/leave now")
-    assert alice.js("document.querySelector('#text').value") == "/leave now"
-    until(lambda: alice.notes()[-1].startswith("* unknown command /leave"), "a note")
+    alice.type("", "/deploy now")
+    assert alice.js("document.querySelector('#text').value") == "/deploy now"
+    until(lambda: alice.notes()[-1].startswith("* unknown command /deploy"), "a note")
     alice.js("document.querySelector('#text').value = ''")
     alice.page.keyboard.insert_text("/me smiles\n• bob: agrees")
     alice.type("")
@@ -319,9 +319,15 @@ def test_an_invitation_has_the_room_only(here: str, tab: Open) -> None:
     """The copied link has the room, and not the name of the person who copied it."""
     alice = tab(f"{here}&name=alice", permissions=["clipboard-read", "clipboard-write"])
     alice.live(1)
+    alice.type("not alone")
+    alice.heard("not alone")
     alice.page.click("#invite")
+    audit(alice)
+    alice.page.click("#copy")
+    alice.until("document.querySelector('#copy').textContent === 'Copied'")
     assert alice.js("navigator.clipboard.readText()") == here
-    assert alice.texts("#hint") == [here]
+    assert alice.js("document.querySelector('#link').value") == here
+    assert alice.texts("#hint")[0].startswith("This address works on this computer only.")
 
 
 def test_unread_messages_are_counted_in_the_title(here: str, tab: Open) -> None:
@@ -418,7 +424,10 @@ def test_messages_never_become_html(here: str, tab: Open) -> None:
     alice.heard(*texts[:2], "left right red bell", "FAILED link bold")
     assert alice.texts("#log .head b")[-1] == evil
     assert alice.texts("#members bdi")[0] == evil
-    count = "document.querySelectorAll('#chat img, #chat script, #chat svg, #log i').length"
+    places = ", ".join(
+        f"#{part} {tag}" for part in ("log", "side") for tag in ["img", "script", "i"]
+    )
+    count = f"document.querySelectorAll('{places}, #log svg').length"
     assert alice.js(count) == 0
     links = alice.js(
         "[...document.querySelectorAll('#log a')].map((a) => [a.href, a.rel, a.target])"
@@ -504,7 +513,12 @@ def test_a_phone_scrolls_vertically_only(here: str, tab: Open) -> None:
     tab(f"{here}&name={'W' * 32}")
     phone = tab(f"{here}&name={'م' * 32}", **PHONE)
     phone.live(2)
+    # Enter begins a new line where the keyboard is on the screen: it has no Shift+Enter.
     phone.type("x" * 500, "https://example.com/" + "y" * 300)
+    assert phone.texts("#waiting p") == []
+    phone.page.tap("#send")
+    phone.page.keyboard.insert_text("two")
+    phone.page.tap("#send")
     until(lambda: len(phone.texts()) == 2, "two messages")
     wide = "document.documentElement.scrollWidth"
     inner = (
@@ -537,14 +551,21 @@ def test_the_keyboard_is_enough(here: str, tab: Open) -> None:
     alice.type("one")
     alice.heard("one")
     seen = []
-    for _ in range(9):
-        keyboard.press("Tab")
+    for key in ("Tab", "Tab", *("Shift+Tab",) * 6):
+        keyboard.press(key)
         seen.append(alice.js("document.activeElement.id || document.activeElement.textContent"))
-        assert alice.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        if seen[-1] == "leave":
-            break
-    assert seen == ["Send", "members", "invite", "sound", "notify", "leave"]
+        style = "getComputedStyle(document.activeElement.closest('#box') ?? document.activeElement)"
+        assert alice.js(f"{style}.outlineStyle") == "solid"
+    assert seen == ["send", "members", "send", "text", "scroll", "set", "invite", "room"]
+    keyboard.press("Tab")
+    keyboard.press("Tab")
     keyboard.press("Enter")
+    alice.until("document.querySelector('#settings').open")
+    keyboard.press("Escape")
+    assert alice.js("document.activeElement.id") == "set"
+    keyboard.press("Tab")
+    keyboard.press("Tab")
+    alice.type("/quit")
     alice.until("document.activeElement.id === 'name'")
     keyboard.press("Enter")
     alice.live(1)
@@ -574,13 +595,13 @@ def test_an_accessibility_audit_finds_nothing(here: str, tab: Open) -> None:
 def test_the_picture_in_the_readme(processes: Processes, tab: Open, tmp_path: Path) -> None:
     """The README's picture is a real screenshot; SCREENSHOTS=docs in the environment renews it."""
     url = f"{processes.url(INSTALLED, ()).replace('ws', 'http', 1)}?room=ops"
-    alice = tab(f"{url}&name=alice", viewport={"width": 860, "height": 496})
+    alice = tab(f"{url}&name=alice", viewport={"width": 860, "height": 540})
     alice.live(1)
     bob = tab(f"{url}&name=bob")
     alice.live(2)
     say(url, "ci", "build 4711 passed in 3 min 12 s: https://ci.example/4711")
     alice.type("is the deploy through?")
-    bob.type("two minutes")
+    bob.type("two minutes, alice: `eu-west` is next")
     alice.page.keyboard.insert_text("thanks! then\n1. the smoke test\n2. the announcement")
     alice.page.keyboard.press("Enter")
     alice.until("document.querySelectorAll('#log .row').length === 4")

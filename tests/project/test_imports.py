@@ -172,7 +172,7 @@ MODULES = {
             "responses": "",
             "allowed_hosts": "responses",
             "cors": "responses",
-            "site": "chat_page program prometheus responses",
+            "site": "allowed_hosts chat_page program prometheus responses",
             "own_page": "cors program responses site",
             "post": "responses site",
             "stream": "responses",

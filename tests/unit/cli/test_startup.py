@@ -188,6 +188,16 @@ def test_open(program: list[str], tmp_path: Path) -> None:
         assert server.errors == f"listening on {server.url}\n"
 
 
+def test_open_shows_the_address_for_others(program: list[str], tmp_path: Path) -> None:
+    """If other machines can reach the server, --open opens the address that they can use."""
+    seen = tmp_path / "seen"
+    script = f'echo "$1" > {seen}.new; mv {seen}.new {seen}'
+    public = "--public-url", "wss://chat.example/ops/"
+    with serving(program, browser(tmp_path, script), *public):
+        until(seen.exists, "a browser")
+        assert seen.read_text() == "https://chat.example/ops/\n"
+
+
 def test_open_without_a_browser(program: list[str], tmp_path: Path) -> None:
     """If no browser can be opened, one line says so, and the server keeps running."""
     with serving(program, browser(tmp_path, "exit 1")) as server:
@@ -197,8 +207,7 @@ def test_open_without_a_browser(program: list[str], tmp_path: Path) -> None:
         assert line[9:] == f"no browser could be opened (open {page} yourself)"
 
 
-def serving(program: list[str], browser: str) -> AbstractContextManager[Running]:
+def serving(program: list[str], browser: str, *options: str) -> AbstractContextManager[Running]:
     """Start a server that opens its page in *browser*."""
-    return running(
-        *program, "start", "--port", "0", "--open", BROWSER=browser, BROADCAST_TOKEN="s3cret"
-    )
+    start = *program, "start", "--port", "0", "--open", *options
+    return running(*start, BROWSER=browser, BROADCAST_TOKEN="s3cret")
