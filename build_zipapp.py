@@ -2,6 +2,7 @@
 
     python3 build_zipapp.py [--output PATH]
 
+The SHA-256 of the file is written beside it, as `sha256sum -c PATH.sha256` reads it.
 The first build needs a package index that pip can reach; the wheels are then stored in
 build/wheels/. They are pinned by their hashes, and everything else that could differ
 between builds (order, times, modes) is fixed, so that two builds of one commit are
@@ -330,13 +331,20 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 # -- the file -----------------------------------------------------------------
 
 
-def write(data: bytes, path: Path) -> None:
+def checksum(data: bytes, path: Path) -> bytes:
+    """Return what *path*.sha256 holds, in the format of sha256sum, if *path* holds *data*."""
+    name = path.name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    escaped = "\\" if name != path.name else ""
+    return os.fsencode(f"{escaped}{hashlib.sha256(data).hexdigest()}  {name}\n")
+
+
+def write(data: bytes, path: Path, mode: int = 0o755) -> None:
     """Replace the file at *path* in one step, so that no reader sees half of it."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(handle, "wb") as file:
             file.write(data)
-        os.chmod(name, 0o755)
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -381,6 +389,7 @@ def _build(output: Path) -> int:
         raise Failure(f"cannot use {error.filename}: {reason} (is this checkout whole?)") from None
     try:
         write(data, output)
+        write(checksum(data, output), output.with_name(f"{output.name}.sha256"), 0o644)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise Failure(f"cannot write {output}: {reason} (choose another with --output)") from None

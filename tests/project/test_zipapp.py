@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import http.client
 import json
 import os
@@ -126,14 +127,32 @@ def imported_modules(report: Path, *packages: str) -> set[str]:
 
 
 def test_build_with_output(tmp_path: Path) -> None:
-    """The build writes one executable file to --output, and prints its size."""
+    """The build writes one executable file to --output, prints its size, and adds its checksum."""
     done = run_to_end(*build_command("--output", "here.pyz"), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [path.name for path in tmp_path.iterdir()] == ["here.pyz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here.pyz", "here.pyz.sha256"]
     path = tmp_path / "here.pyz"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    written = tmp_path / "here.pyz.sha256"
+    assert written.read_text("utf-8") == f"{digest}  here.pyz\n"
+    assert written.stat().st_mode & 0o777 == 0o644
     assert path.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert path.stat().st_mode & 0o777 == 0o755
     assert done.stdout == f"here.pyz: {path.stat().st_size / 1024:.0f} KiB\n"
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+@pytest.mark.parametrize("name", ["plain.pyz", "with space.pyz", "back\\slash\n\r.pyz", "ü.pyz"])
+def test_sha256sum_checks_the_file(tmp_path: Path, name: str) -> None:
+    """`sha256sum -c` accepts the checksum, whatever the file is called, and notices a change."""
+    path = tmp_path / name
+    path.write_bytes(b"content")
+    sums = tmp_path / "sums"
+    sums.write_bytes(BUILD["checksum"](b"content", path))
+    check = "sha256sum", "--check", "--strict", "sums"
+    assert run_to_end(*check, cwd=tmp_path).returncode == 0
+    path.write_bytes(b"changed")
+    assert run_to_end(*check, cwd=tmp_path).returncode == 1
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -223,6 +242,8 @@ def test_two_builds_are_the_same(zipapp_path: Path, checkout: Path, tmp_path: Pa
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert other.read_bytes() == zipapp_path.read_bytes()
+    sums = [Path(f"{path}.sha256").read_text("utf-8").split()[0] for path in (other, zipapp_path)]
+    assert sums[0] == sums[1]
     assert other.stat().st_mode & 0o777 == 0o755
 
 
