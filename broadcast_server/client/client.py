@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from broadcast_server.console.time_limit import run_within
-from broadcast_server.protocol.messages import CloseCode, Error, Event, Request
+from broadcast_server.protocol.messages import CloseCode, Cursor, Error, Event, Request
 
 from .close_reason import CONNECTION_LOST, describe_close
 from .opener import Opener, OpenError
@@ -57,7 +57,14 @@ class Break(NamedTuple):
 
 
 class ClientError(Exception):
-    """The client gives up; the text is the reason, for the user."""
+    """The client gives up; the text is the reason, for the user.
+
+    *code* is the close code with which the server told it to, None if it did not.
+    """
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class EventSink(Protocol):
@@ -115,26 +122,33 @@ class ReconnectingClient:
 
     # -- called by the user interface --
 
-    def send(self, text: str) -> None:
-        """Publish *text*, now or as soon as possible."""
-        self.session.send(text)
+    def send(self, text: str) -> str:
+        """Publish *text*, now or as soon as possible. Return the message's id."""
+        id = self.session.send(text)
         self._wake.set()
+        return id
 
     def request(self, request: Request) -> None:
         """Send *request*, if there is a connection."""
         self.session.request(request)
         self._wake.set()
 
-    def rename(self, name: str) -> None:
-        """Ask for another name, now or as soon as possible."""
-        self.session.rename(name)
+    def rename(self, name: str) -> str:
+        """Ask for another name, now or as soon as possible. Return the request's id."""
+        id = self.session.rename(name)
         self._wake.set()
+        return id
 
     def show_again(self, count: int) -> None:
         """Show the last *count* messages again, now or as soon as possible."""
         self.session.show_again(count)
         if self.session.live:
             self._replace.set()
+
+    def rewind(self, to: Cursor) -> None:
+        """Receive everything after *to* again, on a new connection of the same session."""
+        self.session.rewind(to)
+        self._replace.set()
 
     def in_room(self, session: ClientSession) -> ReconnectingClient:
         """Return a client of the same server that carries *session*."""
@@ -206,6 +220,8 @@ class ReconnectingClient:
             self._attempt += 1
             sink.note(f"{end.reason}, trying again in {delay:.1f} s")
             await asyncio.sleep(delay)
+        if previous is not None:  # `leave` was called in the moment between two connections
+            await previous.close()
 
     async def _connect_or_explain(self) -> ClientConnection | Break:
         """Connect, or return the reason why that failed this time. Raises ClientError."""
@@ -223,9 +239,11 @@ class ReconnectingClient:
     async def _use(self, connection: ClientConnection, sink: EventSink) -> Break | None:
         """Use *connection* until it ends, and return why it ended.
 
-        Returns None, and leaves the connection open, if `show_again` wants a new one in its place.
+        Returns None, and leaves the connection open, if `show_again` or `rewind` wants a new one in
+        its place.
         """
-        self._replace.clear()
+        if not self.session.is_rewinding:
+            self._replace.clear()
         receiving = asyncio.ensure_future(self._receive_all(connection, sink))
         replacing = asyncio.ensure_future(self._replace.wait())
         has_ended = True
@@ -312,7 +330,7 @@ class ReconnectingClient:
         reasons = [event.text for event in held_back if isinstance(event, Error)]
         reason = next(filter(None, (*reasons, end.reason)), CONNECTION_LOST)
         if CloseCode.is_final(end.code) and not self._is_replaced_by_own_attempt(end.code):
-            raise ClientError(reason)
+            raise ClientError(reason, end.code)
         return reason
 
     def _is_replaced_by_own_attempt(self, code: int) -> bool:

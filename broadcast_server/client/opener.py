@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -35,6 +37,10 @@ MAX_FRAME_BYTES = 4 * 2**20
 
 MAX_REDIRECTS = 5
 """Redirects to another path of the same server that are followed, such as one that adds a slash."""
+
+
+MAX_GIVE_UP_S = 0.25
+"""Seconds that a handshake may go on after the client was told to leave."""
 
 
 class OpenError(Exception):
@@ -131,7 +137,7 @@ class Opener:
         """Connect to one address of the host after the other, until one answers the handshake."""
         if self.unix is not None:
             opening = self._handshake(url, options, unix=True, path=self.unix)
-            return await run_within(opening, deadline - monotonic(), discard=_abort)
+            return await _open_within(opening, deadline - monotonic())
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
         silent: set[SocketAddress] = set()  # they take a connection, and answer no handshake
@@ -167,7 +173,7 @@ class Opener:
             return await self._handshake(url, options, sock=dialed.sock)
 
         try:
-            return await run_within(handshake(), seconds, discard=_abort)
+            return await _open_within(handshake(), seconds)
         except (InvalidURI, UnicodeError):  # websockets has not taken the socket
             dialed.sock.close()
             raise
@@ -202,6 +208,36 @@ class Opener:
     def _is_plain(self) -> bool:
         """Whether this is a TCP connection without TLS."""
         return self.unix is None and urlsplit(self.url).scheme == "ws"
+
+
+async def _open_within(
+    opening: Coroutine[Any, Any, ClientConnection], seconds: float
+) -> ClientConnection:
+    """Open a connection. Raises asyncio.TimeoutError after *seconds*.
+
+    If this is cancelled, the connection is opened and closed properly, if that is possible within
+    `MAX_GIVE_UP_S`. The server may have the request by then, and the client may be a member. If its
+    connection was cut, the server would keep its name for it for a while.
+    """
+    task = asyncio.ensure_future(opening)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise asyncio.TimeoutError
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=MAX_GIVE_UP_S)
+        if _has_opened(task):
+            await task.result().close()
+        raise
+    finally:
+        if not task.done():
+            with suppress(Exception):  # asyncio.TimeoutError, as expected, or why it failed
+                _abort(await run_within(task, 0, discard=_abort))
+    return task.result()
+
+
+def _has_opened(task: asyncio.Task[ClientConnection]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _abort(connection: ClientConnection) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -86,6 +87,11 @@ class ClientSession:
         """Whether the replay of this connection begins with messages that are shown again."""
         self.rejected = 0
         """Number of our messages that the server has rejected."""
+        self.on_settled: Callable[[str, Event], None] | None = None
+        """Called with the id of each request and the event that answers it: a message's echo, its
+        rejection, or a `duplicate` error; `Renamed` or an error for a new name."""
+        self.start: Cursor | None = None
+        """The position in the log after which this connection's replay begins."""
         self._requested = {"name": name, "room": room}
         self._given_name: str | None = None  # by the room: the next connection asks for it
         self._history = history
@@ -97,27 +103,51 @@ class ClientSession:
         self._last_seq = since.seq if since else 0
         self._show_again_count = 0  # older messages that the next connection shows again
         self._asked_since: Cursor | None = None  # the cursor that this connection has asked for
+        self._rewind_to: Cursor | None = None  # where the next connection begins instead
         self._welcome: Welcome | None = None  # of this connection
         self._ping = ""  # id of the ping whose pong ends the replay
         self._outbox: dict[str, SayRequest] = {}  # messages without their echo: by id, in order
         self._outbox_chars = 0
+        self._withdrawn: set[str] = set()  # those of the outbox that are not to be sent again
         self._unsent: deque[Request] = deque()  # requests for this connection
         self._pending_rename: RenameRequest | None = None  # without its response
 
     # -- requests --
 
-    def send(self, text: str) -> None:
-        """Publish *text*, now or as soon as the session is live."""
-        say = SayRequest(text, secrets.token_urlsafe(9))
-        self._outbox[say.id or ""] = say
+    def send(self, text: str) -> str:
+        """Publish *text*, now or as soon as the session is live. Return the message's id."""
+        id = secrets.token_urlsafe(9)
+        self._outbox[id] = say = SayRequest(text, id)
         self._outbox_chars += len(text)
         if self.live:
             self._unsent.append(say)
+        return id
 
-    def rename(self, name: str) -> None:
-        """Ask for another name, now or as soon as the session is live."""
-        self._pending_rename = RenameRequest(name, secrets.token_urlsafe(6))
+    def withdraw(self, id: str) -> None:
+        """Do not send the message *id* any more. It may be published all the same, if it was sent.
+
+        It stays in the outbox until the end of the next replay, so that its echo is still known.
+        """
+        say = self._outbox.get(id)
+        if say is not None:
+            self._withdrawn.add(id)
+            self._unsent = deque(each for each in self._unsent if each is not say)
+
+    def rename(self, name: str) -> str:
+        """Ask for another name, now or as soon as the session is live. Return the request's id."""
+        id = secrets.token_urlsafe(6)
+        self._pending_rename = RenameRequest(name, id)
         self.request(self._pending_rename)
+        return id
+
+    def rewind(self, to: Cursor) -> None:
+        """Have the next connection receive everything after *to*, also what was received before."""
+        self._rewind_to = to
+
+    @property
+    def is_rewinding(self) -> bool:
+        """Whether `rewind` waits for the next connection."""
+        return self._rewind_to is not None
 
     def show_again(self, count: int) -> None:
         """Show the last *count* messages again, on the next connection.
@@ -185,6 +215,9 @@ class ClientSession:
         # Without the number that the room gave us, two clients of one name could swap their names.
         asked = {**self._requested, "name": self._given_name or self._requested["name"]}
         parameters = {key: value for key, value in asked.items() if value is not None}
+        if self._rewind_to is not None:
+            self._cursor, self._last_seq = self._rewind_to, self._rewind_to.seq
+            self._rewind_to = None
         self._asked_since = self._cursor
         if self._asked_since is not None:
             self._asked_since = replace(
@@ -231,7 +264,7 @@ class ClientSession:
                 # our cursor: a moderator may hide that at any time.
                 if self._cursor is not None and seq > max(self._last_seq, self._cursor.seq):
                     self._advance(seq)
-                self._confirm(id)
+                self._confirm(id, event)
             case Heartbeat(seq=seq):
                 if self.live and seq > self._last_seq:
                     raise GapError
@@ -242,13 +275,13 @@ class ClientSession:
                 return False
             case Renamed(name=self.name, to=to):
                 self.name = self._given_name = self._requested["name"] = to
-                self._pending_rename = None
+                self._settle_rename(event)
             case Error(id=str() as id) if (
                 self._pending_rename is not None and id == self._pending_rename.id
             ):
-                self._pending_rename = None
+                self._settle_rename(event)
             case Error(code=code, id=str() as id) if id in self._outbox:
-                self._confirm(id)
+                self._confirm(id, event)
                 if code == "duplicate":  # the log has the message, as an echo would tell
                     return False
                 self.rejected += 1
@@ -283,6 +316,7 @@ class ClientSession:
             raise ValueError("welcome reports more messages as missed than there are")
         else:
             self._cursor = Cursor(epoch, cursor.seq + missed)
+        self.start = self._cursor
         self._ping = secrets.token_urlsafe(6)
         self._unsent.append(PingRequest(self._ping))
 
@@ -294,6 +328,10 @@ class ClientSession:
         self.live, self.showing_again = True, False
         if self._pending_rename is not None:
             self._unsent.append(self._pending_rename)
+        # What was withdrawn and has no echo by now was not published, and will not be.
+        for id in self._withdrawn:
+            self._forget(id)
+        self._withdrawn.clear()
         self._unsent.extend(self._outbox.values())
 
     def _apply_message(self, message: Message) -> bool:
@@ -302,14 +340,24 @@ class ClientSession:
         self._advance(message.seq)
         # Ids are random: nobody else can use ours before the log has it.
         if message.id is not None:
-            self._confirm(message.id)
+            self._confirm(message.id, message)
         return True
 
-    def _confirm(self, id: str | None) -> None:
+    def _confirm(self, id: str | None, answer: Event) -> None:
         """Forget the message with *id*, if it is one of ours: it need not be sent again."""
-        say = self._outbox.pop(id or "", None)
-        if say is not None:
-            self._outbox_chars -= len(say.text)
+        if id is not None and id in self._outbox:
+            self._forget(id)
+            self._withdrawn.discard(id)
+            if self.on_settled is not None:
+                self.on_settled(id, answer)
+
+    def _forget(self, id: str) -> None:
+        self._outbox_chars -= len(self._outbox.pop(id).text)
+
+    def _settle_rename(self, answer: Event) -> None:
+        rename, self._pending_rename = self._pending_rename, None
+        if rename is not None and self.on_settled is not None:
+            self.on_settled(rename.id or "", answer)
 
     def _advance(self, seq: int) -> None:
         if self._welcome is None:

@@ -52,6 +52,8 @@ there is a file `late` in its folder."""
 
 ALLOWED = {
     "admission.admission": "auth_throttle",  # when the server is made
+    # When `connect` is called, in a program that is no single file.
+    "library.async_connect": "broadcast_server.admission.token broadcast_server.server.tls",
     "rooms.local_room": "broadcast_server.protocol.publish",  # http_connection has loaded it
     "rooms.log_start": "log_upgrade",  # before the server listens
     "rooms.log_tables": "log_upgrade",

@@ -1,0 +1,152 @@
+"""`connect`: joins a room, for programs with asyncio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from broadcast_server.client.address import invalid_address, parse_address
+from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
+from broadcast_server.client.proxy import choose_proxy
+from broadcast_server.client.session import ClientSession
+from broadcast_server.protocol.join import parse_cursor
+from broadcast_server.protocol.names import validate_name, validate_room
+
+from .client_room import ClientRoom
+from .room_core import RoomCore
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+DEFAULT_PORT = 8765
+"""The port of an address that is only a host."""
+
+TIMEOUTS = ClientTimeouts()
+"""How long a client waits for its server. They are those of the command line."""
+
+
+class connect:  # noqa: N801  # it is used as a function, as in the websockets library
+    """Join a room.
+
+    Use it as `async with connect(...) as room:`, which leaves the room at the end of the block, or
+    as `room = await connect(...)`, and call `room.close()` later. `room` is a `ClientRoom`.
+
+    If the first connection fails, that raises `ConnectError`, unless the server says that another
+    attempt may succeed. Once the room was joined, the client reconnects for as long as it takes.
+
+    Args:
+        url: The server: `ws://HOST:PORT/`, `wss://HOST/`, the address of its page
+            (`https://HOST/`), `HOST:PORT`, or `HOST`.
+        name: The name to join under. If it is taken, you get the next free number: `bot-2`.
+        room: The room to join.
+        token: The token, if the server requires one.
+        history: How many older messages to receive first.
+        cursor: A position to continue from, instead of `history`: what `ClientRoom.cursor` or
+            `Message.cursor` was.
+        ssl: How to check the server's certificate, for `wss://`; None for the usual way.
+        tls_ca: A PEM file with the certificate authorities to trust, instead of `ssl`.
+        proxy: An HTTP proxy to go through, `http://[USER:PASSWORD@]HOST:PORT`, or `auto` for that
+            of the environment; never used for loopback addresses.
+        unix: The path of a Unix socket to connect to, instead of the host and port in `url`.
+        open_timeout: Seconds until the room has to be joined; None for no limit.
+
+    Raises:
+        ConnectError: The room could not be joined.
+        ValueError: A parameter is invalid.
+
+    """
+
+    def __init__(
+        self,
+        url: str = "ws://127.0.0.1:8765/",
+        *,
+        name: str | None = None,
+        room: str | None = None,
+        token: str | None = None,
+        history: int = 0,
+        cursor: str | None = None,
+        ssl: ssl_module.SSLContext | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        unix: str | os.PathLike[str] | None = None,
+        open_timeout: float | None = 30.0,
+    ) -> None:
+        since = None if cursor is None else parse_cursor(cursor)
+        if cursor is not None and since is None:
+            raise ValueError(f"cursor is {cursor!r}, not EPOCH.SEQ (pass what room.cursor was)")
+        if history < 0:
+            raise ValueError(f"history is {history}, must be 0 or more")
+        if ssl is not None and tls_ca is not None:
+            raise ValueError("ssl and tls_ca cannot be combined (pass one of them)")
+        if name is not None:
+            name = validate_name(name)
+        if room is not None:
+            validate_room(room)
+        if token is not None:
+            from broadcast_server.admission.token import validate_token
+
+            token = validate_token(token, "token")
+        try:
+            self._url, self._query = parse_address(url, DEFAULT_PORT)
+        except ValueError as error:
+            raise ValueError(invalid_address(url, error)) from None
+        is_tls = unix is None and self._url.startswith("wss:")
+        if ssl is None and tls_ca is not None and is_tls:
+            from broadcast_server.server.tls import CertificateError, load_authorities
+
+            try:
+                ssl = load_authorities(os.fspath(tls_ca))
+            except CertificateError as error:
+                raise ValueError(f"tls_ca: {error}") from None
+        self._authorities = ssl if is_tls else None
+        self._proxy = None
+        if unix is None and proxy:
+            self._proxy = choose_proxy(proxy, self._url, os.environ, "proxy")
+        self._name = name
+        self._asked_room = room or self._query.get("room")
+        self._history, self._since = history, since
+        self._token, self._unix = token, None if unix is None else os.fspath(unix)
+        self._open_timeout = open_timeout
+        self._room: ClientRoom | None = None
+
+    def __await__(self) -> Generator[None, None, ClientRoom]:
+        return self._open().__await__()
+
+    async def _open(self) -> ClientRoom:
+        return ClientRoom(await self.open_core())
+
+    async def __aenter__(self) -> ClientRoom:
+        self._room = await self._open()
+        return self._room
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._room is not None:
+            await self._room.close()
+
+    async def open_core(self) -> RoomCore:
+        """Join the room, for the faces of this class."""
+        session = ClientSession(self._name, self._asked_room, self._history, self._since)
+        client = ReconnectingClient(
+            self._url,
+            self._query,
+            session,
+            timeouts=TIMEOUTS,
+            token=self._token,
+            unix=self._unix,
+            authorities=self._authorities,
+            proxy=self._proxy,
+        )
+        core = RoomCore(client)
+        try:
+            await core.wait_joined(self._open_timeout)
+        except BaseException:
+            await core.close()
+            raise
+        return core

@@ -1,0 +1,127 @@
+"""The client room: a room as an asyncio program sees it that has joined it by `connect`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from .events import Event, Message
+from .room_core import RoomCore, UntilClosed
+
+
+class ClientRoom:
+    """A room that `connect` has joined: receive by iterating over it, and send.
+
+    The client reconnects by itself, with the guarantees of docs/reliability.md: after a broken
+    connection the messages continue where they were, without loss, repetition or change of order,
+    and what was not confirmed is sent again. Where the server's log does not reach back far enough,
+    `events` has a `Gap`.
+
+    One task at a time may wait for messages or events; any number of tasks may send.
+
+    At most 4,096 events, or 1 Mi characters of messages, and one frame of the server wait in
+    memory for your program. If it is slower, the client first stops to read, for up to 10 seconds.
+    Then it reads on and drops what it reads, so that it remains a member, can send, and needs no
+    more memory. Once your program has taken nearly all that waits, the client reads what it has
+    dropped from the server's log: no message is lost as long as the log reaches back to it. Joins,
+    leaves and renames are not in the log; a `Members` event stands where some of them are missing.
+    """
+
+    def __init__(self, core: RoomCore) -> None:
+        self._core = core
+
+    @property
+    def name(self) -> str:
+        """Your name in the room: the room may have added a number, as in `bot-2`."""
+        return self._core.session.name
+
+    @property
+    def room(self) -> str:
+        """The name of the room."""
+        return self._core.session.room
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all members as of now, yours included.
+
+        In a room with more than 1,000 members, the first 1,000 and those that joined later.
+        """
+        return self._core.inbox.members.names
+
+    @property
+    def member_count(self) -> int:
+        """How many members are in the room."""
+        return self._core.inbox.members.count
+
+    @property
+    def cursor(self) -> str:
+        """The position in the room after the message that you received last.
+
+        Store it when you have handled that message. `connect(..., cursor=...)` continues there,
+        also in another process: no message is lost or repeated.
+        """
+        return str(self._core.inbox.position)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._core.session.is_welcomed
+
+    async def receive(self) -> Message:
+        """Wait for the next message, and return it.
+
+        A cancellation loses no message.
+
+        Raises:
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed.
+
+        """
+        while True:
+            event = await self.receive_event()
+            if isinstance(event, Message):
+                return event
+
+    async def receive_event(self) -> Event:
+        """Wait for the next event of any kind, and return it. It raises what `receive` raises."""
+        return (await self._core.receive()).event
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Iterate over the messages, until the room is closed. Raises DisconnectedError."""
+        return UntilClosed(self.receive)
+
+    def events(self) -> AsyncIterator[Event]:
+        """Iterate over all events, until the room is closed. Raises DisconnectedError."""
+        return UntilClosed(self.receive_event)
+
+    async def send(self, text: str) -> Message:
+        """Publish *text*, wait until the room has it, and return the message with its number.
+
+        While there is no connection, this waits for the next one. A cancellation withdraws the
+        message: it is not sent any more, but it is published if it was sent before.
+
+        Raises:
+            MessageTooLongError: The message is longer than the server allows.
+            RejectedError: The server has rejected the message for another reason.
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        return await self._core.send(text)
+
+    async def rename(self, name: str) -> str:
+        """Ask for another name, and return the name that the room gives you: `bob`, or `bob-2`.
+
+        Raises:
+            RejectedError: The name is invalid, or is that of an account.
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        return await self._core.rename(name)
+
+    async def close(self) -> None:
+        """Leave the room. Whoever waits for a message or an answer gets a `RoomClosedError`.
+
+        It takes at most about a second. The name is free for others then.
+        """
+        await self._core.close()

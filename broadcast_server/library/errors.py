@@ -1,0 +1,94 @@
+"""Errors: everything that the library raises, besides what Python has a name for."""
+
+from __future__ import annotations
+
+import re
+
+from broadcast_server.protocol.messages import CloseCode
+
+PARAMETERS = re.compile(r"--(tls-ca|proxy)(?: (?=[A-Zh]))?")
+"""Options of the command line in the texts of errors that are parameters of `connect`."""
+
+REMEDIES = {
+    CloseCode.REJECTED: "correct the parameter of connect",
+    CloseCode.SIGN_IN: "pass token=",
+    CloseCode.FAULTS: "report it: the client has sent what the server does not understand",
+    CloseCode.REMOVED: "ask who runs the server",
+    CloseCode.REPLACED: "report it: nobody else has the session of this client",
+}
+"""What to do after the close codes with which a server ends a client for good."""
+
+REJECTION_REMEDIES = {
+    "too_long": "split it, or raise max_message_bytes of the server",
+    "too_many_lines": "split it",
+    "empty": "send some text",
+    "bad_text": "encode it with errors='replace' first",
+    "bad_name": "choose another name",
+    "too_often": "wait half a minute",
+    "name_owned": "choose another name, or sign in with the token of that account",
+    "banned": "ask who runs the server",
+}
+"""What to do after an error that answers a request."""
+
+
+class BroadcastError(Exception):
+    """The base class of all errors of the library."""
+
+
+class ConnectError(BroadcastError):
+    """The room could not be joined. The text says why, and what helps."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code: int | None = code
+        """The close code of the server, as in docs/protocol.md; None if it sent none."""
+
+
+class DisconnectedError(BroadcastError):
+    """The server has ended this client for good, so it does not reconnect."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code: int | None = code
+        """The close code of the server, as in docs/protocol.md; None if it sent none."""
+
+
+class RoomClosedError(BroadcastError):
+    """The room was closed by this program: the block of `connect` has ended, or `close` was called.
+
+    A message that was being sent may have been published, or not.
+    """
+
+
+class RejectedError(BroadcastError):
+    """The server has rejected a message or a new name. The text says why, and what helps."""
+
+    def __init__(self, code: str, text: str) -> None:
+        remedy = REJECTION_REMEDIES.get(code)
+        super().__init__(f"{text} ({remedy})" if remedy else text)
+        self.code: str = code
+        """The code of the error, as in docs/protocol.md: `too_many_lines`, for example."""
+
+
+class MessageTooLongError(RejectedError):
+    """The message is longer than the server allows, in bytes of UTF-8 or in lines."""
+
+
+class ServeError(BroadcastError):
+    """The server cannot be started. The text says why, and what helps."""
+
+
+def rejected(code: str, text: str) -> RejectedError:
+    """Return the error for a rejection with *code*."""
+    too_long = code in ("too_long", "too_many_lines")
+    return MessageTooLongError(code, text) if too_long else RejectedError(code, text)
+
+
+def with_remedy(text: str, code: int | None) -> str:
+    """Return the reason why a client has ended, with what to do: in terms of `connect`."""
+    text = PARAMETERS.sub(lambda option: option[1].replace("-", "_") + "=", text)
+    remedy = None if code is None else REMEDIES.get(CloseCode(code)) if code in _CODES else None
+    return f"{text} ({remedy})" if remedy else text
+
+
+_CODES = frozenset(map(int, CloseCode))

@@ -1,0 +1,125 @@
+"""Events: what happens in a room, as a client and an embedded server give it to a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message was published. It has its number in the room's log."""
+
+    room: str
+    seq: int
+    """Its number. The messages of a room are numbered without gaps within an epoch."""
+    name: str
+    """The name of its author, when it was published."""
+    text: str
+    at: str
+    """When it was published, in the form of RFC 3339 in UTC: `2026-11-24T13:00:00.123Z`."""
+    own: bool
+    """Whether this object published it, by `send` or `broadcast`. A bot that answers every message
+    must skip its own: `if message.own: continue`."""
+    epoch: str
+    """A random string that identifies the log."""
+
+    @property
+    def cursor(self) -> str:
+        """The position after this message: `connect(..., cursor=...)` continues there."""
+        return f"{self.epoch}.{self.seq}"
+
+    @property
+    def time(self) -> datetime:
+        """When it was published."""
+        return datetime.fromisoformat(self.at.replace("Z", "+00:00"))
+
+
+@dataclass(frozen=True, slots=True)
+class MessageHidden:
+    """A moderator has hidden message number *seq*: do not show it any more.
+
+    In a replay it takes the place of the message.
+    """
+
+    room: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A member joined. Clients are not told of their own join."""
+
+    room: str
+    name: str
+    count: int
+    """How many members are in the room now."""
+    verified: bool
+    """Whether the name belongs to an account of the Django deployment that is signed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A member left."""
+
+    room: str
+    name: str
+    count: int
+    """How many members are in the room now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A member, perhaps this client, has the new name *to*."""
+
+    room: str
+    name: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The members of the room, after this client has connected or reconnected.
+
+    It comes also where joins, leaves and renames may be missing: those that happened while the
+    client was disconnected, or while more events waited than are kept.
+    """
+
+    room: str
+    names: tuple[str, ...]
+    """The first 100 of them; in a large room, another event with the first 1,000 follows."""
+    count: int
+    """How many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages are missing at this place, because the log does not reach back to them any more."""
+
+    room: str
+    missed: int | None
+    """How many; None if that cannot be known, as after the restart of a server without a log
+    file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection broke. The client reconnects by itself, and continues where it was."""
+
+    room: str
+    reason: str
+    """Why, and when the next attempt is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The server has something to say that is not about a request of this client."""
+
+    room: str
+    code: str
+    """For programs, as in docs/protocol.md: `not_recording`, for example."""
+    text: str
+    """For people."""
+
+
+Event = Message | MessageHidden | Joined | Left | Renamed | Members | Gap | Disconnected | Notice

@@ -1,0 +1,170 @@
+"""Cancellation: wherever a program is cancelled, its client leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_harness import SHORT_TIMEOUTS, deployment, play
+
+from broadcast_server import connect
+from broadcast_server.library import async_connect
+from broadcast_server.server.server import Server
+
+
+@pytest.fixture(autouse=True)
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconnect at once: the servers of these tests are in the same process."""
+    monkeypatch.setattr(async_connect, "TIMEOUTS", SHORT_TIMEOUTS)
+
+
+class Suspensions:
+    """Counts the moments at which any task is suspended, and cancels one task at one of them."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self.victim: asyncio.Task[None] | None = None
+
+    def create_task(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        """Make a task, as a loop's task factory, whose suspensions are counted."""
+        return asyncio.Task(self._counted(coro), loop=loop, **options)
+
+    async def _counted(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        return await self._forwarded(coro)
+
+    @types.coroutine
+    def _forwarded(self, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        try:
+            awaited = coro.send(None)
+            while True:
+                self._suspended()
+                try:
+                    result = yield awaited
+                except BaseException as error:
+                    awaited = coro.throw(error)
+                else:
+                    awaited = coro.send(result)
+        except StopIteration as stop:
+            return stop.value
+
+    def _suspended(self) -> None:
+        if self.victim is not None:
+            self._left -= 1
+            if self._left == 0:
+                asyncio.get_running_loop().call_soon(self.victim.cancel)
+
+
+FILES = Path("/proc/self/fd")
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len([*FILES.iterdir()])
+
+
+async def settled(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("something is left behind")
+
+
+async def chat(url: str, server: Server, *, broken: bool) -> None:
+    """Do everything that a client can do, over a *broken* connection too."""
+    async with connect(url, name="bot") as room:
+        await room.send("a")
+        await room.receive()
+        if broken:
+            server.abort()
+        await room.send("b")
+        await room.rename("other")
+        await room.receive()
+
+
+async def run_to_end(url: str, server: Server, at: int, *, broken: bool) -> bool:
+    """Cancel `chat` at a suspension. Return whether it had ended before."""
+    loop = asyncio.get_running_loop()
+    suspensions, tasks = Suspensions(at), asyncio.all_tasks()
+    loop.set_task_factory(suspensions.create_task)
+    try:
+        victim = suspensions.victim = asyncio.ensure_future(chat(url, server, broken=broken))
+        await asyncio.wait({victim})
+    finally:
+        loop.set_task_factory(None)
+    assert asyncio.all_tasks() == tasks, "no task is left"
+    if not victim.cancelled():
+        victim.result()
+    return not victim.cancelled()
+
+
+@pytest.mark.skipif(not FILES.exists(), reason="counts open files on Linux")
+@pytest.mark.parametrize("broken", [False, True], ids=["whole", "broken"])
+def test_a_client_that_is_cancelled_leaves_nothing_behind(broken: bool) -> None:
+    """At each moment: no task, no open file, no member, and no name that nobody else can have.
+
+    The server keeps the name of a client whose connection was broken, whatever the client does.
+    """
+
+    async def scenario() -> None:
+        async with deployment() as (server, url):
+            await chat(url, server, broken=False)
+            await settled(lambda: not server._connections)
+            before = open_files()
+            for at in range(1, 1000):
+                has_ended = await run_to_end(url, server, at, broken=broken)
+                await settled(lambda: not server._connections and open_files() == before)
+                assert len(server._rooms) == 0, at
+                kept = [each.name for each in server._rooms._kept_names]
+                assert broken or kept == [], at
+                if has_ended:
+                    assert at > 25
+                    return
+
+    play(scenario)
+
+
+def test_a_cancelled_wait_loses_no_message() -> None:
+    """A program can give up waiting, and gets the next message later."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url), connect(url, name="ann") as ann:
+            async with connect(url, name="bob") as bob:
+                await asyncio.sleep(0)
+                for number in range(30):
+                    waiting = asyncio.ensure_future(ann.receive())
+                    sending = asyncio.ensure_future(bob.send(str(number)))
+                    for _ in range(number):
+                        await asyncio.sleep(0)
+                    waiting.cancel()
+                    await asyncio.wait({waiting, sending})
+                    if waiting.cancelled():
+                        assert (await ann.receive()).text == str(number)
+                    else:
+                        assert waiting.result().text == str(number)
+
+    play(scenario)
+
+
+def test_a_cancelled_message_is_not_sent_later() -> None:
+    """A message that was withdrawn before it was sent is not published after a reconnect."""
+
+    async def scenario() -> None:
+        async with deployment() as (server, url), connect(url, name="ann") as ann:
+            server.abort()
+            sending = asyncio.ensure_future(ann.send("withdrawn"))
+            await asyncio.sleep(0)
+            sending.cancel()
+            await asyncio.wait({sending})
+            assert (await ann.send("kept")).seq == 1
+            assert (await ann.receive()).text == "kept"
+            assert len(ann._core.session) == 0
+
+    play(scenario)

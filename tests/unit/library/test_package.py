@@ -1,0 +1,49 @@
+"""The package itself: importing it is cheap, and its public names are those that it promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import broadcast_server
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the modules that *code* loads in a Python without site packages of its own."""
+    command = f"import sys; before = {{*sys.modules}}\n{code}\nprint(*{{*sys.modules}} - before)"
+    run = subprocess.run(
+        [sys.executable, "-c", command], check=True, capture_output=True, text=True, timeout=60
+    )
+    return {*run.stdout.split()}
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    """It costs as much as an empty module, whatever the library grows to."""
+    assert loaded_by("import broadcast_server") <= {"broadcast_server", "__future__"}
+
+
+def test_each_face_loads_what_it_needs_only() -> None:
+    """A client loads nothing of the server or the terminal."""
+    loaded = loaded_by("from broadcast_server import connect")
+    areas = {each.split(".")[1] for each in loaded if each.startswith("broadcast_server.")}
+    assert areas == {"client", "console", "library", "protocol"}
+    assert loaded.isdisjoint({"prompt_toolkit", "h11", "sqlite3", "argparse"})
+
+
+@pytest.mark.parametrize("name", broadcast_server.__all__)
+def test_a_public_name_exists(name: str) -> None:
+    """Each name of the promise can be imported, and says what it is."""
+    assert getattr(broadcast_server, name) is not None
+    assert name in dir(broadcast_server)
+
+
+def test_the_promise_is_sorted_and_complete() -> None:
+    """`__all__` has each public name of the package, and an unknown name is an AttributeError."""
+    assert broadcast_server.__all__ == sorted(broadcast_server.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        broadcast_server.nothing  # noqa: B018
+    namespace: dict[str, object] = {}
+    exec("from broadcast_server import *", namespace)
+    assert {*namespace} - {"__builtins__"} == {*broadcast_server.__all__}
