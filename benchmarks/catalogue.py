@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -145,19 +146,10 @@ def ours(
 
 def uvloop(name: str, tree: Path = ROOT) -> Server:
     """Return our standalone server on uvloop."""
-
-    def command(port: int, scratch: Path) -> list[str]:
-        return [sys.executable, peer("uvloop"), str(port)]
-
-    return Server(
-        name,
-        command,
-        missing=needs_module("uvloop"),
+    return replace(
+        ours(name, peer("uvloop"), missing=needs_module("uvloop"), tree=tree),
         version=package_versions("broadcast-server", "websockets", "uvloop"),
-        ours=True,
         environment={"PYTHONPATH": str(tree)},
-        folder=tree,
-        variants={"rooms": command},
         brief=True,
     )
 

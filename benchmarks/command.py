@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--measure", metavar="WORD", action="append", help="only measurements with WORD in the name"
     )
+    parser.add_argument("--rounds", type=int, metavar="N", help="at most so many rounds")
     parser.add_argument(
         "--beside",
         metavar="TREE",
@@ -82,9 +83,9 @@ def measure(options: argparse.Namespace) -> Result:
         load = Load(scratch)
 
         def measured(servers: Sequence[Server], measurements: Sequence[plan.Measurement]) -> None:
-            words = options.measure
+            words, most = options.measure, options.rounds
             wanted = [
-                each
+                each if most is None else each.within(most)
                 for each in measurements
                 if not words or any(word in each.name for word in words)
             ]

@@ -66,7 +66,7 @@ def site(clients: int) -> plan.Measurement:
     """Measure the rate of the Django deployment with *clients* clients."""
 
     def take(load: Load, server: Running) -> Figures:
-        options = {"size": 64, "senders": 8, "window": 12, "opening": 150, "drain": 20}
+        options = {"size": 64, "senders": 8, "window": 12, "opening": 220, "drain": 20}
         seconds = 1 if clients <= 1000 else 4
         return load.run(**server.target, **options, clients=clients, seconds=seconds)
 

@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 Figures = dict[str, Any]
 """What the generator reports about one run; load/load.c describes each value."""
 
-RUN_TIMEOUT_S = 240.0
+RUN_TIMEOUT_S = 300.0
 """Seconds after which a run is aborted."""
 
 

@@ -47,6 +47,10 @@ class Measurement:
             and (server.only is None or self.name in server.only)
         )
 
+    def within(self, rounds: int) -> Measurement:
+        """Return the same measurement in at most *rounds* rounds."""
+        return replace(self, rounds=min(self.rounds, rounds))
+
     def named(self, name: str, ours: bool = False) -> Measurement:
         """Return the same measurement under another name."""
         return replace(self, name=name, ours=ours)
