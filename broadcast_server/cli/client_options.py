@@ -54,8 +54,8 @@ def add_connect(connect: EnvParser) -> None:
     _add_join(connect, "room to join")
     connect.option(
         "--history",
-        0,
-        "past messages to show first",
+        None,
+        "past messages to show first (default: what fills the screen at a terminal, else 0)",
         metavar="N",
         type=int_range(0, 10**9),
     )
@@ -89,6 +89,7 @@ def add_connect(connect: EnvParser) -> None:
         help="leave after this time with exit code 124; implies --listen",
     )
     connect.switch("--bell", "at a terminal, ring the bell when somebody mentions your name")
+    connect.switch("--timestamps", "in a pipe or with --plain, begin each line with the time")
     connect.switch("--plain", "at a terminal, print plain lines only, for screen readers")
     connect.add_argument(
         "--exec",

@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 
 from .usage import usage_error
 
+PLAIN_HISTORY = 5
+"""Past messages that are shown first on a screen that reads them out, or is small."""
+
+STARTUP_ROWS = 6
+"""Rows of a terminal that notices, prompt and status line take at the start."""
+
 if TYPE_CHECKING:
     from broadcast_server.client.target import Target
     from broadcast_server.protocol.messages import Cursor
@@ -43,7 +49,8 @@ def connect(options: argparse.Namespace, target: Target) -> int:
         return usage_error("connect", "--exec cannot be combined with --json or BROADCAST_JSON")
     if options.exec is not None and (reason := _command_error(options.exec)):
         return usage_error("connect", f"--exec: {reason}")
-    session = ClientSession(options.name, room, options.history, since)
+    history = _default_history(options) if options.history is None else options.history
+    session = ClientSession(options.name, room, history, since)
 
     async def run() -> int:
         client = ReconnectingClient(
@@ -59,7 +66,9 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             if options.plain or _is_dumb():
                 from broadcast_server.terminal.plain import PlainUI
 
-                return await _run_loaded(PlainUI(client, bell=options.bell).run)
+                return await _run_loaded(
+                    PlainUI(client, bell=options.bell, timestamps=options.timestamps).run
+                )
             from broadcast_server.terminal.prompt import PromptUI
 
             return await _run_loaded(PromptUI(client, bell=options.bell).run)
@@ -67,7 +76,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
         from broadcast_server.pipe.pipe import Pipe, Sink
         from broadcast_server.pipe.printer import Printer
 
-        sink: Sink = Printer(json=options.json)
+        sink: Sink = Printer(json=options.json, timestamps=options.timestamps)
         if options.exec is not None:
             from broadcast_server.pipe.exec_sink import ExecSink
 
@@ -110,6 +119,20 @@ def _at_terminal(options: argparse.Namespace) -> bool:
     if sys.stdin is None or sys.stdout is None:
         return False
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _default_history(options: argparse.Namespace) -> int:
+    """Return how many messages fill the screen below what is printed at the start; 0 in a pipe.
+
+    A screen reader would read all of them out, so `--plain` has only a few.
+    """
+    if not _at_terminal(options):
+        return 0
+    if options.plain or _is_dumb():
+        return PLAIN_HISTORY
+    from shutil import get_terminal_size
+
+    return max(PLAIN_HISTORY, get_terminal_size().lines - STARTUP_ROWS)
 
 
 def _waits(options: argparse.Namespace) -> bool:

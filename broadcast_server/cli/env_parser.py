@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from broadcast_server.admission.int_range import IntRange, parse_choice
 from broadcast_server.console.argument import argument_text
-from broadcast_server.protocol.names import validate_name, validate_room
+from broadcast_server.protocol.names import room_from_text, validate_name, validate_room
 
 from .usage import usage_error
 
@@ -231,6 +231,6 @@ def name_type(value: str) -> str:
 def room_type(value: str) -> str:
     """Validate a room's name."""
     try:
-        return validate_room(argument_text(value))
+        return validate_room(room_from_text(argument_text(value)))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

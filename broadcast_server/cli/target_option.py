@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from broadcast_server.cli.env_parser import VARIABLE_PREFIX, variable_value
 from broadcast_server.cli.token_option import token_from_options
-from broadcast_server.client.address import invalid_address, parse_address
+from broadcast_server.client.address import invalid_address, parse_address, split_room
 from broadcast_server.client.target import Target
 from broadcast_server.console.argument import argument_text
 from broadcast_server.console.tls_support import NO_TLS, has_tls
+from broadcast_server.protocol.names import validate_room
 
 if TYPE_CHECKING:
     import ssl
@@ -39,6 +40,9 @@ def target_from_options(options: argparse.Namespace) -> Target:
     address = "ws://localhost/" if unix else _address(options)
     try:
         url, query = parse_address(address, options.port)
+        url, room = split_room(url)
+        if room is not None:
+            query = {"room": validate_room(room)} | query
     except ValueError as error:
         raise ValueError(invalid_address(address, error)) from None
     if unix and options.proxy and "proxy" in options.typed:

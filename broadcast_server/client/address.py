@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+from broadcast_server.protocol.names import room_from_text
 from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ def parse_address(url: str, default_port: int | None = None) -> tuple[str, dict[
         netloc = f"{netloc.removesuffix(':')}:{default_port}"
     query = dict(parse_qsl(parts.query))
     return urlunsplit((scheme, netloc, parts.path or "/", "", "")), query
+
+
+def split_room(url: str) -> tuple[str, str | None]:
+    """Return *url* without a room at the end of its path, and the room: ``HOST:PORT/ops``.
+
+    The WebSocket of a server is at a path that ends with a slash, after any prefix of a proxy.
+    """
+    parts = urlsplit(url)
+    prefix, _, name = parts.path.rpartition("/")
+    room = room_from_text(unquote(name))
+    if not room:
+        return url, None
+    return urlunsplit(parts._replace(path=f"{prefix}/")), room
 
 
 def invalid_address(address: str, error: ValueError) -> str:

@@ -112,6 +112,11 @@ class ClientSession:
         self._unsent: deque[Request] = deque()  # requests for this connection
         self._pending_rename: RenameRequest | None = None  # without its response
 
+    @property
+    def requested_name(self) -> str | None:
+        """The name that the user asked for last, None if the server chooses one."""
+        return self._requested["name"]
+
     # -- requests --
 
     def send(self, text: str) -> str:

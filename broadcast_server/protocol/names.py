@@ -202,6 +202,14 @@ def validate_room(room: str) -> str:
     return room
 
 
+def room_from_text(text: str) -> str:
+    """Return the name of a room as people write it, ``#My Room``, in the form ``my-room``.
+
+    The result need not be valid. Only clients use it: the wire has the name of the room itself.
+    """
+    return "-".join(text.strip().removeprefix("#").lower().split())
+
+
 def without_number(name: str) -> str:
     """Return the base of *name*: ``bob`` for ``bob-2``, which the room may have called it.
 

@@ -15,11 +15,21 @@ from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.client.session import ClientSession, left_early_text
 from broadcast_server.console.signals import handle_signals
 from broadcast_server.console.streams import note
-from broadcast_server.protocol.messages import Event, Joined, Left, Members, MembersRequest, Welcome
+from broadcast_server.protocol.messages import (
+    Event,
+    Joined,
+    Left,
+    Members,
+    MembersRequest,
+    Message,
+    Welcome,
+)
+from broadcast_server.protocol.names import name_key
 from broadcast_server.protocol.sanitize import strip_control, strip_keys
 
 from .commands import TypedCommand, help_lines, parse_command
-from .render import Line, dim, is_mention
+from .crowd import Crowd, group_crowds
+from .render import Line, dim, is_mention, local_day, today
 from .status_line import Status
 
 CONFIRM_TIMEOUT_S = 1.0
@@ -53,6 +63,9 @@ class ChatUI(ABC):
         self._members_requested = False  # /who waits for the connection
         self._show_again_count = 0  # messages that /history asked for and that are not shown yet
         self._count = 0  # members of the room
+        self._day = today()  # of the last message shown
+        self._quiet = False  # whether joins and leaves are hidden
+        self._ignored: set[str] = set()  # keys of names whose messages are hidden
 
     # -- for subclasses to implement --
 
@@ -65,8 +78,8 @@ class ChatUI(ABC):
         """Print whole lines."""
 
     @abstractmethod
-    def show_notice(self, text: str) -> None:
-        """Print a notice of the program itself."""
+    def _notice_line(self, text: str) -> Line:
+        """Return the line that shows a notice of the program itself."""
 
     @abstractmethod
     async def _read_input(self) -> None:
@@ -100,15 +113,24 @@ class ChatUI(ABC):
             case Joined(count=count) | Left(count=count):
                 self._count = count
 
+    def show_notice(self, text: str) -> None:
+        """Print a notice of the program itself."""
+        self._print([self._notice_line(text)])
+
     # -- called by the client --
 
     def show(self, events: list[Event]) -> None:
         """Print *events*, and ring the bell for a mention that is not part of a replay."""
         me = self._connected_client.session.name
-        lines: list[Line] = []
         for event in events:
             self._track(event)
-            lines += self._render_event(event, me)
+        events = [event for event in events if not self._is_hidden(event)]
+        lines: list[Line] = []
+        for item in group_crowds(events):
+            if isinstance(item, Crowd):
+                lines.append(self._notice_line(str(item)))
+            else:
+                lines += self._render_event(item, me)
         self._print(lines)
         if self._bell and self._live and any(is_mention(event, me) for event in events):
             self._ring_once()
@@ -140,7 +162,35 @@ class ChatUI(ABC):
             unsent=len(session),
         )
 
+    def _is_hidden(self, event: Event) -> bool:
+        if isinstance(event, Joined | Left):
+            return self._quiet
+        return (
+            isinstance(event, Message)
+            and bool(self._ignored)
+            and name_key(event.name) in self._ignored
+        )
+
+    def _render_message(self, message: Message, me: str) -> list[Line]:
+        lines = self._render(message, me, again=False)
+        day = local_day(message.at)
+        if day and day != self._day:
+            self._day = day
+            return [self._notice_line(day), *lines]
+        return lines
+
+    def _name_notice(self, welcome: Welcome) -> str:
+        """Return the notice that the room gave another name than the one asked for, if it did."""
+        asked = self._connected_client.session.requested_name
+        if asked is None or asked == welcome.name or self._welcomed:
+            return ""
+        if welcome.name.startswith(f"{asked}-"):
+            return strip_control(f"the name {asked} is taken (/name changes yours)")
+        return strip_control(f"the name {asked} is not yours, you are {welcome.name}")
+
     def _render_event(self, event: Event, me: str) -> list[Line]:
+        if isinstance(event, Message):
+            return self._render_message(event, me)
         if not isinstance(event, Welcome):
             return self._render(event, me, again=False)
         self._disconnected = False
@@ -150,6 +200,8 @@ class ChatUI(ABC):
             self._show_again_count = 0
             return []
         lines = self._render(event, me, again=self._welcomed)
+        if notice := self._name_notice(event):
+            lines.append(self._notice_line(notice))
         self._show_again_count, self._welcomed = 0, True
         if not self._greeted:
             self._greeted = True
@@ -248,10 +300,24 @@ class ChatUI(ABC):
                 self._show_again_count = int(count)
                 self.client.show_again(int(count))
                 self._notice_if_disconnected("the history will be shown")
+            case TypedCommand("quiet"):
+                self._quiet = not self._quiet
+                state = "hidden, /quiet shows them again" if self._quiet else "shown again"
+                self.show_notice(f"joins and leaves are {state}")
+            case TypedCommand("ignore", name):
+                self._ignore(name)
             case TypedCommand("clear"):
                 self._clear()
             case TypedCommand("help"):
                 self._print([dim(f"   {line}") for line in help_lines()])
+
+    def _ignore(self, name: str) -> None:
+        """Hide the messages of *name*, or show them again."""
+        key = name_key(name)
+        self._ignored ^= {key}
+        hidden = key in self._ignored
+        state = "are hidden, type it again to show them" if hidden else "are shown again"
+        self.show_notice(f"messages of {strip_control(name)} {state}")
 
     def _send(self, text: str) -> None:
         session = self.client.session

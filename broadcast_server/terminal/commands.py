@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broadcast_server.protocol.names import validate_room
+from broadcast_server.protocol.names import room_from_text, validate_room
 
 COMMANDS = {
     "/who": ("", "list who is in the room"),
@@ -15,12 +15,17 @@ COMMANDS = {
     "/me": ("ACTION", "show an action, as in /me waves"),
     "/room": ("ROOM", "switch to another room"),
     "/history": ("N", "show the last N messages again"),
+    "/quiet": ("", "hide who joins and leaves, or show it again"),
+    "/ignore": ("NAME", "hide the messages of NAME, or show them again"),
     "/clear": ("", "clear the screen"),
     "/help": ("", "list the commands"),
     "/quit": ("", "leave"),
     "/exit": ("", "leave"),
 }
 """Each command's argument (empty if it takes none) and what it does."""
+
+ALIASES = {"/nick": "/name", "/names": "/who", "/join": "/room"}
+"""Other names of commands, as people know them from IRC."""
 
 MAX_HISTORY = 10**6
 """Messages that /history can ask for at most."""
@@ -49,8 +54,9 @@ def parse_command(text: str) -> TypedCommand | None:
         return TypedCommand("say", text[1:])
     word, _, rest = text.partition(" ")
     rest = rest.strip()
+    word = ALIASES.get(word, word)
     if word not in COMMANDS:
-        raise ValueError(f"unknown command {word}: see /help, or type /{word} to send it as text")
+        raise ValueError(_unknown_text(word))
     argument, effect = COMMANDS[word]
     if bool(argument) is not bool(rest):
         expected = argument or "no argument"
@@ -58,8 +64,16 @@ def parse_command(text: str) -> TypedCommand | None:
     if word == "/history":
         rest = _validate_count(rest)
     if word == "/room":
-        rest = validate_room(rest)
+        rest = validate_room(room_from_text(rest))
     return TypedCommand(word[1:], rest)
+
+
+def _unknown_text(word: str) -> str:
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(word, [*COMMANDS, *ALIASES], n=1)
+    hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+    return f"unknown command {word}{hint}: see /help, or type /{word} to send it as text"
 
 
 def _validate_count(text: str) -> str:

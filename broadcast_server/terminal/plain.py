@@ -21,14 +21,17 @@ from broadcast_server.protocol.messages import Error, Event, Members, Message, W
 from broadcast_server.protocol.sanitize import lines_to_print, strip_control
 
 from .chat import ChatUI
-from .render import Line
+from .render import Line, local_time
 
 
 class PlainUI(ChatUI):
     """The interface of `connect --plain`: lines on standard input and output."""
 
-    def __init__(self, client: ReconnectingClient, *, bell: bool = False) -> None:
+    def __init__(
+        self, client: ReconnectingClient, *, bell: bool = False, timestamps: bool = False
+    ) -> None:
         super().__init__(client, bell=bell)
+        self._timestamps = timestamps
         self._output = StdoutWriter()
         self._finished = False
 
@@ -47,15 +50,17 @@ class PlainUI(ChatUI):
         """Wait until all output is written."""
         await self._output.wait_idle()
 
-    def show_notice(self, text: str) -> None:
-        """Write a notice of the program itself, as a sentence."""
-        self._write([_without_colon(f"{text[:1].upper()}{text[1:]}.")])
+    def _notice_line(self, text: str) -> Line:
+        """Return a notice of the program itself, as a sentence."""
+        return [("", _without_colon(f"{text[:1].upper()}{text[1:]}."))]
 
     def _greeting(self) -> list[Line]:
         return [[("", "Each line is a message; /help for help, Ctrl+D leaves.")]]
 
     def _render(self, event: Event, me: str, *, again: bool) -> list[Line]:
-        return [[("", line)] for line in event_text(event, again=again)]
+        at = event.at if isinstance(event, Message) else None
+        begin = f"{local_time(at)} " if self._timestamps else ""
+        return [[("", begin + line)] for line in event_text(event, again=again)]
 
     def _print(self, lines: list[Line]) -> None:
         self._write(["".join(text for _, text in line) for line in lines])

@@ -91,9 +91,8 @@ class PromptUI(ChatUI):
     def _greeting(self) -> list[Line]:
         return [dim("-- /help for help --")]
 
-    def show_notice(self, text: str) -> None:
-        """Print a notice of the program itself."""
-        self._print([dim(f"-- {text} --")])
+    def _notice_line(self, text: str) -> Line:
+        return dim(f"-- {text} --")
 
     def _print(self, lines: list[Line]) -> None:
         """Print whole lines above the prompt and redraw the prompt below them, in one write."""

@@ -69,6 +69,20 @@ def local_time(at: str | None = None) -> str:
         return "--:--:--"
 
 
+def local_day(at: str) -> str:
+    """Return the day of an event's time *at* (RFC 3339) in words, empty if it is no time."""
+    try:
+        when = datetime.fromisoformat(at.replace("Z", "+00:00")).astimezone()
+        return f"{when:%A}, {when.day} {when:%B %Y}"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def today() -> str:
+    """Return the present day, as `local_day` does."""
+    return local_day(datetime.now().astimezone().isoformat())
+
+
 def dim(text: str) -> Line:
     """Return *text* as a line in the colour of notices."""
     return [("class:quiet", text)]

@@ -43,6 +43,25 @@ def test_commands_help(play: Player) -> None:
     assert play.says() == []
 
 
+def test_quiet_and_ignored(play: Player) -> None:
+    """/quiet hides joins and leaves, /ignore somebody's messages, until they are typed again."""
+    play.welcome(0)
+    play.tab.until("document.querySelector('#banner').hidden")
+    play.send({"type": "joined", "name": "Bob", "count": 2}, message(1, "Bob"), message(2, "cy"))
+    play.tab.heard("t1", "t2")
+    for hidden in (True, False):
+        play.tab.type("/quiet", "/ignore BOB")
+        until(lambda: play.tab.notes()[-1].startswith("messages of BOB"), "a note")
+        assert play.tab.page.is_visible("#log .moves") is not hidden
+        assert play.tab.page.is_visible("#log p:has-text('t1')") is not hidden
+        assert play.tab.page.is_visible("#log p:has-text('t2')")
+        # Its last two notes are for the next round.
+        play.tab.type("/clear")
+        until(lambda: play.tab.notes() == [], "an empty screen")
+        play.tab.page.click("#more")
+        play.tab.heard("t1", "t2")
+
+
 def test_tab_completes_names(play: Player) -> None:
     """Tab completes names and commands as far as they are unique, and else moves the focus."""
     play.welcome(0, count=4, members=["alice", "bob", "carl-2", "carla"])

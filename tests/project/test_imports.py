@@ -223,9 +223,10 @@ MODULES = {
         "terminal": {
             "commands": "",
             "completer": "commands",
+            "crowd": "",
             "render": "",
             "status_line": "",
-            "chat": "commands render status_line",
+            "chat": "commands crowd render status_line",
             "plain": "chat render",
             "suspend": "",
             "prompt": "chat completer render status_line suspend",

@@ -112,7 +112,7 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["connect", "--port", "0"], "--port: 0 is not between 1 and 65535"),
         (["connect", "--name", "*"], "--name: name begins with *"),
         (["connect", "--name", "\udcff"], "--name: name is not valid UTF-8"),
-        (["connect", "--room", "The Lobby"], "--room: room is not 1 to 64 of"),
+        (["connect", "--room", "The Löbby"], "--room: room is not 1 to 64 of"),
         (["connect", "--room", "\udcff"], "--room: room is not 1 to 64 of"),
         (["connect", "--history", "-1"], "--history"),
         (["connect", "ftp://h/"], "ftp://h/ is not a valid address: scheme is ftp"),

@@ -120,7 +120,7 @@ def test_the_command_inherits_streams(program: list[str], url: str) -> None:
     ("variable", "value", "problem"),
     [
         ("BROADCAST_PORT", "70000", "--port: 70000 is not between 1 and 65535"),
-        ("BROADCAST_ROOM", "The Lobby", "--room: room is not 1 to 64 of"),
+        ("BROADCAST_ROOM", "The Lobby!", "--room: room is not 1 to 64 of"),
         ("BROADCAST_NAME", "*", "--name: name begins with *"),
         ("BROADCAST_ONLY_FAILURES", "maybe", "--only-failures: 'maybe' is not one of 1"),
         ("BROADCAST_TIMEOUT", "soon", "--timeout: 'soon' is not a number"),

@@ -24,7 +24,7 @@ from faults.plan import FaultKind
 from faults.proxy import ClientProxy
 from websockets.asyncio.server import ServerConnection
 
-from broadcast_server.client.address import parse_address, with_port
+from broadcast_server.client.address import parse_address, split_room, with_port
 from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import MAX_UNCONFIRMED, ClientSession
 from broadcast_server.console.time_limit import run_within
@@ -468,6 +468,22 @@ def test_close_codes_that_are_not_final(code: int) -> None:
 def test_addresses_that_people_paste(typed: str, url: str, query: dict[str, str]) -> None:
     """The URL of a WebSocket or a page, and a host with or without a port, are accepted."""
     assert parse_address(typed, 8765) == (url, query)
+
+
+@pytest.mark.parametrize(
+    ("url", "begin", "room"),
+    [
+        ("ws://h/", "ws://h/", None),
+        ("ws://h/ops", "ws://h/", "ops"),
+        ("ws://h/chat/", "ws://h/chat/", None),
+        ("ws://h/chat/My%20Room", "ws://h/chat/", "my-room"),
+        ("ws://h/chat/%23ops", "ws://h/chat/", "ops"),
+        ("ws://h/%20", "ws://h/%20", None),
+    ],
+)
+def test_a_room_at_the_end_of_an_address(url: str, begin: str, room: str | None) -> None:
+    """What follows the last slash of an address is a room; a prefix of a proxy ends with one."""
+    assert split_room(url) == (begin, room)
 
 
 def test_a_public_address_has_no_default_port() -> None:

@@ -6,13 +6,14 @@ import json
 import signal
 import tracemalloc
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from itertools import pairwise
 
 import pytest
 from conftest import NO_RATE
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import Running, running, shell, until
+from programs import Running, running, say, shell, until
 
 from broadcast_server.client.session import missed_text
 from broadcast_server.pipe.line_splitter import MAX_LINE_BYTES, LineSplitter
@@ -227,3 +228,15 @@ def test_a_server_restart_loses_no_line(program: list[str], number: int) -> None
 def printed(client: Running) -> list[str]:
     """Return the messages that a client has printed."""
     return [line for line in client.lines if line.startswith("app: ")]
+
+
+def test_timestamps(program: list[str], server: Running) -> None:
+    """With --timestamps each line begins with the time, of a message that of the message."""
+    say(server.url, "times", "ann", "one\ntwo")
+    done = shell(
+        f'echo three | "$@" connect {server.url} --room times --history 1 --timestamps', program
+    )
+    at, *rest = (line.split(" ", 1) for line in done.output.splitlines())
+    assert [text for _, text in (at, *rest)] == ["ann: one", "ann: two", "anonymous: three"]
+    times = [datetime.fromisoformat(time.replace("Z", "+00:00")) for time, _ in (at, *rest)]
+    assert times[0] == times[1] <= times[2] <= datetime.now(timezone.utc)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime, timezone
 from urllib.parse import parse_qs, urlsplit
 
 from client_harness import deployment, play
@@ -17,10 +18,10 @@ from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 from broadcast_server.client.session import ClientSession
 from broadcast_server.console.time_limit import run_within
-from broadcast_server.protocol.messages import SUBPROTOCOL, Event
+from broadcast_server.protocol.messages import SUBPROTOCOL, Event, Joined, Left, Message
 from broadcast_server.server.settings import Settings
 from broadcast_server.terminal.chat import MAX_LEFT_ROOMS, ChatUI
-from broadcast_server.terminal.render import Line, render_event
+from broadcast_server.terminal.render import Line, render_event, today
 from broadcast_server.terminal.status_line import Status
 
 SOON = ClientTimeouts(first_delay=0.05, max_delay=0.1)
@@ -53,8 +54,8 @@ class Person(ChatUI):
         except asyncio.TimeoutError:
             raise AssertionError(self.seen) from None
 
-    def show_notice(self, text: str) -> None:
-        self._print([[("", text)]])
+    def _notice_line(self, text: str) -> Line:
+        return [("", text)]
 
     def _print(self, lines: list[Line]) -> None:
         texts = ("".join(text for _, text in line) for line in lines)
@@ -218,6 +219,97 @@ def test_left_rooms_are_bounded() -> None:
         assert ann.rooms[0] == "a"
         assert len(ann.rooms) == MAX_LEFT_ROOMS + 1
         await asyncio.sleep(0)  # lets the tasks that leave those rooms finish
+
+    play(part)
+
+
+def test_a_crowd_and_quiet() -> None:
+    """Joins and leaves in a row are one line, and /quiet hides them until it is typed again."""
+
+    def crowd(*names: str) -> list[Event]:
+        return [Joined(name, number) for number, name in enumerate(names, 2)]
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann:
+            await ann.sees("-- you are ann in lobby, 1 here: ann --")
+            ann.show(crowd("b", "c", "d"))
+            await ann.sees(*(f"  {name} joined the chat" for name in "bcd"))
+            ann.show([*crowd("b", "c", "d", "e", "f"), Left("b", 5)])
+            await ann.sees("5 joined (b, c, d and others), 1 left (b), 5 here")
+            ann.handle_line("/quiet")
+            await ann.sees("joins and leaves are hidden, /quiet shows them again")
+            seen = len(ann.seen)
+            ann.show(crowd("b", "c", "d", "e", "f"))
+            ann.show(crowd("g"))
+            assert ann.status.count == 2 and len(ann.seen) == seen
+            ann.handle_line("/quiet")
+            ann.show(crowd("h"))
+            await ann.sees("joins and leaves are shown again", "  h joined the chat")
+
+    play(part)
+
+
+def test_ignoring_somebody() -> None:
+    """/ignore hides the messages of a name, however it is written, and no bell rings for them."""
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann:
+            await ann.sees("-- you are ann in lobby, 1 here: ann --")
+            async with person(url, "Bob") as bob:
+                await bob.sees("-- you are Bob in lobby, 2 here: ann, Bob --")
+                await ann.sees("  Bob joined the chat")
+                ann.handle_line("/ignore bob")
+                await bob.until(lambda: bob.client.session.live)
+                bob.handle_line("ann, ann!")
+                bob.handle_line("/name bobby")
+                await ann.sees(
+                    "messages of bob are hidden, type it again to show them",
+                    "  Bob is now bobby",
+                )
+                assert ann.rang == 0
+                bob.handle_line("/name Bob")
+                ann.handle_line("/ignore BOB")
+                await ann.sees("messages of BOB are shown again", "  bobby is now Bob")
+                bob.handle_line("hello ann")
+                await ann.sees("  Bob: hello ann")
+                assert ann.rang == 1
+
+    play(part)
+
+
+def test_a_taken_name_is_explained() -> None:
+    """Who gets another name than the one asked for is told so, once."""
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann:
+            await ann.sees("-- you are ann in lobby, 1 here: ann --")
+            async with person(url, "ann") as other:
+                await other.sees(
+                    "-- you are ann-2 in lobby, 2 here: ann, ann-2 --",
+                    "the name ann is taken (/name changes yours)",
+                )
+
+    play(part)
+
+
+def test_a_line_separates_days() -> None:
+    """Before the first message of a day, a line names it; the present day needs none."""
+
+    def message(seq: int, at: str) -> Message:
+        return Message(seq, "bob", str(seq), at)
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann:
+            await ann.sees("-- you are ann in lobby, 1 here: ann --")
+            old, older = "2026-11-25T12:00:00Z", "2026-11-24T12:00:00Z"
+            now = datetime.now(timezone.utc).isoformat()
+            ann.show([message(1, older), message(2, older), message(3, old), message(4, "never")])
+            ann.show([message(5, now), message(6, now)])
+            await ann.sees(
+                "Tuesday, 24 November 2026", "  bob: 1", "  bob: 2",
+                "Wednesday, 25 November 2026", "  bob: 3", "  bob: 4",
+                today(), "  bob: 5", "  bob: 6",
+            )  # fmt: skip
 
     play(part)
 

@@ -6,6 +6,8 @@ import pytest
 
 from broadcast_server.terminal.commands import COMMANDS, TypedCommand, help_lines, parse_command
 
+TO_SEND = "see /help, or type //"
+
 
 @pytest.mark.parametrize(
     ("text", "command"),
@@ -22,6 +24,11 @@ from broadcast_server.terminal.commands import COMMANDS, TypedCommand, help_line
         ("/name Carol Ann ", TypedCommand("name", "Carol Ann")),
         ("/room ops", TypedCommand("room", "ops")),
         ("/history 10", TypedCommand("history", "10")),
+        ("/room #My  Room", TypedCommand("room", "my-room")),
+        ("/join Ops", TypedCommand("room", "ops")),
+        ("/nick bob", TypedCommand("name", "bob")),
+        ("/names", TypedCommand("who")),
+        ("/ignore Bob B", TypedCommand("ignore", "Bob B")),
         ("/exit", TypedCommand("exit")),
     ],
 )
@@ -33,12 +40,13 @@ def test_a_typed_line_is_parsed(text: str, command: TypedCommand | None) -> None
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("/nick bob", "unknown command /nick: see /help, or type //nick to send it as text"),
+        ("/hlep", f"unknown command /hlep (did you mean /help?): {TO_SEND}hlep to send it as text"),
+        ("/xyz", f"unknown command /xyz: {TO_SEND}xyz to send it as text"),
         ("/", "unknown command /: see /help, or type // to send it as text"),
         ("/name", "/name takes NEW: change your name"),
         ("/me", "/me takes ACTION: show an action, as in /me waves"),
         ("/quit now", "/quit takes no argument: leave"),
-        ("/room Ops", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
+        ("/room Öps", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
         ("/room \udcff", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
         *(
             (f"/history {n}", f"{n} is not a number from 1 to 1000000")

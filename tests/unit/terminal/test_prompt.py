@@ -72,8 +72,10 @@ def test_commands(program: list[str], server: Running) -> None:
             r"   /quit +leave",
             r"   //text +send /text as a message",
         )
-        ann.types("/nick bob", ENTER)
-        ann.sees("-- unknown command /nick: see /help, or type //nick to send it as text --")
+        ann.types("/nikc bob", ENTER)
+        ann.sees(
+            r"-- unknown command /nikc \(did you mean /nick\?\): see /help, or type //nikc to sen"
+        )
         ann.types("//nick bob", ENTER, "   ", ENTER)
         ann.sees(TIME + "> anonymous: /nick bob")
         ann.types("/name a:b", ENTER)
@@ -134,7 +136,7 @@ def test_switching_rooms(program: list[str], server: Running) -> None:
         ann.sees("-- you are ann in here, 1 here: ann --", TIME + "  bob: meanwhile")
         ann.types("/room here", ENTER)
         ann.sees("-- you are already in here --")
-        ann.types("/room No", ENTER)
+        ann.types("/room No!", ENTER)
         ann.sees("-- room is not 1 to 64 of .* --")
         ann.has_prompt()
         assert not any("not connected" in line for line in ann.lines)
@@ -349,9 +351,9 @@ def test_plain(program: list[str], server: Running) -> None:
         shell(f'{evil}"$@" connect {" ".join(at)} --name bob', program)
         ann.sees("bob joined the chat", "bob: /me waves at ann", "bob left the chat")
         ann.hears_the_bell()
-        ann.types("/who\n", "/nick\n", "/name a:b\n", "/name anna\n", "/clear\n")
+        ann.types("/who\n", "/xyz\n", "/name a:b\n", "/name anna\n", "/clear\n")
         ann.sees("1 here, ann")
-        ann.sees("Unknown command /nick, see /help, or type //nick to send it as text.")
+        ann.sees("Unknown command /xyz, see /help, or type //xyz to send it as text.")
         ann.sees("Error, name contains a colon.", "ann is now anna")
         ann.types("hi\n", "/room other\n")
         ann.sees("anna: hi", "Connected. You are anna in other. 1 here, anna.")
