@@ -48,6 +48,16 @@ CLOSED_WITHOUT_RESPONSE = ConnectFailure("the server closed the connection")
 CLOSED_WITHOUT_TLS = CLOSED_WITHOUT_RESPONSE._replace(hint="does the port use TLS (wss://)?")
 """The same for ws://, as servers with TLS react to it."""
 
+NOT_HTTP = ConnectFailure("no web server is there", final=True)
+"""The server sent something else than an HTTP response."""
+
+INVALID_HTTP = ConnectFailure("the server's response is not valid HTTP", final=True)
+"""The server sent what begins as an HTTP response, and is none."""
+
+TOO_MANY_REDIRECTS = ConnectFailure(
+    "the server redirects from one path to the next without an end", final=True
+)
+
 UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 """Codes of a certificate whose authority is not trusted (OpenSSL, X509_V_ERR_*). Others, such as
 that of an expired certificate, stay with any authority."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from websockets.exceptions import (
     InvalidHandshake,
+    InvalidHeader,
     InvalidMessage,
     InvalidStatus,
     InvalidUpgrade,
@@ -20,10 +20,13 @@ from .connect_errors import (
     CLOSED_IN_TLS_HANDSHAKE,
     CLOSED_WITHOUT_RESPONSE,
     CLOSED_WITHOUT_TLS,
+    INVALID_HTTP,
+    NOT_HTTP,
     ConnectFailure,
     describe_connect_error,
 )
-from .http_status import describe_status
+from .http_status import describe_foreign_success, describe_status, same_server_redirect
+from .response_head import ResponseHead
 
 INSTRUCTIONS_BEGIN = b"This is a broadcast server."
 """With these words a broadcast server answers a request that asks for no WebSocket."""
@@ -38,29 +41,40 @@ RESPONSE_UPGRADE_REMOVED = ConnectFailure(
     remedy="let the proxy pass on the headers Upgrade and Connection",
 )
 
-TOO_MANY_REDIRECTS = ConnectFailure("the server redirects from one path to the next without an end")
+INVALID_HANDSHAKE = ConnectFailure(
+    "no broadcast server is there: HTTP status 101 without a valid handshake"
+)
 
 NO_SUBPROTOCOL = ConnectFailure(
     "no broadcast server is there: the WebSocket server selects no subprotocol"
 )
 
 
-def describe_handshake_error(error: Exception, *, plain: bool, url: str) -> ConnectFailure:
+def describe_handshake_error(
+    error: Exception, *, plain: bool, url: str, head: ResponseHead | None = None
+) -> ConnectFailure:
     """Describe why a WebSocket connection to *url* could not be made.
 
-    Whether it is `final` is not known. *plain* tells whether it is a TCP connection without TLS.
+    Whether it is `final` is not known. *plain* tells whether it is a TCP connection without TLS,
+    and *head* has what the server sent first.
     """
     if (response := _response_of(error)) is not None:
         return _describe_response(response, url)
     match error:
+        case InvalidHandshake() if head is not None and not head.is_http:
+            return NOT_HTTP
+        case InvalidMessage(__cause__=EOFError()) if head is not None and head.first:
+            return CLOSED_WITHOUT_RESPONSE
         case InvalidMessage(__cause__=EOFError()):
             return CLOSED_WITHOUT_TLS if plain else CLOSED_WITHOUT_RESPONSE
         case InvalidUpgrade():
             return RESPONSE_UPGRADE_REMOVED
         case NegotiationError():  # another subprotocol or an extension, which it names
             return ConnectFailure(f"no broadcast server is there: {error}")
+        case InvalidHeader():
+            return INVALID_HANDSHAKE
         case InvalidHandshake():
-            return ConnectFailure("no WebSocket server is there")
+            return INVALID_HTTP
         case UnicodeError() | ssl.SSLCertVerificationError():  # these are a ValueError, too
             return describe_connect_error(error)
         case InvalidURI() | ValueError():
@@ -74,19 +88,12 @@ def describe_handshake_error(error: Exception, *, plain: bool, url: str) -> Conn
     return describe_connect_error(error)
 
 
-def same_server_redirect(error: Exception, url: str) -> str | None:
-    """Return where a response redirects to, without a query, if that is on the server of *url*."""
+def redirect_of(error: Exception, url: str) -> str | None:
+    """Return where *error* redirects to, if that is another path on the server of *url*."""
     response = _response_of(error)
-    location = None if response is None else response.headers.get("Location")
-    if response is None or not 300 <= response.status_code < 400 or not location:
+    if response is None:
         return None
-    try:
-        old, new = urlsplit(url), urlsplit(urljoin(url, location))
-        scheme = {"http": "ws", "https": "wss"}.get(new.scheme, new.scheme)
-        is_same = (scheme, new.hostname, new.port) == (old.scheme, old.hostname, old.port)
-    except ValueError:
-        return None
-    return urlunsplit(old._replace(path=new.path)) if is_same and new.path != old.path else None
+    return same_server_redirect(response.status_code, response.headers.get("Location"), url)
 
 
 def _response_of(error: BaseException | None) -> Response | None:
@@ -108,7 +115,7 @@ def _describe_response(response: Response, url: str) -> ConnectFailure:
         if body.startswith(INSTRUCTIONS_BEGIN):
             return UPGRADE_REMOVED
         return ConnectFailure(
-            f"no broadcast server is there: HTTP status {status} instead of a WebSocket",
+            describe_foreign_success(status),
             hint="or does a proxy remove the Upgrade header?",
         )
     headers = {name.lower(): value for name, value in response.headers.raw_items()}

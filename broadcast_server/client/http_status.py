@@ -10,7 +10,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import NamedTuple
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 SWITCHED_PROTOCOLS = 101
 """The status of a server that takes any request for a WebSocket's."""
@@ -23,6 +23,9 @@ NEVER_TAKEN_STATUSES = {501, 505, 511}
 
 EXPLAINED_STATUSES = {400, 401, 403, 411, 413, 421}
 """HTTP statuses with which a broadcast server rejects a request, and says why in plain text."""
+
+MAX_REDIRECTS = 5
+"""Redirects to another path of the same server that are followed, such as one that adds a slash."""
 
 ADDRESS_SCHEMES = {"http", "https", "ws", "wss"}
 """The schemes of addresses that a broadcast server can have."""
@@ -66,6 +69,24 @@ def describe_status(
     if line and status in EXPLAINED_STATUSES:
         return StatusFailure(line)
     return StatusFailure(f"no broadcast server is there: HTTP status {status}")
+
+
+def describe_foreign_success(status: int) -> str:
+    """Describe a success that no broadcast server sends."""
+    return f"HTTP status {status}, but not the response of a broadcast server"
+
+
+def same_server_redirect(status: int, location: str | None, url: str) -> str | None:
+    """Return where a response redirects to, without a query, if that is on the server of *url*."""
+    if not 300 <= status < 400 or not location:
+        return None
+    try:
+        old, new = urlsplit(url), urlsplit(urljoin(url, location))
+        scheme = {"http": "ws", "https": "wss"}.get(new.scheme, new.scheme)
+        is_same = (scheme, new.hostname, new.port) == (old.scheme, old.hostname, old.port)
+    except ValueError:
+        return None
+    return urlunsplit(old._replace(path=new.path)) if is_same and new.path != old.path else None
 
 
 def _retry_after(value: str) -> float:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,22 +22,20 @@ from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import SUBPROTOCOL
 
 from .address import DEFAULT_PORTS, with_port, without_zone
-from .connect_errors import ConnectFailure
+from .connect_errors import TOO_MANY_REDIRECTS, ConnectFailure
 from .dial import Dialed, SocketAddress, dial
 from .handshake_errors import (
     NO_SUBPROTOCOL,
-    TOO_MANY_REDIRECTS,
     describe_handshake_error,
-    same_server_redirect,
+    redirect_of,
 )
+from .http_status import MAX_REDIRECTS
 from .proxy import Proxy, ProxyError
+from .response_head import ResponseHead
 from .session import ClientSession
 
 MAX_FRAME_BYTES = 4 * 2**20
 """Bytes; frames of our server are far smaller, but the client may be used with another one."""
-
-MAX_REDIRECTS = 5
-"""Redirects to another path of the same server that are followed, such as one that adds a slash."""
 
 
 MAX_GIVE_UP_S = 0.25
@@ -58,10 +57,17 @@ class _Connection(ClientConnection):
 
     websockets bounds that wait when its user closes a connection, and not when it fails the
     connection itself, for instance because of an invalid frame.
+
+    *head* gets what the server sends first, before websockets does.
     """
 
+    def __init__(self, head: ResponseHead, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        head.begin()
+        self._head = head
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        super().data_received(self._head.feed(data))
         if self.protocol.close_expected() and self.close_timeout is not None:
             self.loop.call_later(self.close_timeout, self.transport.abort)
 
@@ -108,6 +114,8 @@ class Opener:
             "close_timeout": close_timeout,
         }
         for _ in range(MAX_REDIRECTS + 1):
+            head = ResponseHead()
+            options["create_connection"] = partial(_Connection, head)
             try:
                 connection = await self._connect(url, options, deadline)
                 break
@@ -118,9 +126,9 @@ class Opener:
                 ValueError,
                 asyncio.TimeoutError,
             ) as error:
-                failure = describe_handshake_error(error, plain=self._is_plain, url=base)
+                failure = describe_handshake_error(error, plain=self._is_plain, url=base, head=head)
                 unseen = not isinstance(error, ConnectionRefusedError | ProxyError)
-                base = same_server_redirect(error, base) or ""
+                base = redirect_of(error, base) or ""
                 if not base:
                     raise OpenError(failure, unseen=unseen) from None
                 url = f"{base}?{query}"
@@ -189,7 +197,6 @@ class Opener:
         return await connect(
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
-            create_connection=_Connection,
             compression=None,
             proxy=None,  # by default, websockets uses the system's proxy, for loopback too
             user_agent_header=f"broadcast-server/{__version__}",

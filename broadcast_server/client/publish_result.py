@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from broadcast_server.protocol.messages import MAX_SEQ
 from broadcast_server.protocol.names import validate_room
 
-from .http_status import describe_status
+from .http_status import describe_foreign_success, describe_status, same_server_redirect
+
+SEE_OTHER_STATUS = 303
+"""The status of a server that has taken a request, and names a page to read (RFC 9110, 15.4.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Rejected:
     why: str
     sure: bool = True
     """Whether it is certain that this attempt did not publish the message."""
+    redirect: str = ""
+    """The URL on the same server that would take the message, or ""."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,14 @@ def parse_publish_response(
     """Interpret the HTTP response to a message for *url*. The names of *headers* are lower case."""
     if 200 <= status < 300:
         # A gateway may have passed the message on, and answered in its own words.
-        why = f"HTTP status {status}, but not the response of a broadcast server"
         accepted = _parse_accepted(body) if status == 200 else None
-        return accepted or Rejected(why, sure=False)
+        return accepted or Rejected(describe_foreign_success(status), sure=False)
     failure = describe_status(status, headers, body, url)
     if not failure.temporary:
-        return Rejected(failure.reason)
+        redirect = None
+        if status != SEE_OTHER_STATUS:
+            redirect = same_server_redirect(status, headers.get("location"), url)
+        return Rejected(failure.reason, redirect=redirect or "")
     # Only 409 and 429 say that the message was not published. A 502 of a proxy does not, nor does
     # a server that is stopping or whose database does not answer.
     return Retry(failure.reason, failure.wait, sure=status in (409, 429))

@@ -28,11 +28,16 @@ from .connect_errors import (
     CLOSED_IN_TLS_HANDSHAKE,
     CLOSED_WITHOUT_RESPONSE,
     CLOSED_WITHOUT_TLS,
+    INVALID_HTTP,
+    NOT_HTTP,
+    TOO_MANY_REDIRECTS,
     ConnectFailure,
     describe_connect_error,
 )
 from .dial import SocketAddress, dial
+from .http_status import MAX_REDIRECTS
 from .publish_result import Accepted, PublishResult, Rejected, Retry, parse_publish_response
+from .response_head import INTERIM_STATUS_LINE, MAX_INTERIM_BYTES, begins_as_http
 from .target import Target
 
 RESPONSE_TIMEOUT_S = 10.0
@@ -40,6 +45,9 @@ RESPONSE_TIMEOUT_S = 10.0
 
 FIRST_RETRY_S, MAX_RETRY_S = 0.2, 2.0
 """Seconds between two attempts, at most: 0.2 after the first, doubling up to 2."""
+
+PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
+"""Characters that a path may have as they are (RFC 3986, section 3.3)."""
 
 MAX_RESPONSE_BYTES = 2**16
 """Bytes of a response that are read; ours has about a hundred."""
@@ -95,15 +103,22 @@ class HTTPPublisher:
         """Publish *text*, with retries until the deadline. Raises PublishFailed."""
         query = urlencode({**self._parameters, "id": secrets.token_urlsafe(9)})
         others = urlencode(self._target.query)  # last: of a repeated parameter the first counts
-        path = quote(urlsplit(self._target.url).path, safe="/%:@!$&'()*+,;=~")
-        path = f"{path}?{query}{'&' if others else ''}{others}"
-        self.maybe_published, attempt = False, 0
+        query = f"{query}{'&' if others else ''}{others}"
+        self.maybe_published, attempt, redirects = False, 0, 0
+        url = self._target.url
         while True:
             maybe_published_before = self.maybe_published
-            result = self._post(path, text.encode(errors="replace"))
+            result = self._post(url, query, text.encode(errors="replace"))
             match result:
                 case Accepted():
                     return result
+                case Rejected(redirect=redirect) if redirect:
+                    url, redirects = redirect, redirects + 1
+                    self.maybe_published = maybe_published_before
+                    if redirects > MAX_REDIRECTS:
+                        why = TOO_MANY_REDIRECTS.message(self._target.description)
+                        raise PublishFailed(why, sure=not maybe_published_before)
+                    continue
                 case Rejected(why=why):
                     raise PublishFailed(why, sure=result.sure and not maybe_published_before)
             self.maybe_published = maybe_published_before or not result.sure
@@ -117,8 +132,9 @@ class HTTPPublisher:
             if self._retry_now.wait(pause):
                 self._retry_now.clear()
 
-    def _post(self, path: str, body: bytes) -> PublishResult:
+    def _post(self, url: str, query: str, body: bytes) -> PublishResult:
         """Make one attempt on a new connection."""
+        path = f"{quote(urlsplit(url).path, safe=PATH_CHARACTERS)}?{query}"
         connection, sure = None, True  # sure: whether the message cannot have been published
         try:
             connection = self._connection()
@@ -135,7 +151,9 @@ class HTTPPublisher:
                 # A body that is shorter than its Content-Length is no error for `read(n)`.
                 if response.length and len(body) < MAX_RESPONSE_BYTES:
                     raise http.client.IncompleteRead(body, response.length)
-            return parse_publish_response(response.status, headers, body, self._page_url)
+            if not 100 <= response.status < 600:
+                raise http.client.BadStatusLine(str(response.status))
+            return parse_publish_response(response.status, headers, body, url)
         except (OSError, ValueError, http.client.HTTPException) as error:
             failure = self._describe_failure(error, is_connected=not sure)
             sure = sure or isinstance(error, ValueError | _NotHTTP)  # ValueError: of our request
@@ -154,9 +172,7 @@ class HTTPPublisher:
             case http.client.IncompleteRead():
                 return CLOSED_WITHOUT_RESPONSE
             case http.client.HTTPException() if not isinstance(error, ConnectionError):
-                is_http = not isinstance(error, _NotHTTP)
-                reason = "the server's response is not valid HTTP"
-                return ConnectFailure(reason if is_http else "no web server is there", final=True)
+                return NOT_HTTP if isinstance(error, _NotHTTP) else INVALID_HTTP
             case ConnectionRefusedError():
                 return describe_connect_error(error)
             # `http.client.RemoteDisconnected` is a ConnectionError without an error number.
@@ -175,11 +191,6 @@ class HTTPPublisher:
             connection = _DialedHTTPConnection(self._target, timeout, self._silent)
         connection.response_class = _WholeResponse
         return connection
-
-    @property
-    def _page_url(self) -> str:
-        """The address that a redirect is relative to."""
-        return self._target.url.replace("ws", "http", 1)
 
     def _headers(self) -> dict[str, str]:
         headers = {
@@ -209,7 +220,7 @@ class _WholeResponse(http.client.HTTPResponse):
 
 
 class _WholeLines(io.BufferedReader):
-    """Reads the lines of an HTTP response.
+    """Reads the lines of the final HTTP response.
 
     Raises `IncompleteRead` for a line that is cut off or missing, and `_NotHTTP` for a first line
     that does not begin as HTTP does.
@@ -223,8 +234,17 @@ class _WholeLines(io.BufferedReader):
         is_first, self._is_first = self._is_first, False
         if is_first and not line:
             return line  # no response at all: `RemoteDisconnected`
-        if is_first and line[:5] != b"HTTP/"[: len(line)]:
+        if is_first and not begins_as_http(line):
             raise _NotHTTP
+        left = MAX_INTERIM_BYTES
+        while is_first and INTERIM_STATUS_LINE.match(line):
+            while line.strip():  # to the end of its head
+                left -= len(line)
+                if left < 0:
+                    raise http.client.HTTPException("too many interim responses")
+                line = super().readline(size)
+            if line:
+                line = super().readline(size)
         if not line.endswith(b"\n") and len(line) != size:
             raise http.client.IncompleteRead(line)
         return line

@@ -109,13 +109,19 @@ MODULES = {
             "proxy": "address http_status",
             "connect_errors": "proxy",
             "dial": "connect_errors proxy",
-            "handshake_errors": "connect_errors http_status",
             "publish_result": "http_status",
+            "response_head": "",
+            "handshake_errors": "connect_errors http_status response_head",
             "session": "",
-            "opener": "address connect_errors dial handshake_errors proxy session",
+            "opener": (
+                "address connect_errors dial handshake_errors http_status proxy response_head"
+                " session"
+            ),
             "client": "close_reason opener proxy session",
             "target": "address proxy",
-            "publisher": "address connect_errors dial publish_result target",
+            "publisher": (
+                "address connect_errors dial http_status publish_result response_head target"
+            ),
         },
         "pipe": {
             "cursor_file": "",
@@ -391,6 +397,7 @@ PURE = {
     "broadcast_server.server.frame_splitter", "broadcast_server.server.read_budget",
     "broadcast_server.server.upgrade_request",
     "broadcast_server.client.address", "broadcast_server.client.http_status",
+    "broadcast_server.client.response_head",
     "broadcast_server.client.proxy", "broadcast_server.client.publish_result",
     "broadcast_server.client.session",
     "broadcast_server.library.errors", "broadcast_server.library.event_queue",

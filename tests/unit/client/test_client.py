@@ -238,12 +238,12 @@ def test_it_leaves_between_two_attempts() -> None:
     [
         (None, "no answer in time"),
         (b"", "the server closed the connection, does the port use TLS (wss://)?"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", "no WebSocket server is there"),
-        (b"\0" * 100_000, "no WebSocket server is there"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "no web server is there"),
+        (b"\0" * 100_000, "no web server is there"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
-            ("no broadcast server is there: HTTP status 200 instead of a WebSocket, or does a proxy"
-            " remove the Upgrade header?"),
+            ("HTTP status 200, but not the response of a broadcast server, or does a proxy remove"
+             " the Upgrade header?"),
         ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nThis is a broadcast server.",
