@@ -27,7 +27,7 @@ no sockets here, no clock and no await.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -44,13 +44,7 @@ from broadcast_server.protocol.messages import (
 )
 
 from .participant import Participant
-
-Encoder = Callable[[Event], str | None]
-"""Encodes an event as a line, or as several. Returns None if the format has no line for it."""
-
-MAX_SERVER_FRAME_CHARS = 64 * 2**10
-"""A payload has no more characters than this, unless it is a single line: the batch continues in
-another one. With more, a frame with the longest message could exceed `MAX_FRAME_BYTES`."""
+from .payloads import Encoder, count_messages, merge, pack
 
 MAX_BATCH_EVENTS = 4096
 """A batch with this many events for everyone is full and should end early."""
@@ -90,7 +84,7 @@ class Batch:
     def __init__(self, events: list[Event], encoders: dict[Format, Encoder]) -> None:
         self.private: dict[Participant, Sequence[bytes]] = {}
         """The payloads of participants that do not get the common ones. They may be none."""
-        self.message_count = _count_messages(events)
+        self.message_count = count_messages(events)
         """How many messages are in the common payloads."""
         self._events = events
         self._encoders = encoders
@@ -104,7 +98,7 @@ class Batch:
     def common(self, format: Format) -> list[bytes]:
         """Return the common payloads in *format*: the same list each time."""
         if format not in self._common:
-            self._common[format] = list(_pack(self.encoded(format)))
+            self._common[format] = list(pack(self.encoded(format)))
         return self._common[format]
 
     def encoded(self, format: Format) -> list[str | None]:
@@ -165,6 +159,20 @@ class Fanout:
             position = len(self._events)
             self._private[participant] = _PrivateEvents(position, [(position, welcome)])
 
+    def take_welcome(self, participant: Participant) -> list[bytes]:
+        """Return the payloads with the welcome of *participant*, which has just subscribed.
+
+        They can be sent at once, and the rest follows when the batch ends. There are none if the
+        welcome has to wait: for messages that the participant has to catch up with, or for those
+        of this batch, which count for it as sent.
+        """
+        private = self._private.get(participant)
+        if private is None or self._head != self._sent:
+            return []
+        events, private.events = private.events, []
+        encode = self._encoders[participant.join.format]
+        return list(pack(encode(event) for _, event in events))
+
     def broadcast(self, event: Event) -> None:
         """Send *event* to all participants that are subscribed now."""
         self._events.append(event)
@@ -176,8 +184,9 @@ class Fanout:
         elif type(event) is MessageHidden and event.seq > self._head:
             self._head = event.seq  # a hidden message takes its message's number
         else:
+            waiting = self._head, event  # one for all: a thousand may wait for a thousand joins
             for state in self._catching_up.values():
-                state.waiting.append((self._head, event))
+                state.waiting.append(waiting)
 
     def send_to(self, participant: Participant, event: Event) -> None:
         """Send *event* to *participant* only, in order with the events for everyone.
@@ -217,9 +226,9 @@ class Fanout:
                 for after, event in state.waiting
                 if after <= state.seq or type(event) not in (Pong, Heartbeat)
             ]
-            return _pack(map(self._encoders[format], unsent))
+            return pack(map(self._encoders[format], unsent))
         private = self._private.pop(participant, _PrivateEvents(0))
-        return _pack(self._unsent_lines(private, format))
+        return pack(self._unsent_lines(private, format))
 
     # -- between batches --
 
@@ -230,9 +239,11 @@ class Fanout:
             batch.private = dict.fromkeys(self._catching_up, NO_PAYLOADS)
         for participant, private in self._private.items():
             format = participant.join.format
-            lines = _merge(private, batch.encoded(format), self._encoders[format])
-            batch.private[participant] = list(_pack(lines))
-            not_received = _count_messages(self._events[: private.start])
+            lines = merge(
+                private.start, private.events, batch.encoded(format), self._encoders[format]
+            )
+            batch.private[participant] = list(pack(lines))
+            not_received = count_messages(self._events[: private.start])
             self._delivered += batch.message_count - not_received
         self._events, self._chars, self._private, self._sent = [], 0, {}, self._head
         self._members_answered &= self._catching_up.keys()
@@ -318,10 +329,10 @@ class Fanout:
         state = self._catching_up[participant]
         if self._encoded_chars > MAX_BATCH_CHARS:
             self.forget_encoded()
-        self._delivered += _count_messages(entries)
+        self._delivered += count_messages(entries)
         if entries:
             state.seq = entries[-1].seq
-        payloads = list(_pack(self._interleave(participant, state.waiting, entries)))
+        payloads = list(pack(self._interleave(participant, state.waiting, entries)))
         if state.seq >= self._sent:
             del self._catching_up[participant]
             self._ready.pop(participant, None)
@@ -363,38 +374,5 @@ class Fanout:
 
     def _unsent_lines(self, private: _PrivateEvents, format: Format) -> Iterator[str | None]:
         encode = self._encoders[format]
-        yield from _merge(private, [encode(event) for event in self._events], encode)
-
-
-def _count_messages(events: Iterable[Event]) -> int:
-    return sum(type(event) is Message for event in events)
-
-
-def _merge(
-    private: _PrivateEvents, lines: list[str | None], encode: Encoder
-) -> Iterator[str | None]:
-    """Insert private events into *lines*, the encoded events for everyone."""
-    position = private.start
-    for before, event in private.events:
-        yield from lines[position:before]
-        yield encode(event)
-        position = before
-    yield from lines[position:]
-
-
-def _pack(lines: Iterable[str | None]) -> Iterator[bytes]:
-    """Join lines into payloads of about `MAX_SERVER_FRAME_CHARS`."""
-    payload: list[str] = []
-    size = 0
-    for line in lines:
-        if line is None:
-            continue
-        # One message can be many lines for a text client. They need not be in one frame.
-        for part in line.split("\n") if len(line) > MAX_SERVER_FRAME_CHARS else (line,):
-            size += len(part) + 1
-            if size > MAX_SERVER_FRAME_CHARS and payload:
-                yield "\n".join(payload).encode()
-                payload, size = [], len(part) + 1
-            payload.append(part)
-    if payload:
-        yield "\n".join(payload).encode()
+        lines = [encode(event) for event in self._events]
+        yield from merge(private.start, private.events, lines, encode)

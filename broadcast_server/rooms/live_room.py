@@ -30,6 +30,7 @@ from broadcast_server.protocol.messages import (
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 
 from .actions import Action, ClaimName, Close, Publish, Send, Subscribe
+from .batch_timer import BatchTimer
 from .fanout import Fanout
 from .metrics import Metrics
 from .participant import Participant
@@ -45,18 +46,6 @@ MAX_JOINS_PER_BATCH = 256
 """A batch ends after this many joins. A participant that joins in a batch gets private lines, one
 for each join after its own in that batch. Joins in a later batch reach it in a frame that is common
 to all. Without this limit, 5,000 clients that reconnect at once would need 12 million lines."""
-
-REST_RATIO = 0.25
-"""How long a room waits before it writes again, as a share of the time that the last write took."""
-
-MAX_REST_S = 0.25
-"""How long a room waits at most. A write that takes longer than four times that was none: the
-process stood still in it, and should not be silent for another quarter of that time."""
-
-CLOCK_RESOLUTION_S = 0.001
-"""The resolution of the event loop's timers. A shorter wait is skipped, because the timer would
-round it up."""
-
 
 FrameEncoder = Callable[[bytes], Any]
 """Makes the frame of a payload, in the form that the transport writes."""
@@ -110,10 +99,9 @@ class LiveRoom(ABC):
         self._polling: set[Participant] = set()  # closed as soon as they have caught up
         # Participants whose receivers were paused or resumed since the last batch.
         self._flow_changes: dict[Participant, Receiver] = {}
-        self._flush_scheduled = False
         self._joins_in_batch = 0
         self._after_batch: list[Callable[[], None]] = []  # to be called when the batch has ended
-        self._earliest_flush = 0.0  # by the event loop's clock
+        self._timer = BatchTimer(self.flush)
 
     # -- what a subclass provides --
 
@@ -152,9 +140,12 @@ class LiveRoom(ABC):
         *others, subscribe = self.room.connect(member)
         # These events are not for the new member, and they can fill the batch, which is then
         # written. So they come before it has a receiver.
-        self._execute(others)
+        self._execute(others, announces=True)
         self._receivers[member] = receiver
-        self._execute([subscribe])
+        self._execute([subscribe], announces=True)
+        # The welcome does not wait for what is announced to the others.
+        if welcome := self._fanout.take_welcome(member):
+            self._write_to(member, welcome)
         self._count_join()
 
     def subscribe(
@@ -187,7 +178,7 @@ class LiveRoom(ABC):
         if self._receivers.pop(participant, None) is not None:
             self._polling.discard(participant)
             self._fanout.remove(participant)
-            self._execute(self.room.disconnect(participant, code))
+            self._execute(self.room.disconnect(participant, code), announces=True)
 
     def kick(self, participant: Participant, rejection: Rejection) -> None:
         """Close *participant* with *rejection*."""
@@ -197,12 +188,12 @@ class LiveRoom(ABC):
         """Note that the receiver of *participant* was paused or resumed."""
         if participant in self._receivers:
             self._flow_changes[participant] = self._receivers[participant]
-            self._schedule()
+            self._timer.schedule()
 
     def call_after_batch(self, callback: Callable[[], None]) -> None:
         """Call *callback* after the batch has ended, and schedule the end of the batch."""
         self._after_batch.append(callback)
-        self._schedule()
+        self._timer.schedule()
 
     async def wait_caught_up(self) -> None:
         """Wait until nobody is behind."""
@@ -244,7 +235,8 @@ class LiveRoom(ABC):
 
     # -- carrying out actions --
 
-    def _execute(self, actions: list[Action]) -> None:
+    def _execute(self, actions: list[Action], *, announces: bool = False) -> None:
+        """Carry out *actions*. With *announces*, they announce no more than a join or a leave."""
         for action in actions:
             match action:
                 case Publish():
@@ -272,23 +264,7 @@ class LiveRoom(ABC):
                     receiver.close(code, reason)
                     self._on_close(receiver, code)
         if actions:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        """Schedule the end of the batch: soon, but after the room has rested from the last one.
-
-        A write costs nearly the same for one message as for a hundred. So a busy room reads on for
-        a while before it writes again, which makes 1.6 times the deliveries for each second of CPU
-        time at 1,000 members. A quiet room has rested already, and writes at once.
-        """
-        if self._flush_scheduled:
-            return
-        self._flush_scheduled = True
-        loop = asyncio.get_running_loop()
-        if self._earliest_flush - loop.time() < CLOCK_RESOLUTION_S:
-            loop.call_soon(self.flush)
-        else:
-            loop.call_at(self._earliest_flush, self.flush)
+            self._timer.schedule(announces=announces)
 
     @property
     def client_count(self) -> int:
@@ -309,7 +285,7 @@ class LiveRoom(ABC):
         """End the batch: write it, send more to those who are behind, and kick the too slow."""
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        self._flush_scheduled = False
+        self._timer.clear()
         self._joins_in_batch = 0
         if not self._write_batch():
             return
@@ -322,7 +298,7 @@ class LiveRoom(ABC):
         for callback in callbacks:
             loop.call_soon(callback)
         end = loop.time()
-        self._earliest_flush = end + min((end - begin) * REST_RATIO, MAX_REST_S)
+        self._timer.rest(begin, end)
         self._metrics.observe_batch(end - begin)
         self._metrics.deliveries += self._fanout.take_delivered()
 

@@ -15,10 +15,10 @@ from broadcast_server.protocol.rejection import TOO_SLOW
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .actions import Publish
+from .batch_timer import CLOCK_RESOLUTION_S
 from .fanout import MAX_BATCH_EVENTS
 from .kept_names import KeptNames
 from .live_room import (
-    CLOCK_RESOLUTION_S,
     READ_CHUNK_BYTES,
     READ_CHUNK_MESSAGES,
     LiveRoom,
@@ -133,7 +133,7 @@ class LocalRoom(LiveRoom):
     @property
     def replays_from(self) -> float:
         """The time before which it must not be asked to replay: there is a batch to be written."""
-        return 0.0 if self._fanout.is_batch_empty else self._earliest_flush - CLOCK_RESOLUTION_S
+        return 0.0 if self._fanout.is_batch_empty else self._timer.earliest - CLOCK_RESOLUTION_S
 
     def replay(self, participant: Participant) -> bool:
         """Send *participant* the next chunk of the log. Return whether it can take another one."""
@@ -149,7 +149,7 @@ class LocalRoom(LiveRoom):
             return False
         self._send_chunk(participant, seq)
         if self._fanout.position(participant) is None:
-            self._schedule()  # the end of a batch is when others learn of it
+            self._timer.schedule()  # the end of a batch is when others learn of it
         return self.place_of(participant) is not None
 
     def _send_chunk(self, participant: Participant, after: int) -> None:

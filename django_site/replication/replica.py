@@ -287,11 +287,11 @@ class RoomReplica(LiveRoom):
         self._outbox.add_claim(action)
         self._synchronizer.request()
 
-    def _execute(self, actions: list[Action]) -> None:
+    def _execute(self, actions: list[Action], *, announces: bool = False) -> None:
         # A participant that is closed is told the reason at once, and waits for no echo.
         closing = {action.participant for action in actions if isinstance(action, Close)}
         self._closing |= closing
-        super()._execute(actions)
+        super()._execute(actions, announces=announces)
         self._closing -= closing
 
     def _send_to(self, participant: Participant, event: Event) -> None:
@@ -373,7 +373,7 @@ class RoomReplica(LiveRoom):
                 # A list of members must not contradict joins, leaves and renames sent before it.
                 current = self._roster.list_members() if isinstance(event, Members) else event
                 self._fanout.send_to(participant, current)
-                self._schedule()
+                self._timer.schedule()
 
     # -- catching up --
 

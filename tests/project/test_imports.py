@@ -135,6 +135,7 @@ MODULES = {
             "pipe": "cursor_file line_splitter message_filter progress",
         },
         "rooms": {
+            "batch_timer": "",
             "kept_names": "",
             "log_rows": "",
             "log_kept_names": "kept_names log_rows",
@@ -156,10 +157,11 @@ MODULES = {
             "metrics": "",
             "participant": "",
             "actions": "participant",
-            "fanout": "participant",
             "name_table": "kept_names participant",
+            "payloads": "",
+            "fanout": "participant payloads",
             "room": "actions kept_names message_log name_table participant",
-            "live_room": "actions fanout metrics participant room",
+            "live_room": "actions batch_timer fanout metrics participant room",
             "sqlite_log": (
                 "kept_names log_backup log_errors log_kept_names log_marker log_moves log_rows"
                 " log_start log_state log_watch message_log"
@@ -167,8 +169,8 @@ MODULES = {
             "turns": "",
             "replays": "participant turns",
             "local_room": (
-                "actions fanout kept_names live_room message_log metrics participant replays room"
-                " sqlite_log"
+                "actions batch_timer fanout kept_names live_room message_log metrics participant"
+                " replays room sqlite_log"
             ),
         },
         "http": {

@@ -31,12 +31,12 @@ from broadcast_server.protocol.messages import (
 from broadcast_server.rooms.fanout import (
     MAX_BATCH_CHARS,
     MAX_BATCH_EVENTS,
-    MAX_SERVER_FRAME_CHARS,
     MAX_WAITING_EVENTS,
     Fanout,
 )
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.payloads import MAX_SERVER_FRAME_CHARS
 
 WELCOME = Welcome("lobby", "bob", "e", 0, True, 0, 1, ("bob",))
 

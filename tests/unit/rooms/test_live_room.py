@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 
 from slow_receiver import WRITE_S, SlowReceiver
@@ -10,8 +11,9 @@ from slow_receiver import WRITE_S, SlowReceiver
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Format
+from broadcast_server.rooms.batch_timer import REST_RATIO
 from broadcast_server.rooms.fanout import MAX_BATCH_EVENTS
-from broadcast_server.rooms.live_room import MAX_JOINS_PER_BATCH, REST_RATIO
+from broadcast_server.rooms.live_room import MAX_JOINS_PER_BATCH
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
@@ -38,6 +40,15 @@ def test_a_busy_room_rests_between_batches() -> None:
         assert frames == [b"anonymous: b\nanonymous: c"]
 
     asyncio.run(scenario())
+
+
+async def batch_end(room: LocalRoom) -> None:
+    """Wait until the batch of *room* has ended, without scheduling that."""
+    for _ in range(10_000):
+        if not room._timer.is_set:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError
 
 
 class RecordingReceiver:
@@ -73,6 +84,57 @@ def test_many_joins_at_once_are_written_in_common_frames() -> None:
     asyncio.run(scenario())
 
 
+def test_a_crowd_is_announced_in_few_frames() -> None:
+    """Members that join one after the other are welcomed at once, and announced together."""
+
+    async def scenario() -> None:
+        room = LocalRoom("lobby", MessageLog(), 4096, lambda *_: None)
+        receivers = [RecordingReceiver() for _ in range(60)]
+        for receiver in receivers:
+            room.join(Participant(JoinRequest(format=Format.JSON), ""), receiver)
+            assert receiver.frames[0].startswith(b'{"type":"welcome"')
+            await asyncio.sleep(0.002)  # longer than a turn, so that each could have a frame
+        first, last = receivers[0], receivers[-1]
+        for _ in range(200):
+            if b"anonymous-60" in first.frames[-1]:
+                break
+            await asyncio.sleep(0.01)
+        assert len(first.frames) < len(receivers) / 2
+        names = [json.loads(line)["name"] for line in b"\n".join(first.frames).split(b"\n")]
+        assert names == ["anonymous", *(f"anonymous-{number}" for number in range(2, 61))]
+        # What is said, and the leave before it, do not wait for the next announcement.
+        leaver = Participant(JoinRequest(format=Format.JSON), "")
+        room.join(leaver, RecordingReceiver())
+        room.leave(leaver)
+        room.receive(next(iter(room.room.members())), '{"type":"say","text":"x"}')
+        await batch_end(room)
+        for receiver in (first, last):
+            types = [json.loads(line)["type"] for line in receiver.frames[-1].split(b"\n")]
+            assert types == ["joined", "left", "message"]
+
+    asyncio.run(scenario())
+
+
+def test_a_welcome_waits_for_the_messages_before_it() -> None:
+    """The number in a welcome counts as received, so what has it is written with it or before."""
+
+    async def scenario() -> None:
+        room = LocalRoom("lobby", MessageLog(), 4096, lambda *_: None, persist=lambda: can_persist)
+        can_persist = False
+        bob = Participant(JoinRequest(format=Format.JSON), "")
+        room.join(bob, RecordingReceiver())
+        room.receive(bob, '{"type":"say","text":"x"}')
+        late = RecordingReceiver()
+        room.join(Participant(JoinRequest(format=Format.JSON), ""), late)
+        await asyncio.sleep(0.01)
+        assert not late.frames
+        can_persist = True
+        room.flush()
+        assert json.loads(late.frames[0])["seq"] == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_member_that_fills_the_batch_gets_its_welcome_first() -> None:
     """If the join of a member fills the batch, that batch is not written to the member."""
 
@@ -83,10 +145,10 @@ def test_a_member_that_fills_the_batch_gets_its_welcome_first() -> None:
         room.join(bob, receiver)
         for _ in range(MAX_BATCH_EVENTS - 1 - 1):
             room.receive(bob, '{"type":"say","text":"x"}')
-        assert not receiver.frames
+        assert len(receiver.frames) == 1  # its welcome
         carol = RecordingReceiver()
         room.join(Participant(JoinRequest(format=Format.JSON), ""), carol)
-        assert receiver.frames  # the batch was full
+        assert len(receiver.frames) > 1  # the batch was full
         await asyncio.sleep(0)
         assert b'"type":"welcome"' in carol.frames[0][:30]
 

@@ -400,7 +400,7 @@ class RoomMachine(RuleBasedStateMachine):
 
     def _end_batch(self) -> None:
         left_behind = self.loop.run_until_complete(self._run_steps())
-        while self.room._flush_scheduled or self.replays._turns:
+        while self.room._timer.is_set or self.replays._turns:
             self.loop.run_until_complete(asyncio.sleep(0))
         self._kick_left_behind(left_behind)
         self._check()
