@@ -169,7 +169,7 @@ class SiteCosts:
     calm: Mapping[str, float]
 
 
-STORE_COUNTERS = ("transactions", "wal", "commands")
+STORE_COUNTERS = ("transactions", "wal", "published", "postgresql_us", "redis_us")
 
 
 def site_costs(result: Result) -> SiteCosts | None:
@@ -192,9 +192,26 @@ def site_costs(result: Result) -> SiteCosts | None:
     speed = result.median(stores.SITE, stores.FULL.name, rate)
     most = result.median(stores.SITE, stores.FULL.name, connections)
     idle = result.median(stores.SITE, stores.CALM.name, quiet)
-    if speed is None or most is None or idle is None or len(full) < 3 or len(calm) < 3:
+    if speed is None or most is None or idle is None:
+        return None
+    if len(full) < len(STORE_COUNTERS) or len(calm) < len(STORE_COUNTERS):
         return None
     return SiteCosts(speed * 1000 / stores.CLIENTS, most, idle, full, calm)
+
+
+def first_store(cost: SiteCosts) -> str:
+    """Return which part of the machine is full first when all rooms are at the full rate."""
+    speed, full = cost.messages_a_second, cost.full
+    processes = {
+        "its own cores are used up": float(CORES - STORE_CORES),
+        f"PostgreSQL uses {STORE_CORES - 2} cores": (STORE_CORES - 2)
+        * 1e6
+        / speed
+        / full["postgresql_us"],
+        "Redis, which has one thread, uses its core": 1e6 / speed / max(full["redis_us"], 1e-6),
+    }
+    why = min(processes, key=lambda each: processes[each])
+    return f"the site breaks first where {why}, with {processes[why]:.0f} processes"
 
 
 def site_text(cost: SiteCosts) -> str:
@@ -212,8 +229,10 @@ def site_text(cost: SiteCosts) -> str:
                 rounded(every_second * each["transactions"]),
                 f"{each['wal']:,.0f}",
                 f"{every_second * each['wal'] / 1e6:.1f}",
-                f"{each['commands']:.2f}",
-                rounded(every_second * each["commands"]),
+                f"{each['published']:.2f}",
+                rounded(every_second * each["published"]),
+                f"{every_second * each['postgresql_us'] / 1e6:.1f}",
+                f"{every_second * each['redis_us'] / 1e6:.2f}",
             ]
         )
     head = [
@@ -223,14 +242,17 @@ def site_text(cost: SiteCosts) -> str:
         "transactions/s",
         "WAL bytes, each",
         "WAL, MB/s",
-        "Redis commands, each",
-        "Redis commands/s",
+        "wake-ups, each",
+        "wake-ups/s",
+        "PostgreSQL, cores",
+        "Redis, cores",
     ]
     many = processes * cost.connections
     before = (
         f"**The Django deployment on the same machine**: {processes} processes under uvicorn, "
         f"each with rooms of {stores.CLIENTS} of its own, and {STORE_CORES} cores for PostgreSQL, "
-        "Redis, the kernel and a proxy. Both stores were counted for one process, and multiplied:"
+        "Redis, the kernel and a proxy. Both stores were counted for one process, and multiplied. "
+        "A *wake-up* is a notification through Redis that the log has something new:"
     )
     after = (
         f"PostgreSQL holds {many:.0f} connections, {cost.connections:.0f} for each process; its "
@@ -238,7 +260,8 @@ def site_text(cost: SiteCosts) -> str:
         f"{cost.quiet_transactions:.1f} transactions a second. Each transaction waits for the "
         "disk, so the disk's flushes a second bound the quiet rooms, where each message is its "
         "own transaction. A room with members in several processes costs its messages once, and "
-        "a wake-up and a read of the log in each of these processes."
+        "a wake-up and a read of the log in each of these processes.\n\n"
+        f"At the full rate, {first_store(cost)}."
     )
     return "\n\n".join([before, table(head, rows), after])
 

@@ -168,6 +168,7 @@ def websockets(name: str) -> Server:
         lambda port, scratch: [sys.executable, peer("websockets"), str(port)],
         version=package_versions("websockets"),
         variants={"tls": tls, "rooms": rooms},
+        brief=True,
     )
 
 

@@ -94,6 +94,11 @@ def standalone() -> Sequence[plan.Measurement]:
 HOSTED = (site(1000), site(10_000))
 
 
+def joins_a_cpu_second(figures: Figures) -> float:
+    """Return the joins for a second of the server's CPU."""
+    return 1e6 / cpu_of_a_join(figures)
+
+
 def joins_a_second(figures: Figures) -> float:
     """Return the joins a second, until all have seen the joins of all later members."""
     return float(figures["joins"]) / float(figures["seconds"])
@@ -138,7 +143,7 @@ def series(result: Result) -> dict[str, Series]:
         return million * count / 1000
 
     return {
-        "joins/s": _by_count(result, OURS, joined, joins_a_second),
+        "joins for a second of CPU": _by_count(result, OURS, joined, joins_a_cpu_second),
         "idle, MiB": _by_count(result, OURS, held, held_mib),
         "deliveries/s, k": _by_count(result, OURS, full, rate),
         "CPU of one message to all, ms": {

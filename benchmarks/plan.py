@@ -165,6 +165,21 @@ def start(rounds: int = 3) -> Measurement:
     return Measurement("start", take, rounds)
 
 
+START_CACHED, START_UNCACHED = "start, code cache", "start, no code cache"
+SEND, RUN = "send", "run"
+"""What is measured of the single file's start-up: "seconds" of a round."""
+
+IMPORTS = "python, asyncio and websockets.server"
+"""The server, so to say, to compare with: only these imports, measured as `START_UNCACHED`."""
+
+TWO_PROCESSES = "hosted, two processes"
+"""The messages of two processes of the site beside one of them: "ratio"."""
+
+END_TO_END = "end to end"
+"""A message through the unloaded site, and through `PUB_SUB` alone: "latency"."""
+
+PUB_SUB = "Redis pub/sub"
+
 ALONE, FLOOD = fairness(100, 1, rounds=1), fairness(100, 240, rounds=5)
 JOINS = joins(1000, 20, rounds=5)
 TLS = memory_tls(1000)

@@ -12,6 +12,7 @@ from . import growth, plan
 from .beside import before
 from .catalogue import COALESCING_FLOOR, FLOOR, INSTALLED, OURS, UVLOOP, WEBSOCKETS
 from .hosted import DAPHNE, LOGS, MEMORY, REDIS, UVICORN, site_name, tutorial_name
+from .load import Figures
 from .result import Result
 from .table import (
     Value,
@@ -73,18 +74,19 @@ class Target:
         """Return the target's row."""
         value = self.found(result, this)
         note = self.note(result) if value is not None else ""
-        bound = f"at least {self.show(self.least)}" if self.most is None else self.at_most()
         return [
             self.what,
-            bound,
+            self.bound(),
             self.show(self.found(result, before)),
             f"{self.show(value)} {note}".strip(),
             self.verdict(value),
         ]
 
-    def at_most(self) -> str:
-        """Return the upper bound in words."""
-        return f"at most {self.show(self.most)}"
+    def bound(self) -> str:
+        """Return the bound in words."""
+        if self.least is not None:
+            return f"at least {self.show(self.least)}"
+        return "measured" if self.most is None else f"at most {self.show(self.most)}"
 
 
 def quotient(value: float | None, by: float | None) -> float | None:
@@ -197,6 +199,31 @@ def connections() -> Iterator[Target]:
     )
 
 
+def start_up() -> Iterator[Target]:
+    """Yield the targets of the single file's start."""
+
+    def seconds(figures: Figures) -> float:
+        return float(figures["seconds"])
+
+    for name, what, most in (
+        (plan.START_CACHED, "with a code cache", 1.4),
+        (plan.START_UNCACHED, "without a code cache", 1.9),
+    ):
+
+        def beside_imports(result: Result, at: Naming, name: str = name) -> float | None:
+            imports = result.median(plan.IMPORTS, plan.START_UNCACHED, seconds)
+            return quotient(result.median(at(OURS), name, seconds), imports)
+
+        yield Target(f"`start` {what}: beside its imports alone", beside_imports, most=most)
+    for name in (plan.SEND, plan.RUN):
+
+        def beside_before(result: Result, at: Naming, name: str = name) -> float | None:
+            earlier = result.median(before(OURS), name, seconds)
+            return quotient(result.median(at(OURS), name, seconds), earlier)
+
+        yield Target(f"`{name}`: beside the commit before", beside_before, most=0.8)
+
+
 def site() -> Iterator[Target]:
     """Yield the targets of the Django deployment."""
     least = {
@@ -211,6 +238,32 @@ def site() -> Iterator[Target]:
             to(tutorial_name(kind, where), site_name(kind, where), plan.HOSTED[0].name, rate),
             least=bound,
         )
+
+
+def site_in_processes() -> Iterator[Target]:
+    """Yield the targets of several processes of the deployment, and of its latency."""
+
+    def ratio(figures: Figures) -> float:
+        return float(figures["ratio"])
+
+    for kind in (DAPHNE, UVICORN):
+        name = site_name(kind, REDIS)
+        yield Target(
+            f"Django, {LOGS[REDIS]}, {REDIS}, {kind}, two processes: messages beside one",
+            of(name, plan.TWO_PROCESSES, ratio),
+            least=1.7,
+        )
+
+    def pub_sub(result: Result) -> str:
+        p99 = result.median(plan.PUB_SUB, plan.END_TO_END, P99)
+        return f"({in_unit('ms')(p99)} through {plan.PUB_SUB} alone)"
+
+    yield Target(
+        "Django, a message from end to end, unloaded: p99",
+        of(site_name(UVICORN, REDIS), plan.END_TO_END, P99),
+        show=in_unit("ms"),
+        note=pub_sub,
+    )
 
 
 def peers_and_floor() -> Iterator[Target]:
@@ -248,7 +301,15 @@ def beside_best(
     return Target(what, share, least, most, note=lambda result: rival(result)[0])
 
 
-TARGETS = (*joins(), *floors(), *connections(), *site(), *peers_and_floor())
+TARGETS = (
+    *joins(),
+    *floors(),
+    *connections(),
+    *start_up(),
+    *site(),
+    *site_in_processes(),
+    *peers_and_floor(),
+)
 
 
 def targets(result: Result) -> str:
