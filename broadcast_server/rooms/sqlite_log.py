@@ -93,7 +93,7 @@ class SQLiteLog:
         resends a message is recognised."""
         self._uncommitted: list[tuple[str, Message, str]] = []
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
-        self._is_secret_stored = True
+        self._is_secret_stored, self._trouble = True, ""  # the trouble: why messages are missing
         self._retry_at = 0.0  # time of the next attempt, by time.monotonic()
         self._checkpoint_at = MAX_JOURNAL_BYTES
         self._message_count = 0.0  # of all rooms, that the file had after the last checkpoint
@@ -205,7 +205,7 @@ class SQLiteLog:
                     return None
                 self.epochs_must_end = True
                 return f"messages of {len(self._logs)} rooms are not recorded, too many to keep"
-            self.recording = False
+            self.recording, self._trouble = False, str(error)
             self.epochs_must_end = not self._marker.remove()
             return f"messages are not recorded: {error}"
         self.recording = True
@@ -272,8 +272,8 @@ class SQLiteLog:
                 return None
             return self._found(f"log file {self.path} is in its place again")
         if change is Change.REPLACED:
-            text = "was replaced by another file (move that away, and the log is written anew)"
-            return self._lose(change, f"log file {self.path} {text}")
+            remedy = " (move that away, and the log is written anew)"
+            return self._lose(change, f"log file {self.path} was replaced by another file", remedy)
         try:
             with translate_errors(self.path):
                 return self._follow(change)
@@ -305,10 +305,11 @@ class SQLiteLog:
         self._note_own_change()
         return notice
 
-    def _lose(self, change: Change, why: str) -> str | None:
+    def _lose(self, change: Change, why: str, remedy: str = "") -> str | None:
         """Stop recording, as there is no file of ours at the path. Return a notice, once."""
         if self._lost is change:
             return None
+        self._trouble = why
         self._lost, self.recording = change, False
         # The rooms that are read from now on may be another program's.
         self.epochs_must_end = not self._marker.remove() or change is Change.OVERWRITTEN
@@ -316,7 +317,7 @@ class SQLiteLog:
             if change is not Change.OVERWRITTEN:
                 complete_moved_file(self._database, self._state)
             delete_journal(self._path)  # the next start would write it into that other file
-        return f"messages are not recorded: {why}"
+        return f"messages are not recorded: {why}{remedy}"
 
     def _is_ours(self) -> bool:
         """Return whether a file that somebody wrote to is still ours: they moved the journal to it.
@@ -351,8 +352,7 @@ class SQLiteLog:
         """Open the file again, with a new journal."""
         base = self._database
         self._allow_change()
-        (is_busy, _, _) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if is_busy:
+        if base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise LogFileError(f"log file {self.path} is being read by another program")
         base.close()
         delete_journal(self._path)
@@ -375,22 +375,23 @@ class SQLiteLog:
     def close(self) -> None:
         """Commit, wait for the disk, mark the file as safe from a power cut, and close it.
 
-        Raises `LogFileError` if the file cannot be written.
+        Raises `LogFileError` if the file cannot be written, or lacks messages.
         """
         with translate_errors(self.path):
             try:
                 self._retry_at = 0.0
                 self.commit()
-                notice = self.check_file()
+                self.check_file()
                 if self._lost is not Change.NONE:
                     if self._lost is not Change.OVERWRITTEN:
                         complete_moved_file(self._database, self._state)
-                    close_without_journal(self._database, self._path)
-                    if notice is not None:
-                        raise LogFileError(notice)
-                    return
-                self._database.execute("PRAGMA synchronous=FULL")
-                self._end_run()
+                    with suppress(sqlite3.Error):  # its folder may be gone
+                        close_without_journal(self._database, self._path)
+                else:
+                    self._database.execute("PRAGMA synchronous=FULL")
+                    self._end_run()
+                if self._lost is not Change.NONE or self._uncommitted:
+                    raise LogFileError(f"the last messages are not recorded: {self._trouble}")
             finally:
                 self._database.close()  # which moves everything to the file, if nobody reads it
                 if not journal_size(self._path):

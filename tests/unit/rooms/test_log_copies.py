@@ -56,9 +56,16 @@ class OpenLog:
         """All messages of the room."""
         return [each.text for each in self.log.read_after(self.log.first - 1, 10**6)]
 
-    def end(self, how: str) -> None:
-        """Close the file, or leave it as a killed server does."""
-        kill(self.file) if how == "killed" else self.file.close()
+    def end(self, how: str, trouble: str = "") -> None:
+        """Close the file, or leave it as a killed server does. To close it says the *trouble*."""
+        if how == "killed":
+            kill(self.file)
+        elif trouble:
+            with pytest.raises(LogFileError) as failed:
+                self.file.close()
+            assert str(failed.value) == f"the last messages are not recorded: {trouble}"
+        else:
+            self.file.close()
 
 
 def reopened(path: Path) -> tuple[str, list[str], str]:
@@ -543,7 +550,7 @@ def test_a_file_that_is_replaced(
         server.file.close()
         assert reopened(path)[:2] == (server.log.epoch, ["one", "two", "three", "four"])
         return
-    server.end(end)
+    server.end(end, f"log file {path} was replaced by another file")
     epoch, texts, notices = reopened(path)
     assert (texts, epoch == server.log.epoch) == (["one"], False)
     assert notices.endswith(NEW_EPOCHS)
@@ -566,9 +573,42 @@ def test_a_file_that_is_overwritten(path: Path, end: str) -> None:
     server.file.end_epochs()
     assert server.file.secret != secret
     server.publish("three")
-    server.end(end)
+    trouble = "overwritten by another program (restart the server to use what is in it)"
+    server.end(end, f"log file {path} was {trouble}")
     epoch, texts, _ = reopened(path)
     assert (texts, epoch == server.log.epoch) == (["one"], False)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("kind", ["replaced", "overwritten", "folder", "full"])
+def test_the_end_says_what_is_missing(path: Path, kind: str, looks: bool) -> None:
+    """Whether it was noticed before or not, a close fails if the file lacks messages."""
+    server = OpenLog(path)
+    server.publish("one")
+    where = f"log file {path}"
+    if kind == "replaced":
+        path.rename(path.with_name("moved"))
+        path.write_text("theirs")
+        trouble = f"{where} was replaced by another file"
+    elif kind == "overwritten":
+        os.truncate(path, 100)
+        restart = "restart the server to use what is in it"
+        trouble = f"{where} was overwritten by another program ({restart})"
+    elif kind == "folder":
+        shutil.rmtree(path.parent)
+        remedy = f"there is no folder {path.parent}: create it, or name another file"
+        trouble = f"{where} cannot be used: {remedy}"
+    else:
+        (pages,) = server.file._database.execute("PRAGMA page_count").fetchone()
+        server.file._database.execute(f"PRAGMA max_page_count={pages}")
+        server.publish("2" * 100_000)
+        trouble = f"{where} cannot be written: the disk is full"
+    if looks:
+        server.file.check_file()
+        if server.file.epochs_must_end:
+            server.file.end_epochs()
+        server.publish("2" * 100_000)
+    server.end("closed", trouble)
 
 
 def test_a_new_mode_is_no_new_content(path: Path) -> None:

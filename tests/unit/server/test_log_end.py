@@ -164,7 +164,8 @@ def test_posts_are_not_confirmed(tmp_path: Path) -> None:
         assert (await post(server, "ops", "2" * 100_000))[0] == 200
         file._marker = marker
 
-    play(part, Settings(port=0, log=tmp_path / "rooms.log", max_message_bytes=2**17))
+    with pytest.raises(LogFileError, match=r"last messages are not recorded: .* disk is full"):
+        play(part, Settings(port=0, log=tmp_path / "rooms.log", max_message_bytes=2**17))
 
 
 def test_a_room_that_is_dropped_before_it_is_written(tmp_path: Path) -> None:
