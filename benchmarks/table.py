@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from . import plan
+from .beside import before
 from .catalogue import COALESCING_FLOOR, WEBSOCKETS
+from .hosted import tutorial_name
 from .load import Figures
 from .result import Result
 
@@ -238,6 +240,12 @@ def fairness(result: Result) -> str:
     return table(head, rows)
 
 
+def tutorial_of(server: str) -> str:
+    """Return the name of the tutorial's chat to which *server* is compared."""
+    _, kind, *_, where = server.removesuffix(before("")).split(", ")
+    return tutorial_name(kind, where)
+
+
 def hosted(result: Result) -> str:
     """Return the Django deployment beside the Channels tutorial, 100 clients."""
     small, big, calm = (each.name for each in plan.HOSTED)
@@ -251,15 +259,12 @@ def hosted(result: Result) -> str:
         "p99",
     ]
     rows = []
-    base: dict[str, float | None] = {}
     for server in result.servers([small]):
         names = {"window 12": small, "window 30": big}
         row = [server]
         for name in names.values():
             found = result.median(server, name, rate)
-            if server.startswith("tutorial"):
-                base[name] = found
-            row += [short(found), ratio(found, base.get(name))]
+            row += [short(found), ratio(found, result.median(tutorial_of(server), name, rate))]
         row += [short(result.median(server, calm, percentile(each))) for each in ("p50", "p99")]
         rows.append(row)
     return table(head, rows)

@@ -116,10 +116,16 @@ P99 = percentile("p99")
 
 def joins() -> Iterator[Target]:
     """Yield the targets of those who join and come back."""
+
+    def by_cpu(result: Result) -> str:
+        share = to(WEBSOCKETS, OURS, JOINS, growth.joins_a_cpu_second)(result, this)
+        return f"(by CPU {times(share)})"
+
     yield Target(
         "joins/s, 1,000 in 20 rooms, each announced: beside websockets",
         to(WEBSOCKETS, OURS, JOINS, growth.joins_a_second),
         least=2.5,
+        note=by_cpu,
     )
     for rival, least in (("Node ws", 1), ("picows", 0.6), ("Go gorilla/websocket", 0.3)):
         yield Target(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import capacity, cases, document, growth, inputs, plan, targets
+from benchmarks import capacity, cases, document, growth, inputs, plan, table, targets
 from benchmarks.beside import before, is_before, standalone_before
 from benchmarks.catalogue import INSTALLED, OURS, SERVERS, WEBSOCKETS, compiler_missing
-from benchmarks.hosted import DAPHNE, MEMORY, site, tutorial
+from benchmarks.hosted import DAPHNE, MEMORY, site, site_name, tutorial, tutorial_name
 from benchmarks.load import Failed, Load, faults
 from benchmarks.result import Result, read
 from benchmarks.servers import Server, running
@@ -225,3 +225,10 @@ def test_the_first_bound_is_the_lowest() -> None:
     assert (files.one, resumed.one, spoken.one) == (2**17 - 64, 100_000, 60_000)
     assert capacity.first([memory, files, resumed, spoken], many=False) == spoken
     assert "at 60,000 clients" in capacity.server_text(cost)
+
+
+def test_a_deployment_is_compared_with_the_tutorial_on_the_same_server() -> None:
+    """So are those of the tree before, wherever they stand in a result."""
+    name = site_name(DAPHNE, MEMORY)
+    assert table.tutorial_of(name) == table.tutorial_of(before(name))
+    assert table.tutorial_of(before(name)) == tutorial_name(DAPHNE, MEMORY)
