@@ -9,7 +9,9 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers take it for true, and `typing` need not be loaded
 if TYPE_CHECKING:
     from .library.async_connect import connect
+    from .library.async_serve import serve
     from .library.client_room import ClientRoom
+    from .library.embedded_server import BroadcastServer, ServerRoom
     from .library.errors import (
         BroadcastError,
         ConnectError,
@@ -31,11 +33,15 @@ if TYPE_CHECKING:
         Notice,
         Renamed,
     )
+    from .library.sync_client_room import SyncClientRoom
+    from .library.sync_connect import connect_sync
+    from .library.sync_serve import SyncBroadcastServer, serve_sync
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BroadcastError",
+    "BroadcastServer",
     "ClientRoom",
     "ConnectError",
     "Disconnected",
@@ -53,12 +59,20 @@ __all__ = [
     "Renamed",
     "RoomClosedError",
     "ServeError",
+    "ServerRoom",
+    "SyncBroadcastServer",
+    "SyncClientRoom",
     "connect",
+    "connect_sync",
+    "serve",
+    "serve_sync",
 ]
 
 _HOMES = {
     "async_connect": ("connect",),
+    "async_serve": ("serve",),
     "client_room": ("ClientRoom",),
+    "embedded_server": ("BroadcastServer", "ServerRoom"),
     "errors": (
         "BroadcastError",
         "ConnectError",
@@ -80,6 +94,9 @@ _HOMES = {
         "Notice",
         "Renamed",
     ),
+    "sync_client_room": ("SyncClientRoom",),
+    "sync_connect": ("connect_sync",),
+    "sync_serve": ("SyncBroadcastServer", "serve_sync"),
 }
 """The modules of `library`, and the public names that each defines."""
 

@@ -13,12 +13,27 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from broadcast_server.library.embedded_server import DEFAULT_NAME
+from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "api.md"
 LIBRARY = ROOT / "broadcast_server" / "library"
 WIDTH = 100
 
+LOOPS = {"__aiter__": "async for message in room", "__iter__": "for message in room"}
+"""How a user writes a call of these methods."""
+
 PART = re.compile(r"(<!-- reference: ([\w ]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+CONSTANTS = {
+    "DEFAULT_MAX_MESSAGES": f"{DEFAULT_MAX_MESSAGES:_}",
+    "DEFAULT_MAX_BYTES": f"{DEFAULT_MAX_BYTES:_}",
+    "MAX_MESSAGE_BYTES": str(MAX_MESSAGE_BYTES),
+    "DEFAULT_NAME": f'"{DEFAULT_NAME}"',
+}
+"""The values of defaults that have a name in the code."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -64,9 +79,8 @@ def entry(node: ast.ClassDef | ast.FunctionDef) -> str:
     lines += attributes(node, init if isinstance(init, ast.FunctionDef) else None)
     for each in node.body:
         if isinstance(each, Function) and is_public(each) and not is_property(each):
-            name = {"__aiter__": "async for message in room", "__iter__": "for message in room"}
-            if each.name in name:
-                lines.append(f"#### `{name[each.name]}`\n")
+            if each.name in LOOPS:
+                lines.append(f"#### `{LOOPS[each.name]}`\n")
             else:
                 prefix = "await " if isinstance(each, ast.AsyncFunctionDef) else ""
                 lines.append(f"#### `{node.name}.{each.name}`\n")
@@ -104,21 +118,27 @@ def signature(name: str, node: Function) -> str:
     """Return a code block with the signature of a function, without `self` and private types."""
     arguments = node.args
     parts = [ast.unparse(each) for each in arguments.args if each.arg != "self"]
-    defaults = [ast.unparse(each) for each in arguments.defaults]
+    defaults = [default_text(each) for each in arguments.defaults]
     for index, default in enumerate(reversed(defaults), 1):
         parts[-index] += f" = {default}"
     if arguments.kwonlyargs:
         parts.append("*")
     for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        parts.append(ast.unparse(each) + (f" = {ast.unparse(value)}" if value else ""))
+        parts.append(ast.unparse(each) + (f" = {default_text(value)}" if value else ""))
     returns = ""
     if node.returns is not None and node.name != "__init__":
         returns = f" -> {ast.unparse(node.returns)}"
     text = f"{name}({', '.join(parts)}){returns}".replace("ssl_module.", "ssl.")
     if len(text) > WIDTH:
         text = f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){returns}"
-        text = text.replace("ssl_module.", "ssl.").replace("    *,\n", "    *,\n")
+        text = text.replace("ssl_module.", "ssl.")
     return f"```python\n{text}\n```\n"
+
+
+def default_text(node: ast.expr) -> str:
+    """Return the default of a parameter as a reader can type it."""
+    text = ast.unparse(node)
+    return CONSTANTS.get(text, text.replace("'", '"'))
 
 
 def docstring(node: ast.ClassDef | Function) -> Iterator[str]:

@@ -6,8 +6,8 @@ import re
 
 from broadcast_server.protocol.messages import CloseCode
 
-PARAMETERS = re.compile(r"--(tls-ca|proxy)(?: (?=[A-Zh]))?")
-"""Options of the command line in the texts of errors that are parameters of `connect`."""
+OPTIONS = re.compile(r"--(tls-[a-z]+|proxy|log(?:-sync)?|token)(?:-file)?\b(?: (?=[A-Zh]))?")
+"""Options of the command line, in texts about them, that are parameters of the library."""
 
 REMEDIES = {
     CloseCode.REJECTED: "correct the parameter of connect",
@@ -84,9 +84,14 @@ def rejected(code: str, text: str) -> RejectedError:
     return MessageTooLongError(code, text) if too_long else RejectedError(code, text)
 
 
+def with_parameters(text: str) -> str:
+    """Return *text* with parameters of the library in the place of options."""
+    return OPTIONS.sub(lambda option: option[1].replace("-", "_") + "=", text)
+
+
 def with_remedy(text: str, code: int | None) -> str:
     """Return the reason why a client has ended, with what to do: in terms of `connect`."""
-    text = PARAMETERS.sub(lambda option: option[1].replace("-", "_") + "=", text)
+    text = with_parameters(text)
     remedy = None if code is None else REMEDIES.get(CloseCode(code)) if code in _CODES else None
     return f"{text} ({remedy})" if remedy else text
 

@@ -32,6 +32,16 @@ def raise_file_limit() -> int | None:
     return soft
 
 
+def file_limit() -> int | None:
+    """Return this process's limit on open files; None if there is no limit."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def max_clients_for(files: int | None) -> int:
     """Return how many clients fit into a limit of *files* open files, None for no limit.
 

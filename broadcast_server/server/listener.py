@@ -70,13 +70,15 @@ class Listener:
         self._handshakes: Handshakes | None = None
         # With its inode, as another server may have replaced the file.
         self._socket_file: tuple[Path, int] | None = None
+        self.takes_systemd_sockets = True
+        """Whether it listens on the sockets that systemd passes to the process, if any."""
         self.urls: list[str] = []
         """Where it listens, as the URLs that a client connects to."""
 
     async def open(self, factory: Callable[[], asyncio.Protocol]) -> None:
         """Start to accept connections. Raises OSError, `ListenError`."""
         try:
-            if "LISTEN_PID" in os.environ:
+            if self.takes_systemd_sockets and "LISTEN_PID" in os.environ:
                 # Imported only where it is needed, to start fast.
                 from .activation import systemd_sockets
 

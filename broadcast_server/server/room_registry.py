@@ -76,6 +76,8 @@ class RoomRegistry:
         self._on_close = on_close
         self._log_file = log_file
         self._epoch_key = secrets.token_bytes(16) if log_file is None else log_file.secret
+        self.make_room: Callable[..., LocalRoom] = LocalRoom
+        """Makes a room, with the arguments of `LocalRoom`."""
         self._replays = Replays()
         self._kept_names = KeptNames(time.monotonic)
         for kept in () if log_file is None else log_file.kept_names:
@@ -189,7 +191,7 @@ class RoomRegistry:
             message_log = MessageLog(settings.log_messages, settings.log_bytes, self._epoch(name))
             if log_file is not None:
                 self._restore(log_file, name, message_log)
-        return LocalRoom(
+        return self.make_room(
             name,
             message_log,
             settings.max_message_bytes,

@@ -24,7 +24,7 @@ AREAS = {
         "rooms": "console protocol",
         "http": "protocol rooms",
         "server": "admission console http protocol rooms",
-        "library": "admission client console protocol server",
+        "library": "admission client console http protocol rooms server",
         "terminal": "client console pipe protocol",
         "cli": "admission client console http pipe protocol rooms server terminal",
     },
@@ -172,6 +172,7 @@ MODULES = {
                 "actions batch_timer fanout kept_names live_room message_log metrics participant"
                 " replays room sqlite_log"
             ),
+            "observed_room": "actions local_room",
         },
         "http": {
             "chat_page": "",
@@ -216,17 +217,25 @@ MODULES = {
                 "api first_request listen_socket listener log_format own_names room_registry"
                 " settings tls"
             ),
-            "serve": "file_limit http_connection listen_socket server settings tls",
+            "opening": "file_limit http_connection listen_socket server settings tls",
+            "serve": "file_limit opening server settings tls",
         },
         "library": {
             "errors": "",
             "events": "",
             "event_queue": "events",
+            "event_stream": "event_queue events",
+            "embedded_server": "errors event_stream events",
+            "async_serve": "embedded_server errors",
+            "loop_thread": "",
             "member_names": "",
             "inbox": "event_queue events member_names",
             "room_core": "errors event_queue events inbox",
             "client_room": "events room_core",
             "async_connect": "client_room room_core",
+            "sync_client_room": "errors event_queue events loop_thread room_core",
+            "sync_connect": "async_connect loop_thread sync_client_room",
+            "sync_serve": "async_serve embedded_server errors events loop_thread",
         },
         "terminal": {
             "commands": "",

@@ -59,8 +59,9 @@ ALLOWED = {
     "rooms.log_tables": "log_upgrade",
     "server.first_request": "http_connection",  # which `serve` has loaded
     "server.listener": "activation handshakes tls_transport",  # before it listens
-    # Likewise, and a reload needs no more.
-    "server.serve": "broadcast_server.console.tls_support broadcast_server.rooms.sqlite_log tls",
+    "server.serve": "tls",  # by a reload, after it was loaded for the start
+    # Likewise.
+    "server.opening": "broadcast_server.console.tls_support broadcast_server.rooms.sqlite_log tls",
     "terminal.prompt": "prompt_toolkit.input.vt100",  # before the prompt is shown
 }
 """Imports inside functions in areas whose code runs later, and why each is done early enough."""

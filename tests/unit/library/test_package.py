@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 import broadcast_server
+from broadcast_server.cli.options import parse_options
 
 
 def loaded_by(code: str) -> set[str]:
@@ -47,3 +49,24 @@ def test_the_promise_is_sorted_and_complete() -> None:
     namespace: dict[str, object] = {}
     exec("from broadcast_server import *", namespace)
     assert {*namespace} - {"__builtins__"} == {*broadcast_server.__all__}
+
+
+def test_the_synchronous_face_has_the_same_parameters() -> None:
+    """What can be passed to `connect` and `serve` can be passed without asyncio, too."""
+    for asynchronous, synchronous in (
+        (broadcast_server.connect, broadcast_server.connect_sync),
+        (broadcast_server.serve, broadcast_server.serve_sync),
+    ):
+        expected = inspect.signature(asynchronous).parameters
+        assert inspect.signature(synchronous).parameters == expected
+
+
+def test_the_parameters_of_a_server_are_the_options_of_the_command() -> None:
+    """Each option of `start` that is not about the command line, with the same default."""
+    options = vars(parse_options(["start"]))
+    parameters = inspect.signature(broadcast_server.serve).parameters
+    line = {"command", "log_format", "open", "public_url", "token_file", "typed", "version"}
+    assert {*parameters} == ({*options} - line) | {"token"}
+    for name, parameter in parameters.items():
+        if name != "token" and not name.startswith(("allow_", "trusted")):
+            assert parameter.default == options[name], name

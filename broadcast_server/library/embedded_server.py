@@ -1,0 +1,229 @@
+"""The embedded server: a server in the event loop of another program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from broadcast_server.protocol import messages as wire
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.names import validate_name, validate_room
+from broadcast_server.protocol.publish import PublishRequest
+from broadcast_server.rooms.local_room import LocalRoom
+from broadcast_server.rooms.message_log import DamagedRoomError
+from broadcast_server.rooms.observed_room import ObservedRoom
+from broadcast_server.server.opening import OpenedServer
+from broadcast_server.server.server import Server
+
+from .errors import BroadcastError, RoomClosedError, rejected
+from .event_stream import EventStream
+from .events import Event, Joined, Left, Members, Message, Notice, Renamed
+
+DEFAULT_NAME = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRoom:
+    """A room of an embedded server, as it was when you asked for it."""
+
+    name: str
+    members: tuple[str, ...]
+    """The names of its members, in the order in which they joined."""
+    subscribers: int
+    """How many connections only receive, over HTTP."""
+    seq: int
+    """The number of its last message, 0 if it has none."""
+
+
+class ObservableServer(Server):
+    """A server whose rooms a program observes, and in which it can publish."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.listener.takes_systemd_sockets = False  # they are the program's
+        self._rooms.make_room = partial(ObservedRoom, self._observe)
+        self._streams: WeakSet[EventStream] = WeakSet()
+        self._unpublished: dict[LocalRoom, list[Event]] = {}  # in batches that have not ended
+        self._publishing: list[wire.Message] | None = None  # while `publish_own` does
+
+    @property
+    def rooms(self) -> dict[str, ServerRoom]:
+        """The open rooms."""
+        return {each.room.name: self._describe(each) for each in self._rooms}
+
+    def new_stream(self) -> EventStream:
+        """Return an iteration over the events of all rooms from now on."""
+        stream = EventStream(self._members_of)
+        self._streams.add(stream)
+        return stream
+
+    def end_streams(self) -> None:
+        """End all iterations."""
+        for stream in self._streams:
+            stream.end()
+
+    async def publish_own(self, join: JoinRequest, text: str) -> Message:
+        """Publish *text*, and return the message once it is in the log and was sent.
+
+        Raises RoomClosedError if the server has stopped, BroadcastError if its log has failed.
+        """
+        if not self.accepting:
+            raise RoomClosedError("the server has stopped (call serve again)")
+        try:
+            room = self._rooms.open(join.room)
+        except DamagedRoomError as error:
+            raise BroadcastError(f"{error} (restore the log file from a backup)") from None
+        published: list[wire.Message] = []
+        self._publishing = published
+        try:
+            room.publish(PublishRequest(join, text, None, 0), id_scope="")
+        finally:
+            self._publishing = None
+        delivered = asyncio.Event()
+        room.call_after_batch(delivered.set)
+        self._rooms.close_if_empty(room)
+        await delivered.wait()
+        if room.is_abandoned:
+            raise BroadcastError("the log file has failed, the message may be lost (send it again)")
+        return self._message(room, published[0], own=True)
+
+    def _observe(self, room: ObservedRoom, event: wire.Event) -> None:
+        if self._publishing is not None and isinstance(event, wire.Message):
+            self._publishing.append(event)
+        if not self._streams:
+            return
+        own = self._convert(room, event)
+        if own is None:
+            return
+        if room not in self._unpublished:
+            self._unpublished[room] = []
+            room.call_after_batch(partial(self._batch_ended, room))
+        self._unpublished[room].append(own)
+
+    def _batch_ended(self, room: ObservedRoom) -> None:
+        events = self._unpublished.pop(room)
+        if not room.is_abandoned:  # otherwise nobody has received them
+            for stream in self._streams:
+                stream.put(events)
+
+    def _convert(self, room: LocalRoom, event: wire.Event) -> Event | None:
+        name = room.room.name
+        match event:
+            case wire.Message():
+                return self._message(room, event, own=self._publishing is not None)
+            case wire.Joined():
+                return Joined(name, event.name, event.count, verified=False)
+            case wire.Left():
+                return Left(name, event.name, event.count)
+            case wire.Renamed():
+                return Renamed(name, event.name, event.to)
+            case wire.Error():
+                return Notice(name, event.code, event.text)
+        return None
+
+    def _message(self, room: LocalRoom, event: wire.Message, *, own: bool) -> Message:
+        seq, name, text, at = event.seq, event.name, event.text, event.at
+        return Message(room.room.name, seq, name, text, at, own, room.log.epoch)
+
+    def _members_of(self, name: str) -> Members:
+        room = self._rooms.get(name)
+        names = () if room is None else self._describe(room).members
+        return Members(name, names, len(names))
+
+    def _describe(self, room: LocalRoom) -> ServerRoom:
+        members = tuple(member.name for member in room.room.members())
+        return ServerRoom(room.room.name, members, room.subscriber_count, room.log.head)
+
+
+class BroadcastServer:
+    """A server that `serve` has started: the same as `broadcast-server start`.
+
+    It runs in the event loop in which it was started. It handles no signals, and configures no
+    logging: its log goes to the logger `broadcast_server`. A process can have several of them.
+    """
+
+    def __init__(self, opened: OpenedServer, server: ObservableServer) -> None:
+        self._opened = opened
+        self._server = server
+        self._stopping: asyncio.Future[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address for clients, with the port that the server really has: `ws://HOST:PORT/`."""
+        return self._server.url
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses on which it listens."""
+        return tuple(self._server.listener.urls)
+
+    @property
+    def rooms(self) -> Mapping[str, ServerRoom]:
+        """The rooms with somebody in them, by name, as they are now."""
+        return self._server.rooms
+
+    def events(self) -> AsyncIterator[Event]:
+        """Iterate over what happens in all rooms from now on, until the server has stopped.
+
+        There are `Message`, `Joined`, `Left` and `Renamed`. A message comes when it is in the log
+        and was sent to the clients. Each call returns an iteration of its own.
+
+        At most 4,096 events, or 1 Mi characters of messages, and one batch wait in memory. What
+        comes beyond that is dropped. In its place there are, for each room that lost something, a
+        `Gap` with the number of messages and a `Members`. A program that must have every message
+        uses `connect`.
+        """
+        return self._server.new_stream()
+
+    async def broadcast(self, room: str, text: str, *, name: str = DEFAULT_NAME) -> Message:
+        """Publish *text* in *room*, and return the message with its number.
+
+        It returns when the message is in the log and was sent to everyone in the room.
+
+        Args:
+            room: The name of the room. Nobody needs to be there.
+            text: The text.
+            name: The name of the author. If a member has it, the next free number is added.
+
+        Raises:
+            MessageTooLongError: The message is longer than the server allows.
+            RejectedError: The message is invalid for another reason.
+            RoomClosedError: The server has stopped.
+            BroadcastError: The log file has failed, and the message may be lost.
+            ValueError: The name or the room is invalid.
+
+        """
+        checked = wire.validate_message(text, None, self._server.max_message_bytes)
+        if isinstance(checked, wire.Error):
+            raise rejected(checked.code, checked.text)
+        join = JoinRequest(name=validate_name(name), room=validate_room(room))
+        return await self._server.publish_own(join, text)
+
+    async def stop(self) -> None:
+        """Stop: let clients that are behind catch up, and close everyone, within `grace` seconds.
+
+        Clients are told that they can reconnect. If this is cancelled, connections are cut at once.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        cancelled: asyncio.CancelledError | None = None
+        while not self._stopping.done():
+            try:
+                await asyncio.wait({self._stopping})
+            except asyncio.CancelledError as error:  # raised below, when the port is free
+                cancelled = error
+                self._server.abort()
+        if cancelled is not None:
+            raise cancelled
+        self._stopping.result()
+
+    async def _stop(self) -> None:
+        try:
+            await self._server.stop()
+        finally:
+            self._server.end_streams()
+            self._opened.close()

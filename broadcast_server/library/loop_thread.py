@@ -1,0 +1,78 @@
+"""The loop thread: an event loop in a thread of its own, for programs without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+POLL_INTERVAL_S = 0.2 if sys.platform == "win32" else None
+"""How often a waiting thread looks around: on Windows, Ctrl+C does not interrupt a lock."""
+
+
+class LoopThread:
+    """Runs coroutines in an event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="broadcast_server", daemon=True)
+        self._thread.start()
+
+    def run(self, make: Callable[[], Awaitable[Result]]) -> Result:
+        """Await what *make* returns, and return its result or raise its exception.
+
+        If the calling thread is interrupted meanwhile, it is cancelled.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("it would wait for its own thread (use connect, with await)")
+
+        async def run() -> Result:
+            return await make()
+
+        coro = run()
+        try:
+            future = asyncio.run_coroutine_threadsafe(coro, self._loop)
+        except RuntimeError:  # the loop is closed
+            coro.close()
+            raise
+        try:
+            return _wait(future)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Call *call* in the thread of the loop."""
+        self._loop.call_soon_threadsafe(call, *args)
+
+    def stop(self) -> None:
+        """Cancel what is left, and end the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        finally:
+            self._loop.close()
+
+
+def _wait(future: Future[Result]) -> Result:
+    while True:
+        try:
+            return future.result(POLL_INTERVAL_S)
+        except FutureTimeoutError:
+            if POLL_INTERVAL_S is None or future.done():
+                raise

@@ -1,0 +1,199 @@
+"""The synchronous client room: a room as a program without asyncio sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from time import monotonic
+from types import TracebackType
+from typing import TypeVar
+
+from broadcast_server.console.time_limit import run_within
+from broadcast_server.protocol.messages import Cursor
+
+from .errors import RoomClosedError
+from .event_queue import Item
+from .events import Event, Message
+from .loop_thread import LoopThread
+from .room_core import RoomCore
+
+Result = TypeVar("Result")
+
+
+class SyncClientRoom:
+    """A room that `connect_sync` has joined: receive by iterating over it, and send.
+
+    It is what `ClientRoom` is, with the same guarantees and limits. The client runs in a thread of
+    its own, so it stays connected whatever your program does. Any thread may use the room, but
+    only one at a time may receive. Ctrl+C interrupts any wait, and loses no message.
+
+    Leave it with `with connect_sync(...) as room:`, or call `close`.
+    """
+
+    def __init__(self, thread: LoopThread, core: RoomCore) -> None:
+        self._thread = thread
+        self._core = core
+        self._closing = threading.Lock()
+        self._is_closed = False
+
+    def __enter__(self) -> SyncClientRoom:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """Your name in the room: the room may have added a number, as in `bot-2`."""
+        return self._core.session.name
+
+    @property
+    def room(self) -> str:
+        """The name of the room."""
+        return self._core.session.room
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all members as of now, yours included."""
+        return self._core.inbox.members.names
+
+    @property
+    def member_count(self) -> int:
+        """How many members are in the room."""
+        return self._core.inbox.members.count
+
+    @property
+    def cursor(self) -> str:
+        """The position in the room after the message that you received last."""
+        return str(self._core.inbox.position)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._core.session.is_welcomed
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """Wait for the next message, for at most *timeout* seconds, and return it.
+
+        Raises:
+            TimeoutError: None came in time.
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed.
+
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            event = self.receive_event(left)
+            if isinstance(event, Message):
+                return event
+
+    def receive_event(self, timeout: float | None = None) -> Event:
+        """Wait for the next event of any kind, and return it. It raises what `receive` raises."""
+        receipt = _Receipt(self._core, timeout)
+        try:
+            self._run(receipt.take)
+        except asyncio.TimeoutError:
+            raise TimeoutError("nothing came in time") from None
+        except KeyboardInterrupt:
+            self._thread.call_soon(receipt.put_back)
+            raise
+        return receipt.event
+
+    def __iter__(self) -> Iterator[Message]:
+        """Iterate over the messages, until the room is closed. Raises DisconnectedError."""
+        try:
+            while True:
+                yield self.receive()
+        except RoomClosedError:
+            return
+
+    def events(self) -> Iterator[Event]:
+        """Iterate over all events, until the room is closed. Raises DisconnectedError."""
+        try:
+            while True:
+                yield self.receive_event()
+        except RoomClosedError:
+            return
+
+    def send(self, text: str, timeout: float | None = None) -> Message:
+        """Publish *text*, wait until the room has it, and return the message with its number.
+
+        While there is no connection, this waits for the next one. After *timeout* seconds the
+        message is withdrawn: it is not sent any more, but it is published if it was sent before.
+
+        Raises:
+            TimeoutError: The message was not confirmed in time.
+            MessageTooLongError: The message is longer than the server allows.
+            RejectedError: The server has rejected the message for another reason.
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        try:
+            return self._run(lambda: run_within(self._core.send(text), timeout))
+        except asyncio.TimeoutError:
+            reason = f"the message was not confirmed within {timeout:g} s (it is not sent any more)"
+            raise TimeoutError(reason) from None
+
+    def rename(self, name: str) -> str:
+        """Ask for another name, and return the name that the room gives you: `bob`, or `bob-2`.
+
+        Raises:
+            RejectedError: The name is invalid, or is that of an account.
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        return self._run(lambda: self._core.rename(name))
+
+    def close(self) -> None:
+        """Leave the room, and end its thread. Whoever waits gets a `RoomClosedError`."""
+        with self._closing:
+            if not self._is_closed:
+                self._run(self._core.close)
+                self._is_closed = True
+                self._thread.stop()
+
+    def _run(self, make: Callable[[], Awaitable[Result]]) -> Result:
+        if self._is_closed:
+            raise RoomClosedError("the room is closed (call connect_sync again)")
+        return self._thread.run(make)
+
+
+class _Receipt:
+    """An event on its way from the thread of the loop to another one, which may be interrupted."""
+
+    def __init__(self, core: RoomCore, timeout: float | None) -> None:
+        self._core = core
+        self._timeout = timeout
+        self._position: Cursor | None = None
+        self._item: Item | None = None
+
+    @property
+    def event(self) -> Event:
+        """The event that was taken."""
+        if self._item is None:
+            raise AssertionError
+        return self._item.event
+
+    async def take(self) -> None:
+        """Wait for the next event, and keep it."""
+        self._position = position = self._core.inbox.position
+        self._item = await run_within(
+            self._core.receive(),
+            self._timeout,
+            discard=lambda item: self._core.put_back(item, position),
+        )
+
+    def put_back(self) -> None:
+        """Put the event back, in the thread of the loop, if there is one."""
+        if self._item is not None:
+            self._core.put_back(self._item, self._position)
+            self._item = None

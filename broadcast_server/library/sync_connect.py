@@ -1,0 +1,54 @@
+"""`connect_sync`: joins a room, for programs without asyncio."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .async_connect import connect
+from .loop_thread import LoopThread
+from .sync_client_room import SyncClientRoom
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+
+def connect_sync(
+    url: str = "ws://127.0.0.1:8765/",
+    *,
+    name: str | None = None,
+    room: str | None = None,
+    token: str | None = None,
+    history: int = 0,
+    cursor: str | None = None,
+    ssl: ssl_module.SSLContext | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
+    unix: str | os.PathLike[str] | None = None,
+    open_timeout: float | None = 30.0,
+) -> SyncClientRoom:
+    """Join a room in a program without asyncio.
+
+    Use it as `with connect_sync(...) as room:`, or call `room.close()` later. The parameters and
+    errors are those of `connect`. The room is joined when this returns.
+    """
+    connecting = connect(
+        url,
+        name=name,
+        room=room,
+        token=token,
+        history=history,
+        cursor=cursor,
+        ssl=ssl,
+        tls_ca=tls_ca,
+        proxy=proxy,
+        unix=unix,
+        open_timeout=open_timeout,
+    )
+    thread = LoopThread()
+    try:
+        core = thread.run(connecting.open_core)
+    except BaseException:
+        thread.stop()
+        raise
+    return SyncClientRoom(thread, core)

@@ -1,0 +1,132 @@
+"""`serve_sync`: starts a server in a thread, for programs and tests without asyncio."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+
+from .async_serve import serve
+from .embedded_server import DEFAULT_NAME, BroadcastServer, ServerRoom
+from .errors import RoomClosedError
+from .events import Message
+from .loop_thread import LoopThread
+
+
+class SyncBroadcastServer:
+    """A server that `serve_sync` has started, in a thread of its own.
+
+    Any thread may use it. Stop it with `with serve_sync(...) as server:`, or call `stop`.
+    """
+
+    def __init__(self, thread: LoopThread, server: BroadcastServer) -> None:
+        self._thread = thread
+        self._server = server
+        self._stopping = threading.Lock()
+        self._is_stopped = False
+
+    def __enter__(self) -> SyncBroadcastServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The address for clients, with the port that the server really has: `ws://HOST:PORT/`."""
+        return self._server.url
+
+    @property
+    def rooms(self) -> Mapping[str, ServerRoom]:
+        """The rooms with somebody in them, by name, as they are now."""
+
+        async def rooms() -> Mapping[str, ServerRoom]:
+            return self._server.rooms
+
+        return {} if self._is_stopped else self._thread.run(rooms)
+
+    def broadcast(self, room: str, text: str, *, name: str = DEFAULT_NAME) -> Message:
+        """Publish *text* in *room*, as `BroadcastServer.broadcast` does."""
+        if self._is_stopped:
+            raise RoomClosedError("the server has stopped (call serve_sync again)")
+        return self._thread.run(lambda: self._server.broadcast(room, text, name=name))
+
+    def stop(self) -> None:
+        """Stop the server, as `BroadcastServer.stop` does, and end its thread."""
+        with self._stopping:
+            if not self._is_stopped:
+                self._thread.run(self._server.stop)
+                self._is_stopped = True
+                self._thread.stop()
+
+
+def serve_sync(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    unix: str | os.PathLike[str] | None = None,
+    token: str | None = None,
+    tls_cert: str | os.PathLike[str] | None = None,
+    tls_key: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    log_sync: bool = False,
+    log_messages: int = DEFAULT_MAX_MESSAGES,
+    log_bytes: int = DEFAULT_MAX_BYTES,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    max_clients: int = 10_000,
+    max_clients_per_address: int = 500,
+    max_rooms: int = 1000,
+    max_joins: int = 50,
+    rate: int = 50,
+    allow_origin: Iterable[str] = (),
+    allow_host: Iterable[str] = (),
+    trusted_proxy: Iterable[str] = (),
+    grace: float = 5.0,
+) -> SyncBroadcastServer:
+    """Start a server in a program or a test without asyncio.
+
+    Use it as `with serve_sync(...) as server:`, or call `server.stop()` later. The parameters and
+    errors are those of `serve`. The server listens when this returns.
+    """
+    starting = serve(
+        host,
+        port,
+        unix=unix,
+        token=token,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        log=log,
+        log_sync=log_sync,
+        log_messages=log_messages,
+        log_bytes=log_bytes,
+        max_message_bytes=max_message_bytes,
+        max_clients=max_clients,
+        max_clients_per_address=max_clients_per_address,
+        max_rooms=max_rooms,
+        max_joins=max_joins,
+        rate=rate,
+        allow_origin=allow_origin,
+        allow_host=allow_host,
+        trusted_proxy=trusted_proxy,
+        grace=grace,
+    )
+
+    async def start() -> BroadcastServer:
+        return await starting
+
+    thread = LoopThread()
+    try:
+        server = thread.run(start)
+    except BaseException:
+        thread.stop()
+        raise
+    return SyncBroadcastServer(thread, server)
