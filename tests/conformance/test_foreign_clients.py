@@ -18,14 +18,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import pytest
-from programs import PATIENCE, ROOT, running, say, until
+from programs import PATIENCE, ROOT, running, said, say, until
 from restarted import Restarted
+from services import SHARED_FOLDER
 
 NODE = shutil.which("node")
 NODE_FOLDER = ROOT / "tests" / "node"
@@ -38,7 +39,11 @@ JSON = "broadcast.v1.json"
 BATCH = 20
 """Messages that are published with all clients there, and again while they come back."""
 
-RESTARTS = {"logged": (signal.SIGTERM, signal.SIGKILL), "daphne": (signal.SIGTERM,)}
+EXAMPLES = ROOT / "examples"
+BOTS = "node-bot", "go-bot"
+"""The names of the examples, which answer each ping."""
+
+RESTARTS = dict.fromkeys(("logged", "daphne"), (signal.SIGTERM, signal.SIGKILL))
 """The signals that end a server of each kind, one after the other."""
 
 
@@ -53,6 +58,7 @@ def parse(lines: list[str]) -> Received:
     """Read lines of JSON."""
     events = [json.loads(line) for line in lines]
     texts = [each["text"] for each in events if each["type"] == "message"]
+    texts = [each for each in texts if each.isdecimal()]  # the bots talk as well
     return Received(sum(each["type"] == "welcome" for each in events), texts)
 
 
@@ -173,7 +179,8 @@ def wscat(url: str) -> Iterator[Callable[[], Received]]:
     def repeat() -> None:
         while not stopping.wait(0.2):
             with suppress(OSError):  # the server is away
-                since = f"&since={epoch_of(url)}.{len(received().texts)}"
+                seq = len(re.findall(r"(?:ci|-bot): (?:\d|p)", "".join(outputs)))
+                since = f"&since={epoch_of(url)}.{seq}"
                 script = str(MODULES / "wscat" / "bin" / "wscat")
                 # The answer to /who: nothing else tells a text client that it is there.
                 options = "--no-color", "-x", "/who", "-w", "-1"
@@ -200,15 +207,44 @@ def epoch_of(url: str) -> str:
 
 
 @contextmanager
-def gorilla(url: str) -> Iterator[Callable[[], Received]]:
-    """Build the client in Go, and run it."""
+def go_program(source: Path, *arguments: str) -> Iterator[Callable[[], Received]]:
+    """Build a client in Go, and run it. All builds of this run share what they compile."""
     with tempfile.TemporaryDirectory() as folder:
-        more = {"GO111MODULE": "off", "GOPATH": str(GOPATH), "GOCACHE": f"{folder}/cache"}
-        source = str(ROOT / "tests" / "go" / "gorilla.go")
-        command = [str(GO), "build", "-o", f"{folder}/gorilla", source]
+        cache = Path(os.environ[SHARED_FOLDER], "go")
+        more = {"GO111MODULE": "off", "GOPATH": str(GOPATH), "GOCACHE": str(cache)}
+        command = [str(GO), "build", "-o", f"{folder}/client", str(source)]
         subprocess.run(command, check=True, env={**os.environ, **more}, timeout=120)
-        with in_process([f"{folder}/gorilla"], "", url) as received:
-            yield received
+        with running(f"{folder}/client", *arguments) as program:
+            yield lambda: parse(program.output.split("\n")[:-1])
+
+
+def gorilla(url: str) -> Any:
+    """Run the client in Go."""
+    return go_program(ROOT / "tests" / "go" / "gorilla.go", f"{url}{QUERY}")
+
+
+def go_bot(url: str) -> Any:
+    """Run the example in Go."""
+    return go_program(EXAMPLES / "go_bot.go", url, "go-bot", "foreign")
+
+
+@contextmanager
+def node_bot(url: str) -> Iterator[Callable[[], Received]]:
+    """Run the example for Node."""
+    command = *node_with_websocket(), str(EXAMPLES / "node_bot.mjs")
+    with running(*command, url, "node-bot", "foreign") as program:
+        yield lambda: parse(program.output.split("\n")[:-1])
+
+
+@cache
+def node_with_websocket() -> list[str]:
+    """Return the command of a Node that has a WebSocket of its own, empty if there is none."""
+    for options in ([], ["--experimental-websocket"]) if NODE else ():
+        command = [str(NODE), *options]
+        probe = [*command, "-e", "process.exit(typeof WebSocket === 'undefined' ? 1 : 0)"]
+        if subprocess.run(probe, check=False, capture_output=True, timeout=60).returncode == 0:
+            return command
+    return []
 
 
 def missing(module: str) -> str:
@@ -223,6 +259,7 @@ def missing_node(package: str) -> str:
 
 
 HAS_GORILLA = GO and (GOPATH / "src" / "github.com" / "gorilla" / "websocket").exists()
+WHY_NO_GORILLA = "" if HAS_GORILLA else "Go or gorilla/websocket is missing"
 EVENT_SOURCE = [str(NODE), str(NODE_FOLDER / "event_source.mjs")]
 
 CLIENTS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -232,14 +269,23 @@ CLIENTS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ws": (missing_node("ws"), partial(in_process, [str(NODE), str(NODE_FOLDER / "ws.mjs")], "")),
     "eventsource": (missing_node("eventsource"), partial(in_process, EVENT_SOURCE, "stream")),
     "wscat": (missing_node("wscat"), wscat),
-    "gorilla": ("" if HAS_GORILLA else "Go or gorilla/websocket is missing", gorilla),
+    "gorilla": (WHY_NO_GORILLA, gorilla),
+    "node-bot": ("" if node_with_websocket() else "there is no Node 22, or 20.10", node_bot),
+    "go-bot": (WHY_NO_GORILLA, go_bot),
 }
 """Each client: why it cannot be tested here, empty if it can, and what runs it."""
 
 
+class Outcome(NamedTuple):
+    """What each client received, and all that was said in the room."""
+
+    received: dict[str, Received]
+    said: list[str]
+
+
 @pytest.fixture(scope="module", params=RESTARTS)
-def received(request: pytest.FixtureRequest) -> dict[str, Received]:
-    """What each client received from each kind of server."""
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """What became of all clients on each kind of server."""
     with ExitStack() as stack:
         server = Restarted(request.param, stack, ("--rate", "0"), BROADCAST_RATE="0")
         found: dict[str, Callable[[], Received]] = {}
@@ -260,24 +306,46 @@ def received(request: pytest.FixtureRequest) -> dict[str, Received]:
         wait_for_all("it has joined", lambda each: each.welcomes > 0)
         publish()
         wait_for_all("it has everything", lambda each: len(each.texts) == BATCH)
+        bots = [each for each in BOTS if each in found]
         for number in RESTARTS[request.param]:
-            server.stop(number)
+            say(server.url, "foreign", "ci", *(f"ping {number:d}.{each}" for each in range(BATCH)))
+            server.stop(number)  # while the bots answer
             server.start()
             publish()  # before all are back
             wait_for_all("it has resumed", lambda each: len(each.texts) >= published)
             publish()
             wait_for_all("it goes on", lambda each: len(each.texts) >= published)
-        return {client: read() for client, read in found.items()}
+        pings = BATCH * len(RESTARTS[request.param])
+        for bot in bots:
+            until(partial(has_answered, server.url, bot, pings), f"{bot}: it has answered")
+        return Outcome(
+            {client: read() for client, read in found.items()}, said(server.url, "foreign")
+        )
+
+
+def has_answered(url: str, bot: str, pings: int) -> bool:
+    """Tell whether *bot* has answered as many pings."""
+    return sum(each.startswith(f"{bot}: pong") for each in said(url, "foreign")) >= pings
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_foreign_client_receives_every_message_once(
-    received: dict[str, Received], client: str
-) -> None:
+def test_a_foreign_client_receives_every_message_once(outcome: Outcome, client: str) -> None:
     """It receives every message, in order and once, over all restarts."""
     reason = CLIENTS[client][0]
     if reason:
         pytest.skip(reason)
-    texts = received[client].texts
+    texts = outcome.received[client].texts
     assert texts == [str(number) for number in range(1, len(texts) + 1)]
     assert len(texts) >= 3 * BATCH
+
+
+@pytest.mark.parametrize("bot", BOTS)
+def test_a_bot_answers_each_message_once(outcome: Outcome, bot: str) -> None:
+    """The examples answer what they missed, and resend what was not confirmed, over restarts."""
+    reason = CLIENTS[bot][0]
+    if reason:
+        pytest.skip(reason)
+    pings = [each.removeprefix("ci: ping") for each in outcome.said if "ci: ping" in each]
+    pongs = [each.removeprefix(f"{bot}: pong") for each in outcome.said if f"{bot}: p" in each]
+    assert pongs == pings
+    assert len(pings) == len({*pings}) == 2 * BATCH
