@@ -24,13 +24,14 @@ def start(options: argparse.Namespace) -> int:
 
     from broadcast_server.rooms.message_log import LogFileError
     from broadcast_server.server.listen_socket import ListenError
-    from broadcast_server.server.log_format import formatter
+    from broadcast_server.server.log_format import LineHandler, formatter, log_lean
     from broadcast_server.server.serve import serve
 
     from .startup import print_startup, share_url
 
     logging.raiseExceptions = False  # a log that cannot be written must not stop the server
-    handler = logging.StreamHandler()
+    log_lean()
+    handler = LineHandler()
     handler.setFormatter(formatter(options.log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
@@ -23,6 +24,9 @@ ANY = "*"
 PRIVATE_SUFFIXES = (".local", ".internal", ".home.arpa", ".lan")
 """Ends of names that nobody can register in the public DNS: RFC 6762, RFC 8375, and ICANN's choice
 for private networks. Routers use the last one, which is not delegated either."""
+
+MAX_ADDRESS_CHARS = 45
+"""The longest text of an IP address, without a zone: an IPv4 address at the end of an IPv6 one."""
 
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{0,5})?")
 _AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
@@ -53,9 +57,8 @@ class AllowedHosts(NamedTuple):
         name = name.removesuffix(".")
         if name == "localhost" or name.endswith(".localhost") or self._is_given(name):
             return True
-        try:
-            address = ip_address(name)
-        except ValueError:
+        address = _parse_address(name) if len(name) <= MAX_ADDRESS_CHARS else None
+        if address is None:
             return self.exposed and (
                 "." not in name or name.endswith(PRIVATE_SUFFIXES) or self.is_own(name)
             )
@@ -64,6 +67,14 @@ class AllowedHosts(NamedTuple):
 
     def _is_given(self, name: str) -> bool:
         return any(name == each or (each[:1] == "." and name.endswith(each)) for each in self.names)
+
+
+@lru_cache(256)
+def _parse_address(name: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 def parse_hosts(value: str) -> frozenset[str]:

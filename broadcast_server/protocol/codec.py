@@ -106,6 +106,10 @@ def encode_json(event: Event | Request) -> str:
             return line
         is_safe = text.isprintable() and (id is None or id.isprintable())
         return line if is_safe else escape_control(line)
+    if type(event) is Joined and event.verified is None:
+        # Who comes back after a restart comes with thousands.
+        name = quote(event.name)
+        return escape_control(f'{{"type":"joined","name":{name},"count":{event.count}}}')
     fields: dict[str, object] = {"type": _TYPES[type(event)]}
     for field in event.__slots__:
         value = getattr(event, field)

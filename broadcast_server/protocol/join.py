@@ -44,6 +44,10 @@ class JoinRequest:
 
 def parse_query(query: str) -> dict[str, str] | Error:
     """Read the parameters of a query string. If one is given twice, the first one counts."""
+    if "%" not in query and "+" not in query and query.count("&") < MAX_PARAMETERS:
+        # The usual case, for which parse_qsl takes six times as long.
+        plain = [pair.partition("=") for pair in query.split("&") if pair]
+        return {name: value for name, _, value in reversed(plain)}
     try:
         pairs = parse_qsl(
             query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS

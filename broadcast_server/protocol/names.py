@@ -49,12 +49,16 @@ _NOTICE = "|".join(
         ("more", r"(?<=[\W_])and[\W_]+(?:[lo]|\d)+[\W_]+", "$"),
     )
 )
+# A name that breaks no rule: it has no separator in front of a word, and so no word of a notice.
+_SIMPLE = "[A-Za-z0-9]+(?:-[0-9]+)?"
 _NUMBERED = "(.+)-(?:[2-9]|[1-9][0-9]{1,3})"  # as far as rooms number names
 _ROOM = "[a-z0-9][a-z0-9._-]{0,63}"
 
 
 def validate_name(name: str) -> str:
     """Return *name* in NFC, or raise ValueError with the rule that it breaks."""
+    if len(name) <= MAX_NAME_CHARS and re.fullmatch(_SIMPLE, name):
+        return name  # nearly always; the rest takes ten times as long
     # NFC composes at most four characters into one, and is slow for a long run of marks.
     if len(name) <= 4 * MAX_NAME_CHARS:
         name = unicodedata.normalize("NFC", name)

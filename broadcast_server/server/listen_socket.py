@@ -56,7 +56,9 @@ class ConnectionTracker:
 
     def accepted(self, connection: socket.socket, address: object) -> AcceptedSocket:
         """Track a connection that was accepted, and cut a pending one if there are too many."""
-        accepted = AcceptedSocket(fileno=connection.detach())
+        # With its kind, which Python would ask the system for.
+        kind = connection.family, connection.type, connection.proto
+        accepted = AcceptedSocket(*kind, fileno=connection.detach())
         accepted.tracker, accepted.file_number = self, accepted.fileno()
         self._by_file_number[accepted.file_number] = accepted
         evicted = self._pending.add(accepted.file_number, self.key_of(address))

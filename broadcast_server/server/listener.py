@@ -180,7 +180,8 @@ class Listener:
 
 def _bound(family: int, address: tuple[Any, ...]) -> ListenSocket:
     """Return a socket that is bound to *address*. Raises OSError."""
-    sock = ListenSocket(family, socket.SOCK_STREAM)
+    # Accepted sockets are of the same protocol, by which asyncio knows that they need TCP_NODELAY.
+    sock = ListenSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on Windows the option would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

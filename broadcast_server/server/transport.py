@@ -23,8 +23,9 @@ such clients in one batch would delay all others.
 def limit_buffers(transport: asyncio.Transport) -> None:
     """Bound what waits in *transport*, and in the operating system, for a client."""
     transport.set_write_buffer_limits(PAUSE_AT_BYTES)
-    connection = transport.get_extra_info("socket")
-    if hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family != socket.AF_UNIX:
+    is_inet = isinstance(transport.get_extra_info("peername"), tuple)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and is_inet:
+        connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
 
 

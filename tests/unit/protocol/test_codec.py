@@ -420,3 +420,12 @@ def test_server_sent_events() -> None:
     assert encode_sse(message, "e") == f"id: e.7\ndata: {encode_json(message)}\n"
     assert encode_sse(MessageHidden(3), "e") == 'data: {"type":"hidden","seq":3}\n'
     assert encode_sse(Left("bob", 1), "e") == 'data: {"type":"left","name":"bob","count":1}\n'
+
+
+@pytest.mark.parametrize("name", ["bob", 'b"o\\b', "Zoë", "\x7f", "\x1b[2J", "\u202ebob", "\u2028"])
+def test_a_join_is_one_safe_line(name: str) -> None:
+    """A join, which is written without json.dumps, is the same JSON, and safe at a terminal."""
+    line = encode_json(Joined(name, 3))
+    assert line.isprintable()
+    assert list(json.loads(line).items()) == [("type", "joined"), ("name", name), ("count", 3)]
+    assert encode_json(Joined(name, 3, True)) == line[:-1] + ',"verified":true}'

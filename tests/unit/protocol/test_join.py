@@ -1,10 +1,12 @@
 """Join requests: the parameters of a query, and the error for each invalid one."""
 
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from broadcast_server.protocol.join import JoinRequest, parse_join
+from broadcast_server.protocol.join import MAX_PARAMETERS, JoinRequest, parse_join, parse_query
 from broadcast_server.protocol.messages import Cursor, Error, Format
 from broadcast_server.protocol.session_key import SessionKey
 
@@ -169,3 +171,16 @@ def test_the_digest_needs_the_key() -> None:
     join = parse_join(f"session={SESSION}", Format.JSON, KEY)
     assert SESSION not in repr(join) and "key'" not in repr(KEY)
     assert digest.startswith("=") and len(digest) == 25
+
+
+@given(st.text(st.sampled_from("ab=&%+;2# é\udcff"), max_size=20))
+@example("&" * (MAX_PARAMETERS - 1) + "a=b")
+@example("&" * MAX_PARAMETERS)
+def test_a_query_is_read_as_python_reads_it(query: str) -> None:
+    """The short way for a query without escapes gives what `parse_qsl` does."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=64)
+    except ValueError:
+        assert isinstance(parse_query(query), Error)
+    else:
+        assert parse_query(query) == dict(reversed(pairs))

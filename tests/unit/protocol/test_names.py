@@ -5,9 +5,10 @@ import unicodedata
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from broadcast_server.protocol import names
 from broadcast_server.protocol.look_alikes import BLANK, COLON_LETTERS
 from broadcast_server.protocol.names import (
     MAX_NAME_CHARS,
@@ -378,3 +379,14 @@ def test_an_invalid_room_name_raises_the_rule(room: str) -> None:
     rule = "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"
     with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
         validate_room(room)
+
+
+@given(st.from_regex(names._SIMPLE, fullmatch=True))
+@example("left")
+@example("and-10")
+@example("1eft-0")
+@example("is-2")
+def test_a_simple_name_breaks_no_rule(name: str) -> None:
+    """Names that are accepted at once would be accepted anyway."""
+    names._check_look(name, name_key(name))
+    assert name.isprintable() and not name.isspace()

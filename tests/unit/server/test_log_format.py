@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
 import re
@@ -10,7 +12,7 @@ import signal
 import pytest
 from programs import running, said, until
 
-from broadcast_server.server.log_format import formatter, quote_word
+from broadcast_server.server.log_format import LineHandler, formatter, quote_word
 
 
 def test_a_line_of_text() -> None:
@@ -63,3 +65,30 @@ def test_a_subscriber_in_the_log(program: list[str]) -> None:
         assert " a subscriber joined lobby, from 127.0.0.1:" in server.errors
         assert " a subscriber left lobby " in server.errors
         assert server.signal(signal.SIGTERM) == 0
+
+
+def test_the_lines_of_a_turn_are_written_together() -> None:
+    """Lines wait for the end of the turn, but for no longer; a warning does not wait."""
+    written = io.StringIO()
+    handler = LineHandler()
+    handler.setStream(written)
+
+    def log(level: int, text: str) -> None:
+        handler.handle(logging.LogRecord("x", level, "", 0, text, None, None))
+
+    async def scenario() -> None:
+        log(logging.INFO, "a")
+        log(logging.INFO, "b")
+        assert not written.getvalue()
+        await asyncio.sleep(0)
+        assert written.getvalue() == "a\nb\n"
+        log(logging.INFO, "c")
+        log(logging.WARNING, "d")
+        assert written.getvalue() == "a\nb\nc\nd\n"
+        log(logging.INFO, "e")
+
+    asyncio.run(scenario())
+    log(logging.INFO, "f")  # no loop runs any more
+    assert written.getvalue() == "a\nb\nc\nd\ne\nf\n"
+    written.close()
+    log(logging.WARNING, "g")  # must not raise
