@@ -102,6 +102,7 @@ def floor(kind: str, name: str) -> Server:
         lambda port, scratch: [str(floor_program()), str(port), kind],
         missing=compiler_missing,
         version=program_version("cc", "--version"),
+        brief=kind == "each",
     )
 
 

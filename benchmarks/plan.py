@@ -19,6 +19,8 @@ RATE_SECONDS = 0.7
 SIZES = (64, 1024)
 CLIENT_COUNTS = (100, 1000, 5000)
 FLOOR_COUNTS = (10, *CLIENT_COUNTS)
+COUNTS = {64: FLOOR_COUNTS, 1024: (100, 1000)}
+"""The numbers of clients for each size of a message."""
 RATES = (20, 200, 2000)
 STAMPEDES = (500, 5000)
 
@@ -188,7 +190,7 @@ TLS = memory_tls(1000)
 WHOLE = (
     start(),
     *(saturation(clients, 64) for clients in FLOOR_COUNTS),
-    *(saturation(clients, 1024, rounds=3 if clients == 1000 else 1) for clients in CLIENT_COUNTS),
+    *(saturation(clients, 1024, rounds=3 if clients == 1000 else 1) for clients in COUNTS[1024]),
     steady(20, seconds=1.5),
     steady(200),
     steady(2000, rounds=1),

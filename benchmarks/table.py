@@ -92,8 +92,7 @@ def undelivered(figures: Figures) -> float:
 
 def saturation(result: Result, size: int) -> str:
     """Return thousands of deliveries a second, and ratios to websockets' `broadcast()`."""
-    counts = plan.FLOOR_COUNTS if size == 64 else plan.CLIENT_COUNTS
-    names = {n: plan.saturation(n, size).name for n in counts}
+    names = {n: plan.saturation(n, size).name for n in plan.COUNTS[size]}
     head = ["64 bytes" if size == 64 else f"{size:,} bytes"]
     for clients in names:
         head += [f"{clients:,} clients, k/s", "x"]

@@ -140,7 +140,7 @@ def joins() -> Iterator[Target]:
 
     def loops(result: Result, at: Naming) -> float | None:
         asyncio, uvloop = (
-            result.median(at(name), BACK, growth.cpu_of_all) for name in (INSTALLED, UVLOOP)
+            result.median(at(name), BACK, growth.cpu_of_all) for name in (OURS, UVLOOP)
         )
         return quotient(uvloop, asyncio)
 
