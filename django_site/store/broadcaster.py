@@ -13,7 +13,7 @@ from functools import partial
 
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, ProgrammingError, connection, transaction
 from django.db import Error as DatabaseError
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
@@ -172,11 +172,11 @@ def _log(post: PendingPost, wait: float) -> Message:
             connection.close_if_unusable_or_obsolete()
         with limited_waits(connection, max(wait, 0.001)):
             row = message_log.open_room(room)
+            if type(row.head) is not int or not 0 <= row.head < MAX_SEQ:
+                raise ValueError(f"its last number is {row.head!r}")
             appended, (outcome,) = publish.append(row.pk, [post], unsure=True)
             if isinstance(outcome, Rejected):
                 raise outcome
-            if not 0 < appended.state.head <= MAX_SEQ:
-                raise ValueError(f"{appended.state.head} is no number of a message")
             notify = partial(notifier.notify_blocking, row.pk, appended.state)
             transaction.on_commit(notify, robust=True)
             if appended.messages:
@@ -208,10 +208,10 @@ def _named(room: str, error: DatabaseError, *, within: bool) -> BroadcastError:
     reason = " ".join(str(error).split())
     if _is_damage(error):
         return _damaged(room, error)
-    if "no such table" in reason or "does not exist" in reason:
-        return LogUnavailable(
-            f"the database has no tables of the site: {reason} (python manage.py migrate)", "no_log"
-        )
+    if isinstance(error, ProgrammingError) or "no such" in reason:  # a table or a column
+        text = f"the database does not have the tables of this version: {reason}"
+        remedy = "run manage.py migrate, or set DATABASE_URL or BROADCAST_DATA as the site has it"
+        return LogUnavailable(f"{text} ({remedy})", "no_log")
     text = f"the database did not log the message: {reason} (is it running, and not locked?)"
     return LogUnavailable(text, "no_log") if within else _Retriable(text, "no_log")
 

@@ -230,15 +230,26 @@ def test_a_wrong_type() -> None:
         broadcast("ok", b"hi", "ci")  # type: ignore[arg-type]  # as a program without types
 
 
-@pytest.mark.parametrize("damage", ["'x'", "0", "-9", "1e99", "999999999999999999"])
-def test_a_damaged_log(damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("'x'", "its last number is 'x'"),
+        ("0", "UNIQUE constraint failed"),
+        ("-9", "its last number is -9"),
+        ("1e99", "its last number is 1e+99"),
+        ("999999999999999999", "its last number is 999999999999999999"),
+    ],
+)
+def test_a_damaged_log(damage: str, words: str) -> None:
     """A room whose counter or messages cannot be used gives no number twice, and says so."""
     room = new_room()
     broadcast(room, "one", "ci")
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE django_site_room SET head = {damage} WHERE name = %s", [room])
-    with pytest.raises(django_site.LogDamaged, match=f"the log of room {room} is damaged: .*new_e"):
+    with pytest.raises(django_site.LogDamaged) as caught:
         broadcast(room, "two", "ci")
+    assert str(caught.value).startswith(f"the log of room {room} is damaged: {words}")
+    assert "restore the database from a backup" in str(caught.value)
     assert texts(room) == [(1, "ci", "one")]
     with pytest.raises(CommandError, match="is damaged"):
         call_command("broadcast", room, "two", "--name=ci")
@@ -288,8 +299,9 @@ def test_a_lost_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_database_without_tables(tmp_path: Path) -> None:
     """A process with another database is told what to do, by one line."""
     done = manage("broadcast", "ops", "hi", "--name", "ci", BROADCAST_DATA=str(tmp_path))
-    assert done.returncode == 1 and "python manage.py migrate" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 1 and "no such table" in done.stderr
+    assert "run manage.py migrate, or set DATABASE_URL" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
