@@ -25,7 +25,7 @@ django.setup(set_prefix=False)
 # All of these need Django to be set up.
 from django.conf import settings  # noqa: E402
 
-from .configuration.checks import describe_misspelled  # noqa: E402
+from .configuration.checks import describe_ineffective  # noqa: E402
 from .configuration.secret_addresses import hide_in_logs  # noqa: E402
 from .configuration.server_log import format_server_log  # noqa: E402
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
@@ -173,7 +173,7 @@ def report_access() -> None:
             "SECRET_KEY is not set: each process needs the same one, this one has its key in %s",
             settings.DATA,
         )
-    for text in describe_misspelled():
+    for text in describe_ineffective():
         logger.warning("%s", text)
     if settings.DEBUG:
         logger.warning("DEBUG=yes: errors show the site's source to anyone, so keep others away")

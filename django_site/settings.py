@@ -303,3 +303,6 @@ LOGGING = {
 
 MISSPELLED = env.misspelled()
 """Variables that are no settings but look like one, with its name."""
+
+WITHOUT_EFFECT = {"BROADCAST_TOKEN_FILE": "BROADCAST_TOKEN"} if GIVEN_TOKEN and TOKEN_FILE else {}
+"""Settings that have no effect, each with the other one that is set."""

@@ -10,13 +10,14 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from broadcast_server.admission.int_range import IntRange, parse_choice
 from broadcast_server.console.argument import argument_text
 from broadcast_server.protocol.names import room_from_text, validate_name, validate_room
+from broadcast_server.protocol.userinfo import without_typed_userinfo
 
 from .usage import usage_error
 
@@ -94,13 +95,25 @@ class EnvParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        self._typed: list[str] = []
         self.troubles: list[str] | None = None
         """If this is a list, a variable with an invalid value is no error, but added to it."""
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse *args*, and remember them for `error`."""
+        self._typed = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._typed, namespace)
+
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error, with the same program name as our own errors."""
+        """Print the usage and the error, with the same program name as our own errors.
+
+        argparse quotes what was typed, which may be an address with a password.
+        """
         self.print_usage(sys.stderr)
-        self.exit(usage_error(self.get_default("command"), message))
+        text = without_typed_userinfo(message, self._typed)
+        self.exit(usage_error(self.get_default("command"), text))
 
     def print_help(self, file: Any = None) -> None:
         """Print the help. Raises OSError where argparse itself would print nothing and succeed."""

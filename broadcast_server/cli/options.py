@@ -17,6 +17,7 @@ from broadcast_server.admission.int_range import CLIENTS, JOINS, MESSAGE_BYTES, 
 from broadcast_server.console.child_environment import TOKEN_VARIABLE
 from broadcast_server.http.program import running_archive
 from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.userinfo import without_userinfo
 from broadcast_server.server.log_format import FORMATS
 
 from .env_parser import Choice, EnvParser, command_help, int_range
@@ -85,9 +86,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if rest:
         # The value of an unknown option is not printed: it may be a secret.
         unknown = [word.partition("=")[0] for word in rest if word.startswith("-")] or rest
-        raise SystemExit(
-            usage_error(options.command, f"unrecognized arguments: {' '.join(unknown)}")
-        )
+        shown = " ".join(map(without_userinfo, unknown))
+        raise SystemExit(usage_error(options.command, f"unrecognized arguments: {shown}"))
     if to_run is not None:
         options.exec = to_run
     return options

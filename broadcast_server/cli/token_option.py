@@ -6,6 +6,7 @@ import argparse
 import os
 
 from broadcast_server.console.child_environment import TOKEN_VARIABLE
+from broadcast_server.console.streams import note
 
 TOKEN_FILE_VARIABLE = f"{TOKEN_VARIABLE}_FILE"
 
@@ -24,7 +25,12 @@ def token_from_options(options: argparse.Namespace) -> str | None:
     if options.command == "start" and not typed:
         for variable in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE):
             if variable in os.environ and not os.environ[variable].strip():
-                raise ValueError(f"{variable} is set and empty (give it a value, or unset it)")
+                raise ValueError(
+                    f"{variable} is set and empty, so anyone could join"
+                    " (give it a value, or unset it)"
+                )
+        if path and token:
+            note(f"{TOKEN_FILE_VARIABLE} has no effect, as {TOKEN_VARIABLE} is set (unset one)")
     if typed and not path:
         raise ValueError("--token-file is empty (name a file)")
     if not path and not token:

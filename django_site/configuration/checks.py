@@ -13,9 +13,13 @@ from django.core.checks import CheckMessage, Tags, register
 from django.core.checks import Warning as Finding
 
 
-def describe_misspelled() -> list[str]:
-    """Return a line for each variable whose name is almost that of a setting."""
-    return [
+def describe_ineffective() -> list[str]:
+    """Return a line for each variable without effect: its name is no setting, or another is set."""
+    unread = [
+        f"{name} has no effect, as {other} is set (unset one)"
+        for name, other in settings.WITHOUT_EFFECT.items()
+    ]
+    return unread + [
         f"{name} is no setting and has no effect (did you mean {setting}?)"
         for name, setting in settings.MISSPELLED.items()
     ]
@@ -28,7 +32,7 @@ def register_checks() -> None:
 
 
 def _check_names(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
-    return [Finding(text, id="django_site.W001") for text in describe_misspelled()]
+    return [Finding(text, id="django_site.W001") for text in describe_ineffective()]
 
 
 def _check_key(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:

@@ -83,7 +83,8 @@ class Environment:
             return None
         value = value.rstrip("\r\n")
         if not value.strip():
-            end_start(f"{name}: it is set and empty (give it a value, or unset it)")
+            reason = "it is set and empty, a secret may be missing"
+            end_start(f"{name}: {reason} (give it a value, or unset it)")
         _check_characters(name, value)
         return value
 

@@ -17,6 +17,7 @@ SYNTAX = re.compile(
     re.DOTALL,
 )
 HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::(?P<port>[0-9]*))?")
+BROKEN_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
 ENCODE = "in a user name or a password, write # / ? @ and % as %23 %2F %3F %40 and %25"
 
 
@@ -52,6 +53,8 @@ class ServiceURL:
         if match is None or match["scheme"].lower() not in schemes:
             known = " or ".join(f"{each}://" for each in schemes)
             raise ValueError(f"an address begins with {known}")
+        if BROKEN_ENCODING.search(url):
+            raise ValueError(f"it has a % without two hexadecimal digits after it ({ENCODE})")
         userinfo, at, server = match["authority"].rpartition("@")
         # An unencoded character ends the authority, and the @ after the password comes later.
         late = match["authority"] and "@" in match["path"] + (match["query"] or "")

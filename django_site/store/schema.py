@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 from django.conf import settings
+from django.core.checks import CheckMessage
+from django.core.checks import Error as Failure
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from django_site.configuration.startup_failure import PASSING, end_start
+from django_site.configuration.startup_failure import FINAL, PASSING, end_start
 
 from . import epochs, private_database
 
@@ -29,11 +32,28 @@ def prepare_database() -> None:
 
 def report_outage(error: Exception) -> NoReturn:
     """Say why the database cannot be used, and which variable names it. Raises StartupFailure."""
+    end_start(_describe_outage(error), FINAL if settings.EMBEDDED else PASSING)
+
+
+def check_database(
+    app_configs: object, databases: Collection[str] | None = None, **_: object
+) -> list[CheckMessage]:
+    """Report to `manage.py check --database default` that the database cannot be used."""
+    if not databases or connection.alias not in databases:
+        return []
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        return [Failure(_describe_outage(error), id="django_site.E001")]
+    return []
+
+
+def _describe_outage(error: Exception) -> str:
     reason = " ".join(str(error).split())
     if settings.EMBEDDED:
         file = settings.DATABASES["default"]["NAME"]
-        end_start(f"the database {file} cannot be used: {reason} (BROADCAST_DATA moves it)")
-    end_start(f"the database does not answer: {reason} (start it, or set DATABASE_URL)", PASSING)
+        return f"the database {file} cannot be used: {reason} (BROADCAST_DATA moves it)"
+    return f"the database does not answer: {reason} (start it, or set DATABASE_URL)"
 
 
 def _prepare() -> None:

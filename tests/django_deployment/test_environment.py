@@ -69,6 +69,11 @@ REDIS_FORMS = "(redis://:PASSWORD@HOST:6379/0, unix:///the/path, or redis+sentin
 
 BAD: dict[str, dict[str, str | None]] = {
     "DATABASE_URL": {
+        **{
+            f"postgres://{part}": "it has a % without two hexadecimal digits after it (in a user"
+            " name or a password, write # / ? @ and % as %23 %2F %3F %40 and %25)"
+            for part in ("u:%ZZhush@h/n", "u:hush%@h/n", "u:hush%4@h/n", "u@h/%n", "u@h/n?a=%-1")
+        },
         "postgres://u:hush@h/d?CONN_MAX_AGE=x": "CONN_MAX_AGE in its query is not a number from 0 to 1000000, or none",  # noqa: E501
         "postgres://u:hush@h/d?conn_max_age=-1": None,
         "postgres://u:hush@h/d?CONN_MAX_AGE=1_0": None,
@@ -261,17 +266,17 @@ BAD: dict[str, dict[str, str | None]] = {
         "/tmp/\udcff": "it is not UTF-8",
     },
     "SECRET_KEY": {
-        "": "it is set and empty (give it a value, or unset it)",
+        "": "it is set and empty, a secret may be missing (give it a value, or unset it)",
         "hush\nhush": "it has a line break or another control character in it",
     },
     "BROADCAST_TOKEN": {
-        "": "it is set and empty (give it a value, or unset it)",
+        "": "it is set and empty, a secret may be missing (give it a value, or unset it)",
         " ": None,
         "hush hush": "a token is one line of visible ASCII characters",
         "hush" * 300: "it is too long, a token is 1 to 1024 characters",
     },
     "BROADCAST_TOKEN_FILE": {
-        " ": "it is set and empty (give it a value, or unset it)",
+        " ": "it is set and empty, a secret may be missing (give it a value, or unset it)",
         "/nonexistent": "token file /nonexistent: no such file or directory (check the path)",
         "/tmp": None,
         "/dev/null": None,

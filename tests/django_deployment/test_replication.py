@@ -618,3 +618,21 @@ def test_a_database_that_is_down_at_the_start() -> None:
         assert_quiet(site.errors)
         assert site.errors.splitlines()[-1].startswith("the database does not answer: ")
         assert site.errors.endswith(" (start it, or set DATABASE_URL)\n")
+        line = site.errors.splitlines()[-1].partition(" failed: ")[0]
+    for command in (("check", "--database", "default"), ("migrate",)):
+        done = manage(*command, DATABASE_URL=url)
+        assert line in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 1
+
+
+def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    """`manage.py check --database default` says what the start says; no other check opens it."""
+    url = "sqlite:////proc/x"
+    line = "the database does not answer: unable to open database file (start it, or set"
+    with running(*DAPHNE, DATABASE_URL=url, BROADCAST_DATA=str(tmp_path)) as site:
+        assert site.process.wait(60) == 1
+        assert site.errors.splitlines()[-1] == f"{line} DATABASE_URL)"
+    for command, code in ((("check", "--database", "default"), 1), (("check",), 0)):
+        done = manage(*command, DATABASE_URL=url, BROADCAST_DATA=str(tmp_path))
+        assert (done.returncode, line in done.stderr) == (code, bool(code))
+        assert "Traceback" not in done.stderr

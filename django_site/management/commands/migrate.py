@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.commands import migrate
 from django.db import Error as DatabaseError
+from django.db import connection
 
 from django_site.store.migration_lock import migration_lock
 from django_site.store.schema import report_outage
@@ -17,6 +18,7 @@ class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate the database, when no other process does."""
         try:
+            connection.ensure_connection()  # before its checks, which would say so in many lines
             with migration_lock():
                 super().handle(*args, **options)
         except DatabaseError as error:

@@ -429,6 +429,47 @@ def test_a_server_whose_token_is_empty_does_not_start(
     assert problem in capsys.readouterr().err
 
 
+def test_two_tokens_of_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server says which of two tokens has no effect; a client may have one for its child."""
+    (file := tmp_path / "token").write_text("sesame")
+    monkeypatch.setenv("BROADCAST_TOKEN", "other")
+    monkeypatch.setenv("BROADCAST_TOKEN_FILE", str(file))
+    line = "BROADCAST_TOKEN_FILE has no effect, as BROADCAST_TOKEN is set (unset one)\n"
+    assert main(["start", "--unix", str(tmp_path / "none" / "socket")]) == 1
+    assert capsys.readouterr().err.startswith(line)
+    assert main(["send", "hi", f"unix:{tmp_path / 'none'}", "--timeout", "1"]) == 1
+    assert line not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "connect ws://h ws://bob:hush@h",
+        "connect ws://h ws://bob:hush@x@h bob:hu'sh\"@h",
+        "connect ws://h --nonsense=ws://bob:hush@h",
+        "connect --listen=bob:hush@h",
+        "connect --port=bob:hush@h",
+        "connect --history bob:hush\\\\@h",
+        "send hi ws://h bob:hush@h",
+        "start ws://bob:hush@h",
+        "start --port ws://bob:hush＠h",
+        "start --log-format bob:hush@h",
+        "run ws://h ws://bob:hush@h -- true",
+        "backup a b bob:hush@h",
+        "completion bob:hush@h",
+        "bob:hush@h",
+    ],
+)
+def test_usage_errors_show_no_password(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Argparse quotes what was typed; what is before an @ of it may be of a password."""
+    assert main(arguments.split(" ")) == 2
+    errors = capsys.readouterr().err
+    assert "error: " in errors
+    assert "hu" not in errors.rpartition("error: ")[2].replace("http", "")
+
+
 def test_a_switch_is_yes_or_no(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
