@@ -14,12 +14,12 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.names import validate_name, validate_room
 from broadcast_server.protocol.publish import PublishRequest
 from broadcast_server.rooms.local_room import LocalRoom
-from broadcast_server.rooms.message_log import DamagedRoomError
+from broadcast_server.rooms.message_log import DamagedRoomError, LogFileError
 from broadcast_server.rooms.observed_room import ObservedRoom
 from broadcast_server.server.opening import OpenedServer
 from broadcast_server.server.server import Server
 
-from .errors import BroadcastError, RoomClosedError, rejected
+from .errors import BroadcastError, RoomClosedError, ServeError, rejected, with_parameters
 from .event_stream import EventStream
 from .events import Event, Joined, Left, Members, Message, Notice, Renamed
 
@@ -207,6 +207,10 @@ class BroadcastServer:
         """Stop: let clients that are behind catch up, and close everyone, within `grace` seconds.
 
         Clients are told that they can reconnect. If this is cancelled, connections are cut at once.
+
+        Raises:
+            ServeError: The log file lacks messages, because it was replaced or the disk is full.
+
         """
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(self._stop())
@@ -218,6 +222,7 @@ class BroadcastServer:
                 cancelled = error
                 self._server.abort()
         if cancelled is not None:
+            self._stopping.exception()  # asyncio would log it
             raise cancelled
         self._stopping.result()
 
@@ -226,4 +231,7 @@ class BroadcastServer:
             await self._server.stop()
         finally:
             self._server.end_streams()
-            self._opened.close()
+            try:
+                self._opened.close()
+            except LogFileError as error:
+                raise ServeError(with_parameters(str(error))) from error

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import ssl
 from pathlib import Path
@@ -240,6 +241,24 @@ def test_a_log_file_and_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> N
                 context = ssl.create_default_context(cafile=trusted)
                 async with connect(url, ssl=context, history=9) as room:
                     assert (await room.receive()).text == "0"
+
+    play(scenario)
+
+
+def test_a_log_file_that_lacks_messages_at_the_end(tmp_path: Path) -> None:
+    """A program is told that messages are not in the file, with what helps."""
+    log = tmp_path / "folder" / "log"
+    log.parent.mkdir()
+
+    async def scenario() -> None:
+        server = await serve(port=0, log=log)
+        await server.broadcast("ops", "x")
+        shutil.rmtree(log.parent)
+        with pytest.raises(ServeError) as raised:
+            await server.stop()
+        assert str(log) in str(raised.value)
+        with pytest.raises(ServeError):
+            await server.stop()
 
     play(scenario)
 
