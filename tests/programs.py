@@ -117,9 +117,15 @@ class Running:
 def listening(site: Running) -> str:
     """Return the address at which a Django deployment listens under Daphne or uvicorn."""
     pattern = re.compile(r"(?:Listening on TCP address |running on http://)(\S+:\d+)")
-    until(lambda: pattern.search(site.errors), "a server that listens")
-    match = pattern.search(site.errors)
-    assert match is not None
+    try:
+        until(lambda: pattern.search(site.errors) or site.process.poll(), "a server that listens")
+        match = pattern.search(site.errors)
+    except AssertionError:
+        # Its faulthandler prints where each thread is.
+        site.process.send_signal(signal.SIGABRT)
+        site.process.wait(PATIENCE)
+        raise AssertionError(f"a server does not listen:\n{site.errors}") from None
+    assert match is not None, f"a server ended with {site.process.poll()}:\n{site.errors}"
     return f"ws://{match[1]}/"
 
 
@@ -140,7 +146,7 @@ def running(
                 stdout=stdout,
                 stderr=stderr,
                 pass_fds=pass_fds,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
             )
         program = Running(process, out, err)
         try:

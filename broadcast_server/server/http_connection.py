@@ -337,7 +337,9 @@ class HTTPConnection(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             text = f"{invalid_request_text(self._request_line)}\n".encode()
             headers = [("Content-Length", str(len(text))), ("Connection", "close")]
-            self._write(h11.Response(status_code=error.error_status_hint, headers=headers))
+            status = error.error_status_hint
+            reason = HTTPStatus(status).phrase
+            self._write(h11.Response(status_code=status, headers=headers, reason=reason))
             self._write(h11.Data(data=text))
             self._write(h11.EndOfMessage())
         self._transport.close()

@@ -92,6 +92,9 @@ class LimitedChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802  # Twisted's name
         """Say what is wrong with a request. Twisted would send nothing but the status."""
+        if self._receivedHeaderCount > self.maxHeaders:
+            self.reject(plain_response(431, f"head has more than {self.maxHeaders} headers"))
+            return
         self.reject(plain_response(400, invalid_request_text(self._request_line)))
 
     def rawDataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name

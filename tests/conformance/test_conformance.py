@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from http import HTTPStatus
 from urllib.request import urlopen
 
 import pytest
@@ -39,6 +40,7 @@ KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
         (UPGRADE + KEY + b"\r\nSec-WebSocket-Protocol: \xe9\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"x" * 20_000, 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: 1\r\n" * 4_000 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
         (b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx", 405),
         (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
@@ -66,6 +68,9 @@ def test_requests_other_than_handshakes(
         wire.send(request_bytes)
         head = await wire.read_head()
         assert head.startswith(f"HTTP/1.1 {status} "), head
+        (_, _, reason), *_ = (line.split(" ", 2) for line in head.splitlines())
+        assert reason.strip() in {"Bad request", *(each.phrase for each in HTTPStatus)}, head
+        assert reason.strip(), head
         await wire.read_to_end()
         await alice.assert_nothing_new(1)
 
