@@ -10,26 +10,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from broadcast_server.library.errors import BroadcastError, MessageTooLongError, RejectedError
+
     from .store.broadcaster import (
-        BroadcastError,
-        InvalidMessage,
-        InvalidName,
-        InvalidRoom,
-        LogDamaged,
-        LogUnavailable,
-        NotAllowed,
+        InvalidNameError,
+        InvalidRoomError,
+        LogDamagedError,
+        LogUnavailableError,
+        NotAllowedError,
         abroadcast,
         broadcast,
     )
 
 __all__ = [
     "BroadcastError",
-    "InvalidMessage",
-    "InvalidName",
-    "InvalidRoom",
-    "LogDamaged",
-    "LogUnavailable",
-    "NotAllowed",
+    "InvalidNameError",
+    "InvalidRoomError",
+    "LogDamagedError",
+    "LogUnavailableError",
+    "MessageTooLongError",
+    "NotAllowedError",
+    "RejectedError",
     "abroadcast",
     "broadcast",
 ]

@@ -18,9 +18,13 @@ from django.db import Error as DatabaseError
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
 
+from broadcast_server.library.errors import BroadcastError, MessageTooLongError, RejectedError
+from broadcast_server.library.events import Message
 from broadcast_server.protocol.join import join_from_parameters
-from broadcast_server.protocol.messages import MAX_SEQ, Error, Format, Message, validate_message
+from broadcast_server.protocol.messages import MAX_SEQ, Error, Format, validate_message
+from broadcast_server.protocol.messages import Message as LoggedMessage
 from broadcast_server.protocol.publish import PublishRequest
+from django_site import models
 
 from . import message_log, notifier, publish
 from .message_log import NO_ID_PREFIX
@@ -38,39 +42,50 @@ RETRY_INTERVAL_S = 0.5
 """Seconds between two attempts at a database that does not answer."""
 
 
-class BroadcastError(Exception):
-    """A message was not broadcast.
+REMEDIES = {
+    "too_long": "split it, or raise BROADCAST_MAX_MESSAGE_BYTES",
+    "too_many_lines": "split it",
+    "empty": "send some text",
+    "bad_text": "encode it with errors='replace' first",
+    "bad_name": "choose another name",
+    "bad_room": "choose another room",
+    "name_owned": "an account publishes over HTTP, with its token",
+    "banned": "choose another name, or lift the ban in the admin",
+    "closed": "open it again in the admin",
+}
+"""What the code that broadcasts, or who runs the site, can do about a rejection."""
 
-    *code* is what a client would get for the same reason, see docs/protocol.md.
-    """
 
-    def __init__(self, text: str, code: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class InvalidMessage(BroadcastError, ValueError):
-    """The text is empty, too long, or not text."""
-
-
-class InvalidName(BroadcastError, ValueError):
+class InvalidNameError(RejectedError, ValueError):
     """No member can have this name."""
 
 
-class InvalidRoom(BroadcastError, ValueError):
+class InvalidRoomError(RejectedError, ValueError):
     """No room can have this name."""
 
 
-class NotAllowed(BroadcastError):
+class NotAllowedError(RejectedError):
     """The room is closed, the name is banned, or it belongs to an account."""
 
 
-class LogUnavailable(BroadcastError):
+class LogUnavailableError(BroadcastError):
     """The database did not log the message in time."""
 
 
-class LogDamaged(BroadcastError):
+class LogDamagedError(BroadcastError):
     """The database answers, but its tables cannot be used."""
+
+
+ERRORS = {
+    "too_long": MessageTooLongError,
+    "too_many_lines": MessageTooLongError,
+    "bad_name": InvalidNameError,
+    "bad_room": InvalidRoomError,
+    "name_owned": NotAllowedError,
+    "banned": NotAllowedError,
+    "closed": NotAllowedError,
+}
+"""The exceptions for the codes of rejections. It is `RejectedError` for the others."""
 
 
 @async_unsafe("broadcast() blocks the event loop it is called in: use `await abroadcast(...)`")
@@ -89,13 +104,14 @@ def broadcast(room: str, text: str, name: str, *, timeout: float = TIMEOUT_S) ->
         timeout: Seconds to wait for the database.
 
     Raises:
-        InvalidMessage: The text cannot be a message.
-        InvalidName: The name cannot be that of a member.
-        InvalidRoom: The name of the room is not valid.
-        NotAllowed: The room is closed, or the name is banned or an account's.
-        LogUnavailable: The database did not answer within *timeout*. The message may have been
+        MessageTooLongError: The text has too many bytes or lines.
+        InvalidNameError: The name cannot be that of a member.
+        InvalidRoomError: The name of the room is not valid.
+        NotAllowedError: The room is closed, or the name is banned or an account's.
+        RejectedError: The text is empty or has half a surrogate pair. It is the base of these four.
+        LogUnavailableError: The database did not answer within *timeout*. The message may have been
             logged even so, if the answer to the commit was lost.
-        LogDamaged: The log cannot be used.
+        LogDamagedError: The log cannot be used.
         SynchronousOnlyOperation: There is a running event loop: use `abroadcast`.
 
     """
@@ -130,12 +146,12 @@ async def abroadcast(room: str, text: str, name: str, *, timeout: float = TIMEOU
         await asyncio.sleep(RETRY_INTERVAL_S)
 
 
-class _Retriable(LogUnavailable):
+class _Retriable(LogUnavailableError):
     """The database did not answer this time."""
 
-    def final(self) -> LogUnavailable:
+    def final(self) -> LogUnavailableError:
         """Return the error for the caller."""
-        return LogUnavailable(str(self), self.code)
+        return LogUnavailableError(str(self))
 
 
 def _post(room: str, text: str, name: str) -> PendingPost:
@@ -146,12 +162,10 @@ def _post(room: str, text: str, name: str) -> PendingPost:
     limit: int = settings.BROADCAST_MAX_MESSAGE_BYTES
     join = join_from_parameters({"name": name, "room": room}, Format.TEXT)
     if isinstance(join, Error):
-        error = InvalidName if join.code == "bad_name" else InvalidRoom
-        raise error(join.text, join.code)
+        raise _rejected(join)
     message = validate_message(text, None, limit)
     if isinstance(message, Error):
-        remedy = " (BROADCAST_MAX_MESSAGE_BYTES raises it)" if message.code == "too_long" else ""
-        raise InvalidMessage(message.text + remedy, message.code)
+        raise _rejected(message)
     return PendingPost(
         name=join.name,
         text=message.text,
@@ -174,17 +188,26 @@ def _log(post: PendingPost, wait: float) -> Message:
             row = message_log.open_room(room)
             if type(row.head) is not int or not 0 <= row.head < MAX_SEQ:
                 raise ValueError(f"its last number is {row.head!r}")
-            appended, (outcome,) = publish.append(row.pk, [post], unsure=True)
+            appended, (outcome,) = publish.append(row.pk, [post], unsure=True, epoch=row.epoch)
             if isinstance(outcome, Rejected):
                 raise outcome
             notify = partial(notifier.notify_blocking, row.pk, appended.state)
             transaction.on_commit(notify, robust=True)
-            if appended.messages:
-                return appended.messages[0]
-            return _read(row.pk, post)
+            logged = appended.messages[0] if appended.messages else _read(row.pk, post)
+            return Message(
+                room=room,
+                seq=logged.seq,
+                name=logged.name,
+                text=logged.text,
+                at=logged.at,
+                own=True,
+                epoch=row.epoch,
+            )
     except Rejected as rejected:
-        error = rejected.rejection.error
-        raise NotAllowed(error.text, error.code) from None
+        raise _rejected(rejected.rejection.error) from None
+    except models.Room.DoesNotExist as error:  # it was there a moment ago
+        gone = f"room {room} was deleted or has a new epoch (try again)"
+        raise (LogUnavailableError(gone) if within else _Retriable(gone)) from error
     except TransactionManagementError:  # the caller goes on in a transaction that has failed
         raise
     except DatabaseError as error:
@@ -197,11 +220,20 @@ def _log(post: PendingPost, wait: float) -> Message:
         raise _damaged(room, error) from error
 
 
-def _read(room: int, post: PendingPost) -> Message:
+def _rejected(error: Error) -> RejectedError:
+    rejected = ERRORS.get(error.code, RejectedError)(error.code, error.text)
+    if error.code in REMEDIES:  # the library has those for a client
+        rejected.args = (f"{error.text} ({REMEDIES[error.code]})",)
+    return rejected
+
+
+def _read(room: int, post: PendingPost) -> LoggedMessage:
     """Return *post* as an earlier attempt has logged it, whose answer was lost."""
     (seq,) = message_log.find_logged(room, [post], unsure=True).values()
     (entry,) = message_log.read(room, seq - 1, 1)
-    return entry if isinstance(entry, Message) else Message(seq, post.name, post.text, "", None)
+    if isinstance(entry, LoggedMessage):
+        return entry
+    return LoggedMessage(seq, post.name, post.text, "", None)  # it is hidden already
 
 
 def _named(room: str, error: DatabaseError, *, within: bool) -> BroadcastError:
@@ -211,9 +243,9 @@ def _named(room: str, error: DatabaseError, *, within: bool) -> BroadcastError:
     if isinstance(error, ProgrammingError) or "no such" in reason:  # a table or a column
         text = f"the database does not have the tables of this version: {reason}"
         remedy = "run manage.py migrate, or set DATABASE_URL or BROADCAST_DATA as the site has it"
-        return LogUnavailable(f"{text} ({remedy})", "no_log")
+        return LogUnavailableError(f"{text} ({remedy})")
     text = f"the database did not log the message: {reason} (is it running, and not locked?)"
-    return LogUnavailable(text, "no_log") if within else _Retriable(text, "no_log")
+    return LogUnavailableError(text) if within else _Retriable(text)
 
 
 def _is_damage(error: DatabaseError) -> bool:
@@ -225,10 +257,9 @@ def _is_damage(error: DatabaseError) -> bool:
     return code.startswith("XX") or any(each in str(error) for each in SQLITE_DAMAGE)
 
 
-def _damaged(room: str, error: Exception) -> LogDamaged:
+def _damaged(room: str, error: Exception) -> LogDamagedError:
     reason = " ".join(str(error).split())
-    return LogDamaged(
+    return LogDamagedError(
         f"the log of room {room} is damaged: {reason} (restore the database from a backup, then run"
-        " python manage.py new_epochs)",
-        "no_log",
+        " python manage.py new_epochs)"
     )

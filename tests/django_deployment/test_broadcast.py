@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
@@ -35,6 +36,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.utils.timezone import now
 
+import broadcast_server
 import django_site
 from broadcast_server.console.time_limit import run_within
 from django_site import abroadcast, broadcast, models
@@ -101,7 +103,10 @@ def test_everyone_in_the_room_gets_it_at_once(way: str, monkeypatch: pytest.Monk
         async with member(room, monkeypatch) as received:
             if way == "async":
                 message = await abroadcast(room, "one\ntwo", "ci")
-                assert (message.seq, message.name, message.text) == (1, "ci", "one\ntwo")
+                assert isinstance(message, broadcast_server.Message)
+                epoch = (await database_sync_to_async(message_log.open_room)(room)).epoch
+                assert (message.cursor, message.name) == (f"{epoch}.1", "ci")
+                assert message.text == "one\ntwo"
             elif way == "sync":
                 await database_sync_to_async(broadcast)(room, "one\ntwo", "ci")
             elif way == "thread":
@@ -131,7 +136,7 @@ def test_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
         with transaction.atomic():
             with pytest.raises(ZeroDivisionError):
                 fail()
-            with pytest.raises(django_site.InvalidMessage):
+            with pytest.raises(django_site.RejectedError):
                 broadcast(room, "", "ci")
             assert [broadcast(room, each, "ci").seq for each in ("one", "two")] == [1, 2]
 
@@ -167,7 +172,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
         async with member(room, monkeypatch) as received:
             assert (await abroadcast(room, "hi", "EAR")).name == "EAR-2"
             assert await received() == (1, "EAR-2", "hi")
-            with pytest.raises(django_site.NotAllowed, match="name of an account") as caught:
+            with pytest.raises(django_site.NotAllowedError, match="name of an account") as caught:
                 await abroadcast(room, "hi", "olga-owned")
             assert caught.value.code == "name_owned"
 
@@ -176,10 +181,10 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     models.Ban.objects.create(
         room=open_room, name="eve", key="eve", until=now() + timedelta(hours=1), reason="spam"
     )
-    with pytest.raises(django_site.NotAllowed, match=r"banned until .*: spam"):
+    with pytest.raises(django_site.NotAllowedError, match=r"banned until .*: spam"):
         broadcast(room, "hi", "eve")
     models.Room.objects.filter(pk=open_room.pk).update(closed=now(), closed_why="over")
-    with pytest.raises(django_site.NotAllowed, match=rf"{room} is closed: over"):
+    with pytest.raises(django_site.NotAllowedError, match=rf"{room} is closed: over"):
         broadcast(room, "hi", "ci")
 
 
@@ -189,16 +194,23 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("room", "text", "name", "error", "code", "words"),
     [
-        ("ok", "x" * 4097, "ci", "InvalidMessage", "too_long", "message is 4097 bytes, limit is"),
-        ("ok", "\n" * 257, "ci", "InvalidMessage", "too_many_lines", "message is 257 lines"),
-        ("ok", "", "ci", "InvalidMessage", "empty", "message is empty"),
-        ("ok", "\ud800", "ci", "InvalidMessage", "bad_text", "half a surrogate"),
-        ("ok", "hi", "a:b", "InvalidName", "bad_name", "name contains a colon"),
-        ("ok", "hi", "", "InvalidName", "bad_name", "name"),
-        ("ok", "hi", "n" * 33, "InvalidName", "bad_name", "name"),
-        ("not ok", "hi", "ci", "InvalidRoom", "bad_room", "room"),
-        ("", "hi", "ci", "InvalidRoom", "bad_room", "room"),
-        ("r" * 65, "hi", "ci", "InvalidRoom", "bad_room", "room"),
+        (
+            "ok",
+            "x" * 4097,
+            "ci",
+            "MessageTooLongError",
+            "too_long",
+            "message is 4097 bytes, limit is",
+        ),
+        ("ok", "\n" * 257, "ci", "MessageTooLongError", "too_many_lines", "message is 257 lines"),
+        ("ok", "", "ci", "RejectedError", "empty", "message is empty"),
+        ("ok", "\ud800", "ci", "RejectedError", "bad_text", "half a surrogate"),
+        ("ok", "hi", "a:b", "InvalidNameError", "bad_name", "name contains a colon"),
+        ("ok", "hi", "", "InvalidNameError", "bad_name", "name"),
+        ("ok", "hi", "n" * 33, "InvalidNameError", "bad_name", "name"),
+        ("not ok", "hi", "ci", "InvalidRoomError", "bad_room", "room"),
+        ("", "hi", "ci", "InvalidRoomError", "bad_room", "room"),
+        ("r" * 65, "hi", "ci", "InvalidRoomError", "bad_room", "room"),
     ],
 )
 def test_what_cannot_be_broadcast(
@@ -208,9 +220,9 @@ def test_what_cannot_be_broadcast(
     with pytest.raises(getattr(django_site, error), match=words) as caught:
         broadcast(room, text, name)
     assert caught.value.code == code
-    assert isinstance(caught.value, django_site.BroadcastError) and isinstance(
-        caught.value, ValueError
-    )
+    assert isinstance(caught.value, broadcast_server.RejectedError)
+    assert isinstance(caught.value, broadcast_server.BroadcastError)
+    assert str(caught.value).endswith(f" ({broadcaster.REMEDIES[code]})")
     with pytest.raises(CommandError, match=words):
         call_command("broadcast", room, text, f"--name={name}")
 
@@ -246,7 +258,7 @@ def test_a_damaged_log(damage: str, words: str) -> None:
     broadcast(room, "one", "ci")
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE django_site_room SET head = {damage} WHERE name = %s", [room])
-    with pytest.raises(django_site.LogDamaged) as caught:
+    with pytest.raises(django_site.LogDamagedError) as caught:
         broadcast(room, "two", "ci")
     assert str(caught.value).startswith(f"the log of room {room} is damaged: {words}")
     assert "restore the database from a backup" in str(caught.value)
@@ -262,11 +274,11 @@ def test_a_database_that_is_locked() -> None:
     file = connection.settings_dict["NAME"]
     with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(django_site.LogUnavailable, match="database is locked"):
+        with pytest.raises(django_site.LogUnavailableError, match="database is locked"):
             broadcast(room, "two", "ci", timeout=0.1)
 
         async def part() -> None:
-            with pytest.raises(django_site.LogUnavailable, match="database is locked"):
+            with pytest.raises(django_site.LogUnavailableError, match="database is locked"):
                 await abroadcast(room, "two", "ci", timeout=0.1)
             waiting = asyncio.ensure_future(abroadcast(room, "three", "ci", timeout=PATIENCE))
             other.execute("COMMIT")
@@ -276,6 +288,21 @@ def test_a_database_that_is_locked() -> None:
     (timeout,) = connection.cursor().execute("PRAGMA busy_timeout").fetchone()
     assert timeout == 20_000
     assert texts(room) == [(1, "ci", "one"), (2, "ci", "three")]
+
+
+def test_a_room_that_is_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened again."""
+    room, opened = new_room(), []
+
+    def open_room(name: str) -> models.Room:
+        row = message_log.open_room(name)
+        opened.append(row)
+        if len(opened) == 1:
+            models.Room.objects.filter(pk=row.pk).delete()
+        return row
+
+    monkeypatch.setattr(broadcaster, "message_log", SimpleNamespace(open_room=open_room))
+    assert (broadcast(room, "one", "ci").seq, len(opened)) == (1, 2)
 
 
 def test_a_lost_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -375,7 +375,7 @@ def test_a_broadcast_does_not_wait_longer_than_its_caller_says(
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '7s'")
             before = show()
-            with pytest.raises(broadcaster.LogUnavailable, match="timeout"):
+            with pytest.raises(broadcaster.LogUnavailableError, match="timeout"):
                 broadcaster.broadcast(room.name, "late", "ci", timeout=0.2)
             broadcaster.broadcast("another-room", "in time", "ci", timeout=0.2)
             after = show()
@@ -385,7 +385,7 @@ def test_a_broadcast_does_not_wait_longer_than_its_caller_says(
     try:
         before, after = database.second.run(broadcast)
         outside = partial(broadcaster.broadcast, room.name, "late", "ci", timeout=0.2)
-        with pytest.raises(broadcaster.LogUnavailable, match="timeout"):
+        with pytest.raises(broadcaster.LogUnavailableError, match="timeout"):
             database.second.run(outside)
     finally:
         database.first.commit()

@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
-from django_site.store.broadcaster import BroadcastError, broadcast
+from broadcast_server.library.errors import BroadcastError
+from django_site.store.broadcaster import broadcast
 
 
 class Command(BaseCommand):
