@@ -148,3 +148,42 @@ def test_sentinels_know_the_redis(tmp_path: Path) -> None:
         with running(redis_program(), str(config), "--sentinel") as sentinel:
             until(lambda: "+monitor master main" in sentinel.output, "a Sentinel")
             asyncio.run(run_within(part(), PATIENCE))
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT,)],
+    ids=lambda numbers: "+".join(number.name for number in numbers),
+)
+def test_daphne_stops_at_a_signal(signals: tuple[signal.Signals, ...], tmp_path: Path) -> None:
+    """Whatever signals come, and how often, Daphne closes everyone and ends with 0."""
+    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+        url = listening(site)
+        with closing(HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)) as listener:
+            listener.request("GET", "/stream")
+            lines = listener.getresponse()
+            assert json.loads(lines.readline())["type"] == "welcome"
+            for number in signals:
+                site.process.send_signal(number)
+            rest = [json.loads(line) for line in lines.read().splitlines()]
+        assert site.wait() == 0
+        assert [each["type"] for each in rest] == ["error"]
+
+
+def test_gunicorn(tmp_path: Path) -> None:
+    """Gunicorn with workers of uvicorn serves the site, and stops while a request is half-sent."""
+    pytest.importorskip("gunicorn", reason="gunicorn is not installed")
+    pytest.importorskip("uvicorn_worker", reason="uvicorn-worker is not installed")
+    gunicorn = (sys.executable, "-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-w", "2")
+    bind = f"127.0.0.1:{(port := free_port())}"
+    with running(
+        *(*gunicorn, "-b", bind, "--graceful-timeout", str(int(PATIENCE) * 2), APPLICATION),
+        BROADCAST_DATA=str(tmp_path),
+    ) as site:
+        until(lambda: site.errors.count("Application startup complete") == 2, "all workers")
+        with closing(HTTPConnection(bind, timeout=PATIENCE)) as sender:
+            sender.request("POST", "/", b"hi")
+            assert json.loads(sender.getresponse().read())["seq"] == 1
+        with socket.create_connection(("127.0.0.1", port)) as half:
+            half.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
+            assert site.signal(signal.SIGTERM) == 0
