@@ -42,7 +42,7 @@ READ_CHUNK_MESSAGES = 64
 READ_CHUNK_BYTES = 64 * 2**10
 """No more is read after so many bytes of text."""
 
-MAX_JOINS_PER_BATCH = 256
+MAX_JOINS_PER_BATCH = 512
 """A batch ends after this many joins. A participant that joins in a batch gets private lines, one
 for each join after its own in that batch. Joins in a later batch reach it in a frame that is common
 to all. Without this limit, 5,000 clients that reconnect at once would need 12 million lines."""

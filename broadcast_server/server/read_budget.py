@@ -22,6 +22,9 @@ Piece = tuple[bool, bytes]
 """True and the payload of a text frame, or False and raw bytes for the WebSocket library."""
 
 
+_NO_PIECES: Iterator[Piece] = iter(())
+
+
 class ReadBudget:
     """What one client sent and no batch has taken yet."""
 
@@ -40,7 +43,7 @@ class ReadBudget:
     def __init__(self, splitter: FrameSplitter, longest: int) -> None:
         self._splitter = splitter
         self._longest = longest  # how many bytes a message may have
-        self._pieces: Iterator[Piece] = iter(())
+        self._pieces: Iterator[Piece] = _NO_PIECES
         self._payload = b""  # a frame of several messages, of which `_at` bytes are taken
         self._at = 0
         self.pending = False

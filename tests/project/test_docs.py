@@ -113,7 +113,7 @@ BOUNDS = {
     "a message | 4,096 bytes": messages.MAX_MESSAGE_BYTES == 4096,
     "a line for each 16": messages.BYTES_PER_LINE == 16,
     "4,096, 1 MiB of text": (fanout.MAX_BATCH_EVENTS, fanout.MAX_BATCH_CHARS) == (4096, 2**20),
-    "joins in a batch | 256": live_room.MAX_JOINS_PER_BATCH == 256,
+    "joins in a batch | 512": live_room.MAX_JOINS_PER_BATCH == 512,
     "wait for a member | 4,096": fanout.MAX_WAITING_EVENTS == 4096,
     "50,000 messages, 16 MiB": (message_log.DEFAULT_MAX_MESSAGES, message_log.DEFAULT_MAX_BYTES)
     == (50_000, 2**24),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcast_server.protocol.codec import encode_json
+from broadcast_server.protocol.codec import encode_json, encode_sse, encode_text
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
     MAX_FRAME_BYTES,
@@ -400,3 +400,31 @@ def test_everyone_sees_one_order(data: st.DataObject) -> None:
 def test_json_of_the_model_is_json() -> None:
     """The lines that these tests compare are complete JSON."""
     assert json.loads(encode_json(message(1)))["seq"] == 1
+
+
+@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("name", ["x", "x" * 32 * 1024])
+def test_those_who_wait_for_the_same_get_the_same(format: Format, name: str) -> None:
+    """The first and the second that catch up get each event that waited once, in its place."""
+    fanout = Fanout(head=2, epoch="e")
+    first, second = make_participant(format), make_participant(format)
+    for participant in (first, second):
+        fanout.subscribe(participant, 1, WELCOME)
+        fanout.broadcast(Joined(name, 1))
+    fanout.send_to(second, Error("x", "only for the second"))
+    fanout.broadcast(Joined("last", 3))
+    fanout.end_batch()
+    message = Message(2, "a", "b", "now")
+    encode = {Format.TEXT: encode_text, Format.JSON: encode_json}.get(
+        format, lambda event: encode_sse(event, "e")
+    )
+
+    def lines(*events: Event) -> str:
+        return "\n".join(line for line in map(encode, events) if line is not None)
+
+    of_first: list[Event] = [WELCOME, message, Joined(name, 1), Joined(name, 1), Joined("last", 3)]
+    of_second = [*of_first[:3], Error("x", "only for the second"), of_first[-1]]
+    for participant, events in ((first, of_first), (second, of_second)):
+        payloads = fanout.catch_up(participant, [message])
+        assert b"\n".join(payloads).decode() == lines(*events)
+    assert not fanout.behind_count
