@@ -14,6 +14,7 @@ from typing import Any
 
 from .messages import (
     BAD_ID,
+    BYTES_PER_LINE,
     EPOCH_PATTERN,
     MAX_SEQ,
     MAX_SEQ_DIGITS,
@@ -63,10 +64,10 @@ _TYPES: dict[type[Event | Request], str] = {
 
 def encode_text(event: Event) -> str | None:
     """Write *event* as one or more lines of text, or return None if text clients do not get it."""
+    if type(event) is Message and is_plain(event.text):  # nearly always
+        return f"{event.name}: {event.text}"
     match event:
         case Message(name=name, text=text):
-            if is_plain(text):  # the usual case
-                return f"{name}: {text}"
             # splitlines and not split("\n"): after everything that a terminal shows as a line
             # break the name is repeated, so that a message cannot forge a line of its own.
             lines = text.splitlines() or [""]
@@ -133,10 +134,15 @@ def decode_text(frame: str, limit: int) -> Iterator[Request | Error]:
 
     *limit* is the longest message, in bytes of UTF-8.
     """
+    # A message of ASCII breaks no rule of `validate_message` if it has fewer characters than lines
+    # are allowed, as a short line has. To say so here saves half of the time of decoding it.
+    max_sure_chars = min(limit, limit // BYTES_PER_LINE) if frame.isascii() else 0
     for raw_line in frame.split("\n"):
         line = raw_line.rstrip("\r")
         if line == "/who":
             yield MembersRequest()
+        elif 0 < len(line) <= max_sure_chars:
+            yield SayRequest(line)
         elif line:
             yield validate_message(line, None, limit)
 

@@ -52,7 +52,8 @@ def lines_to_print(name: str, text: str) -> list[str]:
 
 def is_plain(text: str) -> bool:
     """Return whether *text* is one line, and safe as it is. Unusual text may be safe as well."""
-    if text.isascii():  # a third of the time that isprintable takes for a long text
+    # For a long text this takes half the time of isprintable, for 64 characters three times it.
+    if len(text) > 256 and text.isascii():
         octets = text.encode()
         return octets.translate(_CONTROL_TO_SPACE) == octets
     return text.isprintable()

@@ -75,7 +75,7 @@ class LocalRoom(LiveRoom):
 
     def _publish(self, action: Publish) -> None:
         id_scope = action.author.id_scope
-        seq = self.log.seq_of(id_scope, action.id)
+        seq = None if action.id is None else self.log.seq_of(id_scope, action.id)
         if seq is not None and action.id is not None:
             self._execute(self.room.acknowledge_duplicate(action.author, action.id, seq))
         else:

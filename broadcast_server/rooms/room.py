@@ -236,8 +236,8 @@ class Room:
         members_listed = False
         for request in decode(frame, self.max_message_bytes):
             match request:
-                case SayRequest(text=text, id=id):
-                    actions.append(Publish(member, text, id, member.name))
+                case SayRequest():
+                    actions.append(Publish(member, request.text, request.id, member.name))
                 case PingRequest(id=id):
                     actions.append(Send(member, Pong(id)))
                 case RenameRequest():

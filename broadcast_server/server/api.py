@@ -143,8 +143,8 @@ class ServerAPI(ServerStatus, Protocol):
     ) -> None:
         """Publish a message, and call *done* once it was delivered; or reject *applicant*."""
 
-    def receive(self, connection: ParticipantConnection, frame: str) -> None:
-        """Take a text frame that *connection* received."""
+    def receive(self, connection: ParticipantConnection, lines: str, size: int) -> None:
+        """Take *lines* of text, *size* bytes in all, that *connection* received."""
 
     def call_after_batch(
         self, connection: ParticipantConnection, callback: Callable[[], None]

@@ -299,13 +299,13 @@ class Server:
 
         room.call_after_batch(delivered)
 
-    def receive(self, connection: ParticipantConnection, frame: str) -> None:
-        """Take a text frame that *connection* received."""
+    def receive(self, connection: ParticipantConnection, lines: str, size: int) -> None:
+        """Take *lines* of text, *size* bytes in all, that *connection* received."""
         if connection in self._participants and self.accepting:
             room, member, _ = self._participants[connection]
-            self._metrics.received += len(frame) if frame.isascii() else len(frame.encode())
+            self._metrics.received += size
             name_before = member.name
-            room.receive(member, frame)
+            room.receive(member, lines)
             if member.name != name_before and connection in self._participants:
                 self._log_event(member, "renamed in", room, f"was {quote_word(name_before)}")
 

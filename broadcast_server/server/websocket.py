@@ -236,13 +236,13 @@ class WebSocketConnection(asyncio.Protocol):
         now = asyncio.get_running_loop().time()
         if allowance is not None:
             limits = allowance.limit(*limits, now, budget.unread if budget.pending else 0)
-        for is_message, piece in budget.take(*limits):
-            if not is_message:
+        for count, piece in budget.take(*limits):
+            if not count:
                 # What the library assembles goes to the front of the budget, and is taken next.
                 if piece:
                     self._feed_library(piece)
-            elif self._state is State.OPEN:
-                self._handle_text(piece)
+            else:
+                self._handle_text(count, piece)
         self._after_input()
         delay = 0.0
         if allowance is not None:
@@ -347,14 +347,18 @@ class WebSocketConnection(asyncio.Protocol):
             case Opcode.BINARY:
                 self._server.kick(self, BINARY)
 
-    def _handle_text(self, data: bytes) -> None:
+    def _handle_text(self, count: int, data: bytes) -> None:
         try:
-            frame = data.decode()
+            text = data.decode()
         except UnicodeDecodeError as error:
-            if self._state is State.OPEN:
+            if count > 1:  # the messages before the invalid one are valid
+                for each in data.split(b"\n"):
+                    self._handle_text(1, each)
+            elif self._state is State.OPEN:
                 self._protocol.fail(1007, f"{error.reason} at position {error.start}")
         else:
-            self._server.receive(self, frame)
+            if self._state is State.OPEN:
+                self._server.receive(self, text, len(data) - count + 1)
 
     def _keepalive(self) -> None:
         """Ping the client, or close a stale connection: one that did not react to the last ping."""

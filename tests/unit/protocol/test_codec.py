@@ -34,6 +34,7 @@ from broadcast_server.protocol.messages import (
     Request,
     SayRequest,
     Welcome,
+    validate_message,
 )
 
 AT = "2026-11-24T13:00:00.123Z"
@@ -429,3 +430,19 @@ def test_a_join_is_one_safe_line(name: str) -> None:
     assert line.isprintable()
     assert list(json.loads(line).items()) == [("type", "joined"), ("name", name), ("count", 3)]
     assert encode_json(Joined(name, 3, True)) == line[:-1] + ',"verified":true}'
+
+
+@given(
+    st.lists(st.text(max_size=40) | st.sampled_from(["/who", "a\vb", "x" * 300, "\r", " "])).map(
+        "\n".join
+    ),
+    st.integers(1, 4096),
+)
+def test_a_short_line_of_text_breaks_no_rule(frame: str, limit: int) -> None:
+    """What `decode_text` passes without a look is what `validate_message` says of it."""
+    lines = [line.rstrip("\r") for line in frame.split("\n")]
+    assert list(decode_text(frame, limit)) == [
+        MembersRequest() if line == "/who" else validate_message(line, None, limit)
+        for line in lines
+        if line
+    ]

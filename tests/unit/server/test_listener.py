@@ -492,3 +492,32 @@ def test_nothing_hostile_reaches_the_terminal() -> None:
     assert re.fullmatch(
         r"Could not connect to server at ws://127\.0\.0\.1:\d+/ \(evil\)\n", done.errors
     )
+
+
+def test_messages_before_invalid_utf8_are_received() -> None:
+    """Of messages that arrive together, those before an invalid one count, and none after it."""
+    with running(*INSTALLED, "start", "--port", "0") as server:
+
+        async def part() -> None:
+            bob = await Wire.open(server.url, "/?name=bob")
+            ann = await Wire.open(server.url, "/?name=ann")
+            assert await bob.read_frame() == (TEXT, b"ann joined the chat")
+            texts = (
+                b"one",
+                "zw\N{LATIN SMALL LETTER O WITH DIAERESIS}lf".encode(),
+                b"a\xff",
+                b"no",
+            )
+            ann.send(b"".join(bytes([0x81, 0x80 | len(text), *bytes(4)]) + text for text in texts))
+            seen = b""
+            while b"left" not in seen:
+                opcode, text = await bob.read_frame()
+                assert opcode == TEXT
+                seen += text + b"\n"
+            assert seen.decode() == "ann: one\nann: zw\xf6lf\nann left the chat\n"
+            ann.writer.write_eof()
+            closing = await ann.read_to_end()
+            assert b"\x03\xefinvalid start byte at position 1" in closing
+            await Wire.cut_all()
+
+        asyncio.run(part())

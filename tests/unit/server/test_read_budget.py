@@ -26,7 +26,7 @@ def frame(text: bytes, first: int = 0x81) -> bytes:
 
 def take_batches(
     budget: ReadBudget, max_messages: int, max_bytes: int
-) -> list[list[tuple[bool, bytes]]]:
+) -> list[list[tuple[int, bytes]]]:
     """Take batch after batch until nothing is left."""
     batches = []
     while True:
@@ -40,9 +40,9 @@ def test_a_batch_is_limited_in_messages() -> None:
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(b"".join(frame(b"%d" % number) for number in range(5)))
     assert take_batches(budget, 2, 1000) == [
-        [(True, b"0"), (True, b"1")],
-        [(True, b"2"), (True, b"3")],
-        [(True, b"4")],
+        [(2, b"0\n1")],
+        [(2, b"2\n3")],
+        [(1, b"4")],
     ]
 
 
@@ -51,9 +51,9 @@ def test_a_frame_of_many_messages_is_split_between_them() -> None:
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"1\n2\n3\n4\n5") + frame(b"6"))
     assert take_batches(budget, 2, 1000) == [
-        [(True, b"1\n2\n")],
-        [(True, b"3\n4\n")],
-        [(True, b"5"), (True, b"6")],
+        [(1, b"1\n2\n")],
+        [(1, b"3\n4\n")],
+        [(1, b"5"), (1, b"6")],
         [],
     ]
 
@@ -63,9 +63,9 @@ def test_a_batch_is_limited_in_bytes() -> None:
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"x" * 50 + b"\n" + b"y" * 50) + frame(b"z"))
     assert take_batches(budget, 100, 10) == [
-        [(True, b"x" * 50 + b"\n")],
-        [(True, b"y" * 50)],
-        [(True, b"z")],
+        [(1, b"x" * 50 + b"\n")],
+        [(1, b"y" * 50)],
+        [(1, b"z")],
     ]
 
 
@@ -82,10 +82,10 @@ def test_a_message_of_fragments_is_next() -> None:
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"", 0x89) + frame(b"last"))
     batch = budget.take(3, 1000)
-    assert next(batch)[0] is False
+    assert next(batch)[0] == 0
     budget.push_front(b"1\n2\n3")
-    assert list(batch) == [(True, b"1\n2\n")]
-    assert [list(budget.take(3, 1000)), budget.pending] == [[(True, b"3"), (True, b"last")], False]
+    assert list(batch) == [(1, b"1\n2\n")]
+    assert [list(budget.take(3, 1000)), budget.pending] == [[(1, b"3"), (1, b"last")], False]
 
 
 def test_nothing_is_taken_without_a_budget() -> None:
@@ -93,7 +93,7 @@ def test_nothing_is_taken_without_a_budget() -> None:
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"1"))
     assert list(budget.take(0)) == [] and budget.pending
-    assert list(budget.take(1)) == [(True, b"1")]
+    assert list(budget.take(1)) == [(1, b"1")]
 
 
 def test_reads_before_a_batch_wait_for_it() -> None:
@@ -101,7 +101,7 @@ def test_reads_before_a_batch_wait_for_it() -> None:
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     for number in range(3):
         budget.add(frame(b"%d" % number))
-    assert take_batches(budget, 9, 1000) == [[(True, b"0"), (True, b"1"), (True, b"2")]]
+    assert take_batches(budget, 9, 1000) == [[(3, b"0\n1\n2")]]
 
 
 def feed(take: Callable[[ReadBudget], bytes], data: bytes, step: int) -> bytes:
@@ -132,8 +132,8 @@ def test_nothing_is_lost_or_moved(
         taken = b""
         for batch in take_batches(budget, max_messages, max_bytes):
             count = 0
-            for is_message, piece in batch:
-                if not is_message:  # a frame that begins in one read and ends in another
+            for frame_count, piece in batch:
+                if not frame_count:  # a frame that begins in one read and ends in another
                     all_complete[0] = False
                     continue
                 parts = piece.split(b"\n")
@@ -145,3 +145,48 @@ def test_nothing_is_lost_or_moved(
     taken = feed(take, data, step)
     if all_complete[0]:
         assert taken.split() == b"\n".join(lines).split()
+
+
+PAYLOADS = st.binary(max_size=20) | st.sampled_from([b"", b"\n", b"a\nb", b"\xc3", b"x" * 70])
+
+
+@given(
+    st.lists(PAYLOADS | st.none(), max_size=20),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 200)), max_size=30),
+)
+def test_a_run_is_what_its_messages_are(
+    payloads: list[bytes | None], limits: list[tuple[int, int]]
+) -> None:
+    """Messages that are one piece cost what they do one by one, and end a batch at the same."""
+    longest = 60
+    data = b"".join(frame(b"", 0x89) if each is None else frame(each) for each in payloads)
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), longest)
+    budget.add(data)
+    single = ReadBudget(FrameSplitter(apply_zero_mask), longest)
+    single.add(data)
+    for max_messages, max_bytes in [*limits, (1000, 10_000)]:
+        pieces = list(budget.take(max_messages, max_bytes))
+        assert all(piece.count(b"\n") == count - 1 for count, piece in pieces if count > 1)
+        expected: list[tuple[int, bytes]] = []
+        spent = spent_bytes = 0
+        bytes_left = max_bytes
+        while spent < max_messages and bytes_left > 0:
+            step = list(single.take(1, bytes_left))
+            expected += step
+            spent += single.spent
+            spent_bytes += single.spent_bytes
+            bytes_left -= sum(len(piece) for _, piece in step)
+            if not step:
+                break
+        assert requests(pieces) == requests(expected)
+        assert (budget.spent, budget.spent_bytes) == (spent, spent_bytes)
+
+
+def requests(pieces: list[tuple[int, bytes]]) -> list[tuple[bool, bytes]]:
+    """Return the lines of *pieces* that are requests, and what is for the library."""
+    return [
+        (count > 0, line)
+        for count, piece in pieces
+        for line in (piece.split(b"\n") if count else [piece])
+        if line or not count
+    ]
