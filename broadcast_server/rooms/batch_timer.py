@@ -24,8 +24,16 @@ more of them. Nobody waits for those as for a message, and each write wakes ever
 come faster than the longer of these times, each rest is twice as long as the one before."""
 
 CLOCK_RESOLUTION_S = 0.001
-"""The resolution of the event loop's timers. A shorter wait is skipped, because the timer would
-round it up."""
+"""The resolution of the event loop's timers, which round a shorter time up to it. A room rests for
+such a time by turns of the event loop."""
+
+SHORT_REST_RATIO = 0.5
+"""The share, instead of `REST_RATIO`, for a rest of `CLOCK_RESOLUTION_S` or less. A small room then
+reads several messages of each sender at once, see `ReadBudget`."""
+
+LONG_BATCH_BYTES = 32 * 2**10
+"""After a batch that brought each member so many bytes the room does not rest. To write it costs by
+the byte, and no less for being written later."""
 
 
 class BatchTimer:
@@ -63,9 +71,17 @@ class BatchTimer:
         loop = asyncio.get_running_loop()
         self._at = earliest
         if earliest - loop.time() < CLOCK_RESOLUTION_S:
-            self._timer = loop.call_soon(self._flush)
+            self._timer = loop.call_soon(self._flush_when_rested)
         else:
             self._timer = loop.call_at(earliest, self._flush)
+
+    def _flush_when_rested(self) -> None:
+        """End the batch, or first let the event loop read what has come meanwhile."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._at:
+            self._timer = loop.call_soon(self._flush_when_rested)
+        else:
+            self._flush()
 
     def clear(self) -> None:
         """Note that the batch ends now."""
@@ -73,9 +89,11 @@ class BatchTimer:
             self._timer.cancel()
             self._timer = None
 
-    def rest(self, begin: float, end: float) -> None:
-        """Let the room rest from a write that took from *begin* to *end*."""
-        self.earliest = end + min((end - begin) * REST_RATIO, MAX_REST_S)
+    def rest(self, begin: float, end: float, size: int = 0) -> None:
+        """Let the room rest from a write of *size* bytes each that took from *begin* to *end*."""
+        took = end - begin
+        rest = max(took * REST_RATIO, min(took * SHORT_REST_RATIO, CLOCK_RESOLUTION_S))
+        self.earliest = end + (0.0 if size > LONG_BATCH_BYTES else min(rest, MAX_REST_S))
         if self._announces:
             self._announces = False
             is_crowded = begin - self._announced_at < MAX_ANNOUNCE_REST_S

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from broadcast_server.protocol.messages import (
@@ -26,6 +26,7 @@ from broadcast_server.protocol.messages import (
     Format,
     Heartbeat,
     LogEntry,
+    Message,
 )
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 
@@ -101,6 +102,7 @@ class LiveRoom(ABC):
         self._flow_changes: dict[Participant, Receiver] = {}
         self._joins_in_batch = 0
         self._after_batch: list[Callable[[], None]] = []  # to be called when the batch has ended
+        self._batch_bytes = 0  # what the last batch brought one of its receivers
         self._timer = BatchTimer(self.flush)
 
     # -- what a subclass provides --
@@ -171,7 +173,11 @@ class LiveRoom(ABC):
 
     def deliver(self, entry: LogEntry) -> None:
         """Send *entry*, which has its number in the log, to everyone."""
-        self._execute(self.room.deliver(entry))
+        if type(entry) is Message:  # nearly always: what `Room.deliver` returns for it
+            self._broadcast(entry)
+            self._timer.schedule()
+        else:
+            self._execute(self.room.deliver(entry))
 
     def leave(self, participant: Participant, code: int | None = None) -> None:
         """Remove *participant*, whose connection is lost, with that close *code* if it is known."""
@@ -238,17 +244,14 @@ class LiveRoom(ABC):
     def _execute(self, actions: list[Action], *, announces: bool = False) -> None:
         """Carry out *actions*. With *announces*, they announce no more than a join or a leave."""
         for action in actions:
+            if type(action) is Publish:  # nearly always, and a class pattern takes longer
+                self._publish(action)
+                continue
             match action:
-                case Publish():
-                    self._publish(action)
                 case ClaimName():
                     self._claim_name(action)
                 case Send(to=None, event=event):
-                    self._fanout.broadcast(event)
-                    if self._fanout.full:
-                        # Not `flush`, which can kick participants: that must not happen in the
-                        # middle of a list of actions.
-                        self._write_batch()
+                    self._broadcast(event)
                 case Send(to=Participant() as participant, event=event):
                     if participant in self._receivers:
                         self._send_to(participant, event)
@@ -265,6 +268,13 @@ class LiveRoom(ABC):
                     self._on_close(receiver, code)
         if actions:
             self._timer.schedule(announces=announces)
+
+    def _broadcast(self, event: Event) -> None:
+        self._fanout.broadcast(event)
+        if self._fanout.full:
+            # Not `flush`, which can kick participants: that must not happen in the middle of a list
+            # of actions.
+            self._write_batch()
 
     @property
     def client_count(self) -> int:
@@ -298,7 +308,7 @@ class LiveRoom(ABC):
         for callback in callbacks:
             loop.call_soon(callback)
         end = loop.time()
-        self._timer.rest(begin, end)
+        self._timer.rest(begin, end, self._batch_bytes)
         self._metrics.observe_batch(end - begin)
         self._metrics.deliveries += self._fanout.take_delivered()
 
@@ -320,11 +330,11 @@ class LiveRoom(ABC):
         if batch:
             # Frames and their size in bytes, made once for all receivers of the same kind. Most
             # receivers are of the same kind as the one before, and need no look-up.
-            common: dict[tuple[Format, FrameEncoder], tuple[list[Any], int]] = {}
+            common: dict[tuple[Format, FrameEncoder], tuple[Sequence[Any], int]] = {}
             format: Format | None = None
             encode: FrameEncoder | None = None
-            frames: list[Any] = []
-            size = 0
+            frames: Sequence[Any] = ()
+            size = count = sent = 0
             for participant, receiver in self._receivers.items():
                 if participant in batch.private:
                     continue
@@ -332,14 +342,15 @@ class LiveRoom(ABC):
                     format, encode = participant.join.format, receiver.encode
                     if (format, encode) not in common:
                         payloads = batch.common(format)
-                        common[format, encode] = (
-                            list(map(encode, payloads)),
-                            sum(map(len, payloads)),
-                        )
+                        joined = _join_frames(list(map(encode, payloads)))
+                        common[format, encode] = joined, sum(map(len, payloads))
                     frames, size = common[format, encode]
                 receiver.write(frames)
-                self._metrics.deliveries += batch.message_count
-                self._metrics.sent += size
+                count += 1
+                sent += size
+            self._metrics.deliveries += batch.message_count * count
+            self._metrics.sent += sent
+            self._batch_bytes = size
         for participant, private in batch.private.items():
             if private:
                 self._write_to(participant, private)
@@ -370,3 +381,14 @@ class LiveRoom(ABC):
         self._metrics.sent += sum(map(len, payloads))
         receiver = self._receivers[participant]
         receiver.write(map(receiver.encode, payloads))
+
+
+def _join_frames(frames: list[Any]) -> Sequence[Any]:
+    """Join the frames of a batch if they are bytes: then each receiver needs one system call.
+
+    At 1,000 members and messages of 1 KiB, with no rest after `LONG_BATCH_BYTES`, a delivery takes
+    0.8 times the CPU time.
+    """
+    if len(frames) > 1 and type(frames[0]) is bytes:
+        return (b"".join(frames),)
+    return frames

@@ -153,3 +153,19 @@ def test_a_member_that_fills_the_batch_gets_its_welcome_first() -> None:
         assert b'"type":"welcome"' in carol.frames[0][:30]
 
     asyncio.run(scenario())
+
+
+def test_a_batch_of_several_frames_is_one_write() -> None:
+    """Frames that are bytes are joined, so that each receiver needs one system call."""
+
+    async def scenario() -> None:
+        room = LocalRoom("lobby", MessageLog(), 2**17, lambda *_: None)
+        bob, receiver = Participant(JoinRequest(format=Format.TEXT), ""), SlowReceiver(bytes)
+        room.join(bob, receiver)
+        await asyncio.sleep(0)
+        room.receive(bob, "a" * 50_000 + "\n" + "b" * 50_000)
+        room.flush()
+        _, frames, _ = receiver.written.get_nowait()
+        assert frames == [b"anonymous: " + b"a" * 50_000 + b"anonymous: " + b"b" * 50_000]
+
+    asyncio.run(scenario())
