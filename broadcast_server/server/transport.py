@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextvars import Context
 
 from broadcast_server.admission.trusted_proxies import LOCAL_SOCKET, TrustedProxies
 
@@ -18,6 +19,10 @@ MAX_UNSENT_BYTES = 128 * 2**10
 By default it buffers megabytes for each client that does not read. Filling those of a thousand
 such clients in one batch would delay all others.
 """
+
+
+TIMER_CONTEXT = Context()
+"""The context of the timers of all connections. Else asyncio makes one for each timer."""
 
 
 def limit_buffers(transport: asyncio.Transport) -> None:

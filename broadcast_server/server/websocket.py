@@ -43,7 +43,7 @@ from .handshake import (
 )
 from .read_budget import MAX_BYTES_PER_BATCH, MAX_MESSAGES_PER_BATCH, ReadBudget
 from .server_frames import PING_FRAME, encode_frame
-from .transport import client_address, describe_client, limit_buffers
+from .transport import TIMER_CONTEXT, client_address, describe_client, limit_buffers
 from .upgrade_request import UpgradeRequest, accept_response, offers_json, read_upgrade
 
 try:
@@ -401,4 +401,4 @@ class WebSocketConnection(asyncio.Protocol):
     def _start_timer(self, delay: float, then: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, then)
+        self._timer = asyncio.get_running_loop().call_later(delay, then, context=TIMER_CONTEXT)
