@@ -107,12 +107,13 @@ class EnvParser(argparse.ArgumentParser):
         return super().parse_known_args(self._typed, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error, with the same program name as our own errors.
+        """Print the error alone, in the form of our own: the usage would push it out of sight.
 
         argparse quotes what was typed, which may be an address with a password.
         """
-        self.print_usage(sys.stderr)
         text = without_typed_userinfo(message, self._typed)
+        if not message.startswith("argument "):  # those say which values there are
+            text += f" (see {self.prog} --help)"
         self.exit(usage_error(self.get_default("command"), text))
 
     def print_help(self, file: Any = None) -> None:

@@ -64,7 +64,7 @@ def test_a_server_whose_file_is_deleted_and_restored(tmp_path: Path) -> None:
     ("arguments", "code", "error"),
     [
         (("nothing.log", "copy.log"), 1, "log file nothing.log does not exist\n"),
-        (("nothing.log",), 2, "the following arguments are required: NEW-FILE\n"),
+        (("nothing.log",), 2, "required: NEW-FILE (see broadcast-server backup --help)\n"),
     ],
 )
 def test_a_backup_that_fails(arguments: tuple[str, ...], code: int, error: str) -> None:

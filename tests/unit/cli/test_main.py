@@ -213,14 +213,15 @@ def test_errors_of_the_single_file_name_the_program(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every usage error begins in the same way; only usage and help have what is typed."""
+    """Every usage error is one line that begins in the same way; only the remedy is as typed."""
     monkeypatch.setattr(
         "broadcast_server.cli.options.running_archive", lambda: Path("/x/broadcast-server.pyz")
     )
     assert main(arguments) == 2
-    *usage, error = capsys.readouterr().err.splitlines()
+    (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"{program}: error: ")
-    assert usage == [] or usage[0].startswith("usage: python3 broadcast-server.pyz")
+    _, _, remedy = error.partition(" (see ")
+    assert not remedy or remedy.startswith("python3 broadcast-server.pyz")
 
 
 @pytest.mark.parametrize(
