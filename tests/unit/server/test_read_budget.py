@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broadcast_server.admission.message_cost import chargeable_size
 from broadcast_server.server.frame_splitter import FrameSplitter
 from broadcast_server.server.read_budget import ReadBudget
 
@@ -174,7 +175,7 @@ def test_a_run_is_what_its_messages_are(
             step = list(single.take(1, bytes_left))
             expected += step
             spent += single.spent
-            spent_bytes += single.spent_bytes
+            spent_bytes += sum(chargeable_size(piece, longest) for count, piece in step if count)
             bytes_left -= sum(len(piece) for _, piece in step)
             if not step:
                 break
