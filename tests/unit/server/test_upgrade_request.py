@@ -64,6 +64,7 @@ ODD_LINES = (
     *(b"X: \x7f", b"X: \x80", b"X: \xff", b"X: \xc3\xa9", b"X\xe9: y", b"X\x00: y", b"X(: y"),
     *(b"X: \x0b", b"X: \x0c", b"X: \x1f", b"X: \x85", b"X\x0b: y", b"(X): y", b"X@: y", b"/: y"),
     *(b"Sec-WebSocket-Protocol: ", b"Sec-WebSocket-Protocol: a b", b"Sec-WebSocket-Protocol: ,"),
+    *(b"Sec-WebSocket-Protocol: a,", b"Sec-WebSocket-Protocol: a, ", b"Sec-WebSocket-Protocol: ,a"),
     *(b"Sec-WebSocket-Protocol: a,,b", b"Sec-WebSocket-Protocol: a;b", b"Sec-WebSocket-Protocol:a"),
     *(b"Sec-WebSocket-Protocol: a, b,c", b"Sec-WebSocket-Protocol: a ,b", JSON, b"Expect: x"),
     *(b"Sec-WebSocket-Extensions: ;", b"Sec-WebSocket-Extensions: x", b"Sec-WebSocket-Extensions:"),
