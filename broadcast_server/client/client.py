@@ -15,11 +15,11 @@ from typing import NamedTuple, Protocol
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from broadcast_server.console.time_limit import run_within
+from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.protocol.messages import CloseCode, Cursor, Error, Event, Request
 
 from .close_reason import CONNECTION_LOST, describe_close
-from .opener import Opener, OpenError
+from .opener import Opener, OpenError, close_connection
 from .proxy import Proxy
 from .session import ClientSession, GapError
 
@@ -196,32 +196,33 @@ class ReconnectingClient:
             for task in (staying, leaving):
                 task.cancel()
             # Cancelling the task closes the connection properly, which takes a moment.
-            await asyncio.wait({staying, leaving})
+            await run_to_end(asyncio.wait({staying, leaving}))
         if not staying.cancelled():
             staying.result()
 
     async def _keep_connected(self, sink: EventSink) -> None:
         previous: ClientConnection | None = None  # its session is taken over by the next one
-        while not self._leave.is_set():
-            try:
+        try:
+            while not self._leave.is_set():
                 outcome = await self._connect_or_explain()
-            finally:
+                if isinstance(outcome, Break):
+                    end: Break | None = outcome
+                else:
+                    replaced, previous = previous, None
+                    end = await self._use(outcome, replaced, sink)
+                    previous = outcome if end is None else None
+                if end is None:
+                    continue
                 if previous is not None:
-                    await previous.close()
-            end: Break | None
-            if isinstance(outcome, Break):
-                previous, end = None, outcome
-            else:
-                previous, end = outcome, await self._use(outcome, sink)
-            if end is None:
-                continue
-            previous = None
-            delay = max(end.wait, self._timeouts.delay(self._attempt))
-            self._attempt += 1
-            sink.note(f"{end.reason}, trying again in {delay:.1f} s")
-            await asyncio.sleep(delay)
-        if previous is not None:  # `leave` was called in the moment between two connections
-            await previous.close()
+                    await close_connection(previous)
+                    previous = None
+                delay = max(end.wait, self._timeouts.delay(self._attempt))
+                self._attempt += 1
+                sink.note(f"{end.reason}, trying again in {delay:.1f} s")
+                await asyncio.sleep(delay)
+        finally:
+            if previous is not None:
+                await run_to_end(close_connection(previous))
 
     async def _connect_or_explain(self) -> ClientConnection | Break:
         """Connect, or return the reason why that failed this time. Raises ClientError."""
@@ -236,8 +237,10 @@ class ReconnectingClient:
                 return Break(failure.reason, failure.wait)
             raise ClientError(failure.message(self._opener.description)) from None
 
-    async def _use(self, connection: ClientConnection, sink: EventSink) -> Break | None:
-        """Use *connection* until it ends, and return why it ended.
+    async def _use(
+        self, connection: ClientConnection, replaced: ClientConnection | None, sink: EventSink
+    ) -> Break | None:
+        """Use *connection* until it ends, and return why it ended. Close the one that it replaced.
 
         Returns None, and leaves the connection open, if `show_again` or `rewind` wants a new one in
         its place.
@@ -247,20 +250,28 @@ class ReconnectingClient:
         receiving = asyncio.ensure_future(self._receive_all(connection, sink))
         replacing = asyncio.ensure_future(self._replace.wait())
         has_ended = True
-        try:
-            await asyncio.wait({receiving, replacing}, return_when=asyncio.FIRST_COMPLETED)
-            has_ended = receiving.done()
-        finally:
+
+        async def finish() -> None:
             for task in (receiving, replacing):
                 task.cancel()
-            await asyncio.wait({receiving, replacing})
-            if has_ended:
-                await connection.close()
+            try:
+                await asyncio.wait({receiving, replacing})
+            finally:
+                if has_ended:
+                    await close_connection(connection)
             if not self.session.is_welcomed:
                 self._unseen_attempts += 1
             self._note_end()
             self.session.connection_lost()
             self._news.set()
+
+        try:
+            if replaced is not None:
+                await run_to_end(close_connection(replaced))
+            await asyncio.wait({receiving, replacing}, return_when=asyncio.FIRST_COMPLETED)
+            has_ended = receiving.done()
+        finally:
+            await run_to_end(finish())
         return Break(receiving.result()) if has_ended else None
 
     def _note_end(self) -> None:

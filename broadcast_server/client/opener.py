@@ -18,7 +18,7 @@ from websockets.typing import Subprotocol
 
 from broadcast_server import __version__
 from broadcast_server.console.threads import run_abandonable
-from broadcast_server.console.time_limit import run_within
+from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.protocol.messages import SUBPROTOCOL
 
 from .address import DEFAULT_PORTS, with_port, without_zone
@@ -232,15 +232,27 @@ async def _open_within(
         if not task.done():
             raise asyncio.TimeoutError
     except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=MAX_GIVE_UP_S)
-        if _has_opened(task):
-            await task.result().close()
+        await run_to_end(_give_up(task))
         raise
     finally:
         if not task.done():
             with suppress(Exception):  # asyncio.TimeoutError, as expected, or why it failed
                 _abort(await run_within(task, 0, discard=_abort))
     return task.result()
+
+
+async def _give_up(task: asyncio.Task[ClientConnection]) -> None:
+    await asyncio.wait({task}, timeout=MAX_GIVE_UP_S)
+    if _has_opened(task):
+        await close_connection(task.result())
+
+
+async def close_connection(connection: ClientConnection) -> None:
+    """Close *connection* properly, or cut it if that is cancelled."""
+    try:
+        await connection.close()
+    finally:
+        connection.transport.abort()  # does nothing if it is closed
 
 
 def _has_opened(task: asyncio.Task[ClientConnection]) -> bool:

@@ -52,3 +52,23 @@ async def run_within(
     if is_late and task.cancelled():
         raise asyncio.TimeoutError
     return task.result()
+
+
+async def run_to_end(awaitable: Awaitable[Result]) -> Result:
+    """Run *awaitable* as a task to its end, also if this is cancelled, however often.
+
+    A cancellation is raised afterwards. It is for an end that takes a bounded time: when Ctrl+C
+    ends a program, Python 3.10 cancels all tasks, and those that end others cancel them once more.
+    """
+    task = asyncio.ensure_future(awaitable)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # asyncio would log it
+        raise cancelled
+    return task.result()

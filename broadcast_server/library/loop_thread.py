@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
@@ -14,6 +14,14 @@ Result = TypeVar("Result")
 
 POLL_INTERVAL_S = 0.2 if sys.platform == "win32" else None
 """How often a waiting thread looks around: on Windows, Ctrl+C does not interrupt a lock."""
+
+
+MAX_END_S = 1.0
+"""Seconds in which calls of other threads can end when the thread is stopped."""
+
+
+class ThreadEndedError(Exception):
+    """The thread of the loop has ended before the call."""
 
 
 class LoopThread:
@@ -27,7 +35,8 @@ class LoopThread:
     def run(self, make: Callable[[], Awaitable[Result]]) -> Result:
         """Await what *make* returns, and return its result or raise its exception.
 
-        If the calling thread is interrupted meanwhile, it is cancelled.
+        If the calling thread is interrupted meanwhile, it is cancelled. Raises ThreadEndedError if
+        the thread of the loop ends before.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("it would wait for its own thread (use connect, with await)")
@@ -40,9 +49,11 @@ class LoopThread:
             future = asyncio.run_coroutine_threadsafe(coro, self._loop)
         except RuntimeError:  # the loop is closed
             coro.close()
-            raise
+            raise ThreadEndedError from None
         try:
             return _wait(future)
+        except CancelledError:
+            raise ThreadEndedError from None
         except BaseException:
             future.cancel()
             raise
@@ -52,7 +63,7 @@ class LoopThread:
         self._loop.call_soon_threadsafe(call, *args)
 
     def stop(self) -> None:
-        """Cancel what is left, and end the thread."""
+        """Let what is left end, cancel it if that takes too long, and end the thread."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -61,7 +72,8 @@ class LoopThread:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            left = asyncio.all_tasks(self._loop)
+            if left := asyncio.all_tasks(self._loop):
+                self._loop.run_until_complete(asyncio.wait(left, timeout=MAX_END_S))
             for task in left:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))

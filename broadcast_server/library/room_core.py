@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple, TypeVar
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
-from broadcast_server.console.time_limit import run_within
+from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.timestamp import rfc3339
 
@@ -173,14 +173,7 @@ class RoomCore:
             self.inbox.clear()
             self._client.leave()
             self._fail_all()
-        cancelled: asyncio.CancelledError | None = None
-        while not self._running.done():
-            try:
-                await asyncio.wait({self._running})
-            except asyncio.CancelledError as error:  # raised below: nothing is left behind
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        await run_to_end(asyncio.wait({self._running}))
 
     async def wait_joined(self, timeout: float | None) -> None:
         """Wait until the room was joined, for *timeout* seconds. Raises ConnectError."""

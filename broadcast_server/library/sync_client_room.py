@@ -15,7 +15,7 @@ from broadcast_server.protocol.messages import Cursor
 from .errors import RoomClosedError
 from .event_queue import Item
 from .events import Event, Message
-from .loop_thread import LoopThread
+from .loop_thread import LoopThread, ThreadEndedError
 from .room_core import RoomCore
 
 Result = TypeVar("Result")
@@ -162,9 +162,10 @@ class SyncClientRoom:
                 self._thread.stop()
 
     def _run(self, make: Callable[[], Awaitable[Result]]) -> Result:
-        if self._is_closed:
-            raise RoomClosedError("the room is closed (call connect_sync again)")
-        return self._thread.run(make)
+        try:
+            return self._thread.run(make)
+        except ThreadEndedError:
+            raise RoomClosedError("the room is closed (call connect_sync again)") from None
 
 
 class _Receipt:

@@ -14,7 +14,7 @@ from .async_serve import serve
 from .embedded_server import DEFAULT_NAME, BroadcastServer, ServerRoom
 from .errors import RoomClosedError
 from .events import Message
-from .loop_thread import LoopThread
+from .loop_thread import LoopThread, ThreadEndedError
 
 
 class SyncBroadcastServer:
@@ -52,13 +52,17 @@ class SyncBroadcastServer:
         async def rooms() -> Mapping[str, ServerRoom]:
             return self._server.rooms
 
-        return {} if self._is_stopped else self._thread.run(rooms)
+        try:
+            return self._thread.run(rooms)
+        except ThreadEndedError:
+            return {}
 
     def broadcast(self, room: str, text: str, *, name: str = DEFAULT_NAME) -> Message:
         """Publish *text* in *room*, as `BroadcastServer.broadcast` does."""
-        if self._is_stopped:
-            raise RoomClosedError("the server has stopped (call serve_sync again)")
-        return self._thread.run(lambda: self._server.broadcast(room, text, name=name))
+        try:
+            return self._thread.run(lambda: self._server.broadcast(room, text, name=name))
+        except ThreadEndedError:
+            raise RoomClosedError("the server has stopped (call serve_sync again)") from None
 
     def stop(self) -> None:
         """Stop the server, as `BroadcastServer.stop` does, and end its thread."""

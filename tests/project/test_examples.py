@@ -131,8 +131,9 @@ def test_examples_are_type_checked() -> None:
     assert '"examples"' in files and "\nstrict = true\n" in project
 
 
-def test_each_example_is_tested() -> None:
+def test_each_example_is_tested_and_listed() -> None:
     """No example is left out."""
-    tested = Path(__file__).read_text("utf-8")
+    tested, listed = Path(__file__).read_text("utf-8"), (ROOT / "docs/api.md").read_text("utf-8")
     for path in EXAMPLES.glob("*.py"):
         assert f'"{path.name}"' in tested
+        assert f"[{path.name}]" in listed

@@ -16,6 +16,7 @@ from client_harness import RecordingSink, play
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from broadcast_server import connect
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.target_option import target_from_options
@@ -268,7 +269,7 @@ async def tunnels(port: int, response: bytes = b"200 OK") -> AsyncIterator[tuple
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_all_clients_use_the_proxy(scheme: str, tmp_path: Path) -> None:
-    """`connect`, `send` and `run` reach a server through a tunnel; its name is the proxy's task."""
+    """Commands and library reach a server through a tunnel; its name is the proxy's task."""
     cert, key = tmp_path / "cert", tmp_path / "key"
     write_pair(cert, key, "chat.example")
     certificate = ReloadableCertificate(cert, key) if scheme == "wss" else None
@@ -294,7 +295,10 @@ def test_all_clients_use_the_proxy(scheme: str, tmp_path: Path) -> None:
             assert (await loop.run_in_executor(None, publisher.publish, "there")).count == 1
             client.leave()
             await running
-            assert asked == ["chat.example:443" if scheme == "wss" else "chat.example:80"] * 2
+            through, ca = f"http://127.0.0.1:{proxy.port}", cert if scheme == "wss" else None
+            async with connect(url, proxy=through, tls_ca=ca) as room:
+                assert (await room.send("library")).seq == 3
+            assert asked == ["chat.example:443" if scheme == "wss" else "chat.example:80"] * 3
             await server.stop()
 
     play(scenario)

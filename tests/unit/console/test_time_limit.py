@@ -11,7 +11,7 @@ from client_harness import RecordingSink
 
 from broadcast_server.client.client import ReconnectingClient
 from broadcast_server.client.session import ClientSession
-from broadcast_server.console.time_limit import run_within
+from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 
@@ -163,3 +163,34 @@ def test_each_client_leaves_at_any_moment_of_its_dial() -> None:
         await server.stop()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_runs_to_its_end_ignores_cancellations_until_then(fails: bool) -> None:
+    """However often it is cancelled, the end is reached first, and the cancellation is raised."""
+    steps: list[str] = []
+
+    async def end() -> str:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        steps.append("ended")
+        if fails:
+            raise ZeroDivisionError
+        return "result"
+
+    async def scenario() -> None:
+        task = asyncio.ensure_future(run_to_end(end()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert steps == ["ended"]
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                await run_to_end(end())
+        else:
+            assert await run_to_end(end()) == "result"
+
+    asyncio.run(scenario())
+    gc.collect()

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -21,6 +22,7 @@ from wire import Wire
 
 from broadcast_server import (
     BroadcastServer,
+    ConnectError,
     Disconnected,
     Event,
     Gap,
@@ -218,6 +220,7 @@ def test_a_stop_that_is_cancelled() -> None:
     play(scenario)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio warns of its own TLS transports")
 def test_a_log_file_and_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     """Messages survive a restart in the file, and a client resumes over TLS."""
     trusted = certificate[0]
@@ -259,6 +262,21 @@ def test_a_log_file_that_lacks_messages_at_the_end(tmp_path: Path) -> None:
         assert str(log) in str(raised.value)
         with pytest.raises(ServeError):
             await server.stop()
+
+    play(scenario)
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """A server and its clients can meet at a path instead of a port."""
+
+    async def scenario() -> None:
+        path = tmp_path / "socket"
+        async with serve(unix=path) as server:
+            assert server.url == f"unix:{path}"
+            async with connect(unix=path, name="ann") as room:
+                assert (await room.send("hi")).seq == 1
+        with pytest.raises(ConnectError, match=f"Could not connect to server at unix:{path}"):
+            await connect(unix=path)
 
     play(scenario)
 
