@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Max, QuerySet
 from django.db.models.functions import Length, Substr
 
@@ -34,6 +36,10 @@ MAX_STORED_CHARS = 2 * MAX_TEXT_BYTES
 NO_ID_PREFIX = "~"
 """Begins the source of a message that came without an id. The server made up an id for it, which
 is never sent to clients."""
+
+
+COLUMNS = ("room_id", "seq", "name", "text", "at", "source", "client_id", "account_id")
+"""The columns that a new message has values in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,7 @@ def append(
     """
     logged: list[Logged] = []
     messages: list[Message] = []
-    rows: list[models.Message] = []
+    rows: list[tuple[Any, ...]] = []
     numbers = dict(known)
     now = datetime.now(timezone.utc)
     at = rfc3339(now)
@@ -179,22 +185,39 @@ def append(
         logged.append(Logged(row.head, repeated=False))
         id = None if each.source[0] == NO_ID_PREFIX else each.client_id
         messages.append(Message(row.head, each.name, each.text, at, id))
-        rows.append(
-            models.Message(
-                room=row,
-                seq=row.head,
-                name=each.name,
-                text=escape_nul(each.text),
-                at=now,
-                source=each.source,
-                client_id=key[1],
-                account_id=each.account,
-            )
-        )
+        rows.append((row.pk, row.head, each.name, escape_nul(each.text), now, *key, each.account))
     if rows:
-        models.Message.objects.bulk_create(rows)
+        _insert(rows)
         models.Room.objects.filter(pk=row.pk).update(head=row.head)
     return Appended(logged, messages, RoomState(row.head, row.roster, row.edits))
+
+
+def _insert(rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert *rows*, which have the values of `COLUMNS`.
+
+    On SQLite, Django would compile each value of each row, so
+    that to log a message took 45 µs of CPU instead of 14. On PostgreSQL it sends a column at a
+    time.
+    """
+    if connection.vendor == "sqlite":
+        _insert_sqlite(rows)
+    else:
+        models.Message.objects.bulk_create(
+            [models.Message(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+        )
+
+
+def _insert_sqlite(rows: Sequence[tuple[Any, ...]]) -> None:
+    at = COLUMNS.index("at")
+    adapt = connection.ops.adapt_datetimefield_value
+    quote = connection.ops.quote_name
+    table = quote(models.Message._meta.db_table)
+    names, marks = ", ".join(map(quote, COLUMNS)), ", ".join(["%s"] * len(COLUMNS))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608  # no text of others
+            [(*row[:at], adapt(row[at]), *row[at + 1 :]) for row in rows],
+        )
 
 
 def read(room: int, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
