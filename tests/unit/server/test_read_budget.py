@@ -70,6 +70,13 @@ def test_a_batch_is_limited_in_bytes() -> None:
     ]
 
 
+def test_a_run_is_limited_in_bytes() -> None:
+    """Messages that are one piece end the batch with the one that uses up the bytes."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
+    budget.add(frame(b"x" * 10) * 5)
+    assert [count for batch in take_batches(budget, 100, 15) for count, _ in batch] == [2, 2, 1]
+
+
 def test_pings_count_as_messages() -> None:
     """A client that sends only pings gets no larger share of a batch than others."""
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
