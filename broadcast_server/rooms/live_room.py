@@ -270,6 +270,7 @@ class LiveRoom(ABC):
             self._timer.schedule(announces=announces)
 
     def _broadcast(self, event: Event) -> None:
+        """Send *event* to everyone. `ObservedRoom` needs all that everyone gets to come by here."""
         self._fanout.broadcast(event)
         if self._fanout.full:
             # Not `flush`, which can kick participants: that must not happen in the middle of a list

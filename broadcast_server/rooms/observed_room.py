@@ -7,7 +7,6 @@ from typing import Any
 
 from broadcast_server.protocol.messages import Event
 
-from .actions import Action, Send
 from .local_room import LocalRoom
 
 
@@ -23,8 +22,6 @@ class ObservedRoom(LocalRoom):
         super().__init__(*args, **options)
         self._observe = observe
 
-    def _execute(self, actions: list[Action], *, announces: bool = False) -> None:
-        super()._execute(actions, announces=announces)
-        for action in actions:
-            if isinstance(action, Send) and action.to is None:
-                self._observe(self, action.event)
+    def _broadcast(self, event: Event) -> None:
+        super()._broadcast(event)
+        self._observe(self, event)

@@ -172,7 +172,7 @@ MODULES = {
                 "actions batch_timer fanout kept_names live_room message_log metrics participant"
                 " replays room sqlite_log"
             ),
-            "observed_room": "actions local_room",
+            "observed_room": "local_room",
         },
         "http": {
             "chat_page": "",
