@@ -22,12 +22,7 @@ from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.token import find_token
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
-from broadcast_server.protocol.messages import (
-    ABNORMAL_CLOSURE,
-    CloseCode,
-    Error,
-    Format,
-)
+from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, CloseCode, Error, Format
 from broadcast_server.protocol.rejection import BINARY, STOPPING, Rejection
 
 from .api import ServerAPI
