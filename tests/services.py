@@ -130,8 +130,9 @@ def _data_with_tables() -> Path:
 class PostgreSQL:
     """A PostgreSQL server that can be killed and started again at the same address.
 
-    *folder* holds its data and its socket. The database has the site's tables, unless it is to be
-    *empty*.
+    *folder* holds its data and its socket. It must not be pytest's: for root, the server runs as
+    another user, and each pytest that starts forbids others to enter its folder. The database has
+    the site's tables, unless it is to be *empty*.
     """
 
     def __init__(self, folder: Path, *, empty: bool) -> None:

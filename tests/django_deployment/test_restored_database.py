@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
@@ -70,9 +71,9 @@ def test_a_file_that_is_restored(tmp_path: Path) -> None:
         assert COPY in process.errors
 
 
-def test_a_database_that_is_restored(tmp_path: Path) -> None:
+def test_a_database_that_is_restored() -> None:
     """PostgreSQL: the same for rows that another transaction wrote, and while the site runs."""
-    with postgresql_server(tmp_path / "postgresql") as server:
+    with tempfile.TemporaryDirectory() as folder, postgresql_server(Path(folder, "pg")) as server:
         variables = {"DATABASE_URL": server.url, "SECRET_KEY": "k" * 50}
 
         def new_epoch(url: str, before: str, seq: int) -> str:
