@@ -102,7 +102,7 @@ class SyncClientRoom:
         except asyncio.TimeoutError:
             raise TimeoutError("nothing came in time") from None
         except KeyboardInterrupt:
-            self._thread.call_soon(receipt.put_back)
+            self._thread.call_soon(receipt.abandon)
             raise
         return receipt.event
 
@@ -176,6 +176,8 @@ class _Receipt:
         self._timeout = timeout
         self._position: Cursor | None = None
         self._item: Item | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_abandoned = False
 
     @property
     def event(self) -> Event:
@@ -186,6 +188,9 @@ class _Receipt:
 
     async def take(self) -> None:
         """Wait for the next event, and keep it."""
+        if self._is_abandoned:  # Ctrl+C came before this has begun
+            return
+        self._task = asyncio.current_task()
         self._position = position = self._core.inbox.position
         self._item = await run_within(
             self._core.receive(),
@@ -193,8 +198,11 @@ class _Receipt:
             discard=lambda item: self._core.put_back(item, position),
         )
 
-    def put_back(self) -> None:
-        """Put the event back, in the thread of the loop, if there is one."""
+    def abandon(self) -> None:
+        """Wait no longer, and put the event back if there is one. In the thread of the loop."""
+        self._is_abandoned = True
+        if self._task is not None:
+            self._task.cancel()
         if self._item is not None:
             self._core.put_back(self._item, self._position)
             self._item = None
