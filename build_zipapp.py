@@ -92,19 +92,29 @@ MAIN = b'''\
 import sys
 
 
-def compile_once():
-    """Let zipimport compile each module once: by itself it does so to find its name as well."""
+def install_importer():
+    """Import the program from memory from now on, and compile it once and not at each start."""
     import os
     from zipimport import zipimporter
 
     class Importer(zipimporter):
+        """Python's own importer, but it compiles no module to find its name."""
+
         def get_filename(self, fullname):
             end = os.sep + "__init__.py" if self.is_package(fullname) else ".py"
             name = fullname.rpartition(".")[2]
             return os.path.join(self.archive, self.prefix + name + end)
 
+    archive = sys.path[0]
     sys.path_hooks.insert(0, Importer)
-    sys.path_importer_cache.pop(sys.path[0], None)
+    sys.path_importer_cache.pop(archive, None)
+    from broadcast_server.single_file.importer import ArchiveImporter
+
+    importer = ArchiveImporter(archive)
+    sys.meta_path.insert(0, importer)
+    sys.path_hooks.remove(Importer)
+    sys.path_importer_cache[archive] = None  # no module is found there any more
+    return importer
 
 
 def state():
@@ -146,8 +156,7 @@ def give_up(why, remedy):
     """Say *why* the program cannot start, and return its exit code."""
     if sys.argv[1:2] == ["run"] and "--" in sys.argv:
         command = sys.argv[sys.argv.index("--") + 1 :]
-        # With this module, everything is loaded, and the command may have been started.
-        if command and command[0] and "broadcast_server.cli.run" not in sys.modules:
+        if command and command[0]:
             return run_plainly(command, why)
     sys.stderr.write("%s%s\\n" % (why, remedy))
     return 1
@@ -158,19 +167,22 @@ def start():
     if sys.version_info < (3, 10):
         found = "%d.%d.%d" % sys.version_info[:3]
         return give_up("broadcast-server needs Python 3.10 or newer, this is %s" % found, "")
-    compile_once()
     archive, before = sys.path[0], state()
     try:
+        try:
+            importer = install_importer()
+        except Exception as error:
+            if state() == before:
+                raise
+            why = "%s was replaced before all of it was loaded (%r)" % (archive, error)
+            return give_up(why, ", start it again")
         from broadcast_server.__main__ import run
 
-        return run()
+        code = run()
+        importer.keep_compiled()
+        return code
     except KeyboardInterrupt:
         return 1
-    except Exception as error:
-        if state() == before:
-            raise
-        why = "%s was replaced before all of it was loaded (%r)" % (archive, error)
-        return give_up(why, ", start it again")
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = config.stash[SHARED] = tempfile.TemporaryDirectory()
         os.environ[SHARED_FOLDER] = folder.name
+        os.environ["XDG_CACHE_HOME"] = folder.name  # for the compiled modules of the single file
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

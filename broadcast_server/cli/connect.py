@@ -9,6 +9,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from broadcast_server.http.program import keep_compiled
+
 from .usage import usage_error
 
 PLAIN_HISTORY = 5
@@ -96,6 +98,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
 
 async def _run_loaded(run: Callable[[], Awaitable[int]]) -> int:
     """Run a client whose modules are loaded: from now on there may be garbage."""
+    keep_compiled()
     gc.freeze()
     gc.enable()
     return await run()

@@ -20,5 +20,18 @@ def read_program() -> bytes | None:
     Call it once, at the start: the file can be replaced while the server runs, for example by its
     own download.
     """
-    archive = running_archive()
+    content = getattr(__spec__.loader, "content", None)
+    if isinstance(content, bytes):
+        return content  # what runs, whatever the file is now
+    archive = running_archive()  # on the path of another program, which Python imports by itself
     return None if archive is None else archive.read_bytes()
+
+
+def keep_compiled() -> None:
+    """Let the next start have what this one has compiled, if this code runs from the single file.
+
+    Call it when everything is loaded.
+    """
+    keep = getattr(__spec__.loader, "keep_compiled", None)
+    if keep is not None:
+        keep()

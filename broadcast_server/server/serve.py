@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from broadcast_server.console.signals import handle_signals
+from broadcast_server.http.program import keep_compiled
 
 from .file_limit import raise_file_limit
 from .opening import OpenedServer, exposure_warning, load_late_modules, open_server
@@ -75,6 +76,7 @@ async def _run_until_signal(
             logger.warning("%s", text)
         load_late_modules()
         server.share_url = share_url(server.listener.urls)
+        keep_compiled()
         await stopping.wait()
         logger.info("stopping")
         await server.stop()

@@ -25,6 +25,7 @@ AREAS = {
         "http": "protocol rooms",
         "server": "admission console http protocol rooms",
         "library": "admission client console http protocol rooms server",
+        "single_file": "",
         "terminal": "client console pipe protocol",
         "cli": "admission client console http pipe protocol rooms server terminal",
     },
@@ -236,6 +237,11 @@ MODULES = {
             "sync_client_room": "errors event_queue events loop_thread room_core",
             "sync_connect": "async_connect loop_thread sync_client_room",
             "sync_serve": "async_serve embedded_server errors events loop_thread",
+        },
+        "single_file": {
+            "archive": "",
+            "code_cache": "",
+            "importer": "archive code_cache",
         },
         "terminal": {
             "commands": "",

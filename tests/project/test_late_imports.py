@@ -394,13 +394,24 @@ def replaced_during_the_start(
     )
 
 
+EARLY = ["broadcast_server.single_file.importer", "broadcast_server.single_file.code_cache"]
+"""Modules that Python reads from the file itself; then the file is read as a whole."""
+
+LATE = [
+    "broadcast_server.__main__",
+    "broadcast_server.cli.main",
+    "broadcast_server.cli.target_option",
+    "broadcast_server.client.publisher",
+]
+
+
 @pytest.mark.parametrize("size", ["0", "2000000"])
-@pytest.mark.parametrize("module", ["broadcast_server.__main__", "broadcast_server.cli.main"])
+@pytest.mark.parametrize("module", EARLY)
 @pytest.mark.parametrize("command", [["send", "x"], ["run", "--"], ["start"]], ids=" ".join)
 def test_replaced_during_the_start(
     zipapp_path: Path, tmp_path: Path, command: list[str], module: str, size: str
 ) -> None:
-    """A file that is replaced before all of it is loaded ends the command with one line."""
+    """A file that is replaced before all of it is read ends the command with one line."""
     done = replaced_during_the_start(zipapp_path, tmp_path, module, size, *command)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -409,17 +420,7 @@ def test_replaced_during_the_start(
 
 
 @pytest.mark.parametrize("size", ["0", "2000000"])
-@pytest.mark.parametrize(
-    "module",
-    [
-        "broadcast_server.__main__",
-        "broadcast_server.cli.main",
-        "broadcast_server.cli.target_option",
-        "broadcast_server.cli.run",
-        "broadcast_server.client.publisher",
-        "broadcast_server.pipe.process_text",
-    ],
-)
+@pytest.mark.parametrize("module", EARLY)
 def test_run_is_replaced_during_the_start(
     zipapp_path: Path, tmp_path: Path, module: str, size: str
 ) -> None:
@@ -437,6 +438,24 @@ def test_run_is_replaced_during_the_start(
     assert "was replaced before all of it was loaded (" in line
 
 
+@pytest.mark.parametrize("size", ["0", "2000000"])
+@pytest.mark.parametrize("module", LATE)
+def test_replaced_once_it_was_read(
+    zipapp_path: Path, tmp_path: Path, server: str, module: str, size: str
+) -> None:
+    """A file that is replaced after that runs as it was."""
+    room = f"read{size}-{module.lower()}".replace("_", "-")
+    for command, output in (
+        (["send", "x", server, "--room", room], "sent"),
+        (["run", server, "--room", room, "--", "sh", "-c", "echo ran"], "ran\n"),
+    ):
+        done = replaced_during_the_start(zipapp_path, tmp_path, module, size, *command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(output)
+        assert (tmp_path / "broadcast-server.pyz").stat().st_size == int(size)
+    assert len(said(server, room)) == 3
+
+
 @pytest.mark.parametrize(
     ("command", "code", "error"),
     [("no-such-command", 127, "command not found"), (".", 126, "permission denied")],
@@ -445,7 +464,6 @@ def test_run_is_replaced_and_its_command_cannot_run(
     zipapp_path: Path, tmp_path: Path, command: str, code: int, error: str
 ) -> None:
     """A command that does not run has the exit codes of a shell then, too."""
-    module = "broadcast_server.cli.main"
-    done = replaced_during_the_start(zipapp_path, tmp_path, module, "0", "run", "--", command)
+    done = replaced_during_the_start(zipapp_path, tmp_path, EARLY[0], "0", "run", "--", command)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.splitlines()[1:] == [f"broadcast-server run: {command}: {error}"]

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import http.client
 import json
+import marshal
 import os
 import re
 import runpy
@@ -23,6 +24,8 @@ from pathlib import Path
 
 import pytest
 from programs import ROOT
+
+from broadcast_server.single_file.code_cache import CodeCache
 
 BUILD = runpy.run_path(str(ROOT / "build_zipapp.py"), run_name="build_zipapp")
 STORE = Path("build", "wheels")
@@ -570,6 +573,139 @@ def server_modules(report: Path) -> set[str]:
     return imported_modules(
         report, "h11", "websockets.server", *(f"broadcast_server.{n}" for n in names)
     )
+
+
+# -- what it caches ------------------------------------------------------------
+
+
+REPORT_COMPILED = """\
+import atexit, json, pathlib, runpy, sys
+report, *sys.argv = sys.argv[1:]
+sys.path[:0] = [""]  # run_path removes the first entry at its end
+compiled = []
+
+def audit(event, arguments):
+    if event == "compile" and isinstance(arguments[1], (str, bytes)):
+        compiled.append(str(arguments[1]))
+
+sys.addaudithook(audit)
+atexit.register(lambda: pathlib.Path(report).write_text(json.dumps(compiled)))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a file as Python would, and writes a list of the files that it compiled."""
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder for caches, which is empty."""
+    path = tmp_path / "caches"
+    path.mkdir(0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
+    return path
+
+
+def compiled_modules(report: Path, archive: Path, *options: str) -> set[str]:
+    """Run the file with --version, and return the modules in it that were compiled."""
+    program = *ISOLATED_PYTHON, *options, "-c", REPORT_COMPILED, str(report), str(archive)
+    done = run_to_end(*program, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    files = json.loads(report.read_text())
+    return {name.removeprefix(f"{archive}/") for name in files if name.startswith(str(archive))}
+
+
+def test_a_second_start_compiles_nothing(zipapp_path: Path, tmp_path: Path, caches: Path) -> None:
+    """A second start compiles only what the cache is read with, also if the file was moved."""
+    report = tmp_path / "compiled"
+    moved = Path(shutil.copy(zipapp_path, tmp_path / "moved.pyz"))
+    first = compiled_modules(report, zipapp_path)
+    assert "broadcast_server/cli/main.py" in first
+    for archive in zipapp_path, moved:
+        again = compiled_modules(report, archive)
+        assert {str(Path(name).parent) for name in again} <= {
+            *(".", "broadcast_server", "broadcast_server/single_file")
+        }
+        assert "broadcast_server/__main__.py" not in again
+    (entry,) = caches.rglob("*.code")
+    assert entry.stat().st_size < 2**20
+
+
+def test_a_running_server_has_cached_its_modules(zipapp_path: Path, caches: Path) -> None:
+    """A server caches what it compiled before it serves, not when it ends: it may be killed."""
+    with serving(*ISOLATED_PYTHON, str(zipapp_path), "start", "--port", "0") as (process, _, port):
+        assert fetch_program(port)[0] == 200
+        process.kill()
+        process.wait()
+    (entry,) = caches.rglob("*.code")
+    assert b"broadcast_server.server.http_connection" in entry.read_bytes()
+
+
+def test_python_is_told_to_write_no_bytecode(
+    zipapp_path: Path, tmp_path: Path, caches: Path
+) -> None:
+    """With -B, or PYTHONDONTWRITEBYTECODE, nothing is written, and what is there is read."""
+    report = tmp_path / "compiled"
+    first = compiled_modules(report, zipapp_path, "-B")
+    done = run_to_end(
+        sys.executable,
+        str(zipapp_path),
+        "--version",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert (done.returncode, list(caches.iterdir())) == (0, [])
+    compiled_modules(report, zipapp_path)
+    assert len(compiled_modules(report, zipapp_path, "-B")) < len(first)
+
+
+@pytest.mark.parametrize(
+    ("mode", "exit_code"), [(0o700, 77), (0o770, 0), (0o707, 0), (0o1777, 0), (0o500, 77)]
+)
+def test_planted_code(zipapp_path: Path, caches: Path, mode: int, exit_code: int) -> None:
+    """Code in a cache that others can write to does not run. In the user's own it does."""
+    code = marshal.dumps(compile("raise SystemExit(77)", "planted", "exec"))
+    CodeCache(zipapp_path.read_bytes()).add({"broadcast_server.cli.main": code})
+    (folder,) = caches.iterdir()
+    folder.chmod(mode)
+    done = run_to_end(*ISOLATED_PYTHON, str(zipapp_path), "--version")
+    assert (done.returncode, done.stderr) == (exit_code, "")
+
+
+def test_a_damaged_cache_is_replaced(zipapp_path: Path, tmp_path: Path, caches: Path) -> None:
+    """A start with a damaged entry is like one without, and writes it again."""
+    compiled_modules(tmp_path / "compiled", zipapp_path)
+    (entry,) = caches.rglob("*.code")
+    whole = entry.read_bytes()
+    for damaged in b"", whole[: len(whole) // 2], whole[:-1] + b"?", b"\0" * len(whole):
+        entry.write_bytes(damaged)
+        done = run_to_end(*ISOLATED_PYTHON, str(zipapp_path), "--version")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert entry.stat().st_size > len(whole) // 2
+        assert entry.read_bytes() != damaged
+
+
+def test_a_cache_that_cannot_be_written(zipapp_path: Path, tmp_path: Path) -> None:
+    """Without a folder for the cache, and whatever is in its place, the program runs."""
+    for variables in (
+        {"XDG_CACHE_HOME": "/proc/self", "HOME": str(tmp_path)},
+        {"XDG_CACHE_HOME": os.devnull},
+        {"HOME": "/nonexistent"},
+        {},
+    ):
+        done = run_to_end(*ISOLATED_PYTHON, str(zipapp_path), "--version", env=variables)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cached_code_names_the_file(zipapp_path: Path, tmp_path: Path, caches: Path) -> None:
+    """A traceback through cached code names the file that runs, and has its source."""
+    run = "import runpy, sys, traceback; sys.path[:0] = ['']; del sys.argv[0]\n"
+    run += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: pass\n"
+    run += "main = sys.modules['broadcast_server.cli.main']\n"
+    run += "try: main._with_target(None, None)\nexcept Exception: traceback.print_exc()"
+    moved = Path(shutil.copy(zipapp_path, tmp_path / "moved.pyz"))
+    for archive in zipapp_path, moved:
+        done = run_to_end(*ISOLATED_PYTHON, "-c", run, str(archive), "--version")
+        assert f'File "{archive}/broadcast_server/cli/main.py"' in done.stderr
+        assert "target = target_from_options(options)" in done.stderr
 
 
 # -- its first lines ----------------------------------------------------------
