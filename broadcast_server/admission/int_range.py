@@ -24,7 +24,7 @@ class IntRange(NamedTuple):
         """Return *value* as a number. Raises ValueError if it is none, or not in the range."""
         # `int` also accepts 1_000 and the digits of all scripts.
         if not _NUMBER.fullmatch(value.strip()):
-            raise ValueError(f"{value!r} is not a number")
+            raise ValueError(f"{value!r} is not a whole number")
         parsed = int(value)
         if not self.minimum <= parsed <= self.maximum:
             raise ValueError(f"{parsed} is not between {self.minimum} and {self.maximum}")

@@ -64,7 +64,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if options.tls_key is not None and options.tls_cert is None:
         raise ValueError("--tls-key needs --tls-cert (give both)")
     if options.unix is not None and options.typed & {"host", "port"}:
-        raise ValueError("--unix cannot be combined with --host or --port")
+        if "unix" in options.typed:
+            raise ValueError("--unix cannot be combined with --host or --port")
+        options.unix = None  # what is typed takes precedence over BROADCAST_UNIX
     if options.unix is not None and options.open:
         raise ValueError("--open cannot be combined with --unix: a browser needs a port")
     return Settings(

@@ -38,10 +38,14 @@ def parse_address(url: str, default_port: int | None = None) -> tuple[str, dict[
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss"):
         raise ValueError(f"scheme is {scheme}, must be ws, wss, http or https")
+    host = parts.netloc.rpartition("@")[2]
+    if host.count(":") > 1 and "[" not in host:
+        raise ValueError(f"an IPv6 address is in brackets: [{host}]")
     if not parts.hostname:
         raise ValueError("it has no host")
-    if parts.port == 0:  # `parts.port` itself raises ValueError for other invalid ports
-        raise ValueError("port is 0, must be 1 to 65535")
+    port = host.rpartition("]")[2].rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 2**16):
+        raise ValueError(f"port is {port[:20]}, must be 1 to 65535")
     if parts.username is not None:
         raise ValueError("it has a user name, which is not supported")
     if any(char.isspace() or 0xD800 <= ord(char) <= 0xDFFF for char in url):

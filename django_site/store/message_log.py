@@ -27,6 +27,8 @@ from broadcast_server.protocol.names import MAX_NAME_CHARS
 from broadcast_server.protocol.timestamp import rfc3339
 from django_site import models
 
+from .private_database import check_in_place
+
 MAX_READ_BYTES = 8 * 2**20
 """How many bytes of messages are read at once, if each is as long as it may be."""
 
@@ -187,6 +189,7 @@ def append(
         messages.append(Message(row.head, each.name, each.text, at, id))
         rows.append((row.pk, row.head, each.name, escape_nul(each.text), now, *key, each.account))
     if rows:
+        check_in_place(connection)
         _insert(rows)
         models.Room.objects.filter(pk=row.pk).update(head=row.head)
     return Appended(logged, messages, RoomState(row.head, row.roster, row.edits))

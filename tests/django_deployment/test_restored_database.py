@@ -16,6 +16,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import DAPHNE
 from programs import PATIENCE, ROOT, Running, listening, running, say, until
 from services import postgresql_server
@@ -69,6 +70,25 @@ def test_a_file_that_is_restored(tmp_path: Path) -> None:
         restored = welcome(url, f"{epoch}.2")
         assert (restored["seq"], restored["recovered"], restored["missed"]) == (2, False, None)
         assert COPY in process.errors
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_file_that_is_gone_while_the_site_runs(tmp_path: Path, removed: bool) -> None:
+    """SQLite: if the file is replaced or removed, nothing is confirmed that would be lost."""
+    with site(BROADCAST_DATA=str(tmp_path)) as (process, url):
+        say(url, "lobby", "bob", "one")
+        (file,) = tmp_path.glob("*.sqlite3")
+        if removed:
+            file.unlink()
+        else:
+            with closing(sqlite3.connect(file)) as base:
+                base.execute("VACUUM INTO ?", (str(tmp_path / "copy"),))
+            (tmp_path / "copy").rename(file)
+        what = f"the file {file} was {'removed' if removed else 'replaced'} while the site was"
+        with closing(HTTPConnection(url[5:-1], timeout=PATIENCE)) as connection:
+            connection.request("POST", "/", b"two")
+            until(lambda: what in process.errors, "a line in the log")
+        assert "Traceback" not in process.errors
 
 
 def test_a_database_that_is_restored() -> None:

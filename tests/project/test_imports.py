@@ -317,11 +317,11 @@ MODULES = {
         "store": {
             "epochs": "",
             "kept_names": "",
-            "message_log": "",
             "migration_lock": "",
             "outage": "",
-            "notifier": "message_log outage",
             "private_database": "",
+            "message_log": "private_database",
+            "notifier": "message_log outage",
             "query_log": "",
             "rejections": "",
             "roster_batch": "kept_names",

@@ -24,6 +24,7 @@ from websockets.typing import Subprotocol
 
 from broadcast_server.cli.main import main
 from broadcast_server.cli.options import parse_options
+from broadcast_server.cli.start import settings_of
 from broadcast_server.cli.target_option import target_from_options
 from broadcast_server.protocol.messages import SUBPROTOCOL
 from broadcast_server.server.settings import Settings
@@ -84,6 +85,17 @@ def test_what_the_room_is_for(
     assert f"{room} (default: lobby) [BROADCAST_ROOM]" in capsys.readouterr().out
 
 
+def test_a_typed_port_overrides_the_variable_of_a_unix_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is typed takes precedence over a variable, also over one of another option."""
+    monkeypatch.setenv("BROADCAST_UNIX", "/x")
+    assert settings_of(parse_options(["start"])).unix == Path("/x")
+    assert settings_of(parse_options(["start", "--port", "0"])).unix is None
+    with pytest.raises(ValueError, match="--unix cannot be combined"):
+        settings_of(parse_options(["start", "--port", "0", "--unix", "/x"]))
+
+
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a command, the help goes to standard error, and the exit code is 2."""
     assert main([]) == 2
@@ -96,17 +108,17 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "reason"),
     [
         (["dance"], "invalid choice: 'dance'"),
-        (["start", "--port", "/tmp/x"], "--port: '/tmp/x' is not a number"),
+        (["start", "--port", "/tmp/x"], "--port: '/tmp/x' is not a whole number"),
         (["start", "--port", "70000"], "--port: 70000 is not between 0 and 65535"),
         (["start", "--port", "-1"], "--port: "),
-        (["start", "--grace", "soon"], "--grace: 'soon' is not a number"),
+        (["start", "--grace", "soon"], "--grace: 'soon' is not a whole number"),
         (
             ["start", "--public-url", "ftp://h/"],
             "--public-url: ftp://h/ is not a valid address: scheme is",
         ),
-        (["start", "--port", "\u0661"], "--port: '\u0661' is not a number"),
-        (["start", "--port", "1_0"], "--port: '1_0' is not a number"),
-        (["start", "--port", "9" * 5000], "is not a number"),
+        (["start", "--port", "\u0661"], "--port: '\u0661' is not a whole number"),
+        (["start", "--port", "1_0"], "--port: '1_0' is not a whole number"),
+        (["start", "--port", "9" * 5000], "is not a whole number"),
         (["start", "--allow-origin", "*"], "--allow-origin: * is not a web origin (write https://"),
         (["start", "--allow-origin", "https://a,b"], "--allow-origin: b is not a web origin"),
         (["connect", "--port", "0"], "--port: 0 is not between 1 and 65535"),
@@ -116,7 +128,7 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["connect", "--room", "\udcff"], "--room: room is not 1 to 64 of"),
         (["connect", "--history", "-1"], "--history"),
         (["connect", "ftp://h/"], "ftp://h/ is not a valid address: scheme is ftp"),
-        (["connect", "ws://h:99999/"], "ws://h:99999/ is not a valid address: Port out of range"),
+        (["connect", "ws://h:99999/"], "ws://h:99999/ is not a valid address: port is 99999"),
         (["connect", "--host", ""], "no host"),
         (["connect", "ws://h/", "--port", "1"], "a URL cannot be combined with --host or --port"),
         (["connect", "a", "b"], "unrecognized arguments: b"),
@@ -227,7 +239,7 @@ def test_errors_of_the_single_file_name_the_program(
 @pytest.mark.parametrize(
     ("command", "variable", "value", "reason"),
     [
-        ("start", "BROADCAST_PORT", "x", "--port: 'x' is not a number (from BROADCAST_PORT)"),
+        ("start", "BROADCAST_PORT", "x", "--port: 'x' is not a whole number (from BROADCAST_PORT)"),
         ("start", "BROADCAST_GRACE", "x", "(from BROADCAST_GRACE)"),
         ("start", "BROADCAST_MAX_MESSAGE_BYTES", "0", "(from BROADCAST_MAX_MESSAGE_BYTES)"),
         ("start", "BROADCAST_LOG_MESSAGES", "x", "(from BROADCAST_LOG_MESSAGES)"),

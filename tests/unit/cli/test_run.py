@@ -123,7 +123,7 @@ def test_the_command_inherits_streams(program: list[str], url: str) -> None:
         ("BROADCAST_ROOM", "The Lobby!", "--room: room is not 1 to 64 of"),
         ("BROADCAST_NAME", "*", "--name: name begins with *"),
         ("BROADCAST_ONLY_FAILURES", "maybe", "--only-failures: 'maybe' is not one of 1"),
-        ("BROADCAST_TIMEOUT", "soon", "--timeout: 'soon' is not a number"),
+        ("BROADCAST_TIMEOUT", "soon", "--timeout: 'soon' is not a whole number"),
         ("BROADCAST_URL", "ftp://h/", "ftp://h/ is not a valid address: scheme is ftp"),
         ("BROADCAST_HOST", "a b", "ws://a b:8765/ is not a valid address"),
         ("BROADCAST_UNIX", "/etc/passwd", "--unix /etc/passwd: it is no socket"),

@@ -486,6 +486,23 @@ def test_a_room_at_the_end_of_an_address(url: str, begin: str, room: str | None)
     assert split_room(url) == (begin, room)
 
 
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("fe80::1", "an IPv6 address is in brackets: [fe80::1]"),
+        ("ws://::1/", "an IPv6 address is in brackets: [::1]"),
+        ("h:99999", "port is 99999, must be 1 to 65535"),
+        ("[::1]:x", "port is x, must be 1 to 65535"),
+        ("h:٣", "port is ٣, must be 1 to 65535"),
+    ],
+)
+def test_addresses_that_are_explained(typed: str, reason: str) -> None:
+    """The error says what is wrong with an address in its own words, not in those of Python."""
+    with pytest.raises(ValueError) as raised:
+        parse_address(typed)
+    assert str(raised.value) == reason
+
+
 def test_a_public_address_has_no_default_port() -> None:
     """Without a default port, a host stays as it was typed: `--public-url` names a proxy."""
     assert parse_address("h") == ("ws://h/", {})
