@@ -12,9 +12,22 @@ protocol tells a Twisted producer when its buffer is full, and can be told to st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
+
+
+class Begun:
+    """The rest of a `send` that was expected not to wait, and waits for *wanted*."""
+
+    def __init__(self, sending: Coroutine[Any, Any, None], wanted: object) -> None:
+        self._sending = sending
+        self._wanted = wanted
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait for the end of it."""
+        yield self._wanted
+        yield from self._sending.__await__()
 
 
 class FlowControl:
@@ -31,11 +44,21 @@ class FlowControl:
         transport = getattr(self._protocol, "transport", None)
         self._transport: Any = transport if hasattr(transport, "registerProducer") else None
         self._send = send
+        # uvicorn's `send` waits for this event and for nothing else.
+        writable = getattr(self._uvicorn_cycle, "writable", None)
+        self._may_send = writable if isinstance(writable, asyncio.Event) else None
+        if self._transport is not None:
+            self._may_send = self._writable
 
     @property
     def is_needed(self) -> bool:
         """Whether the connection is one of Daphne's."""
         return self._transport is not None
+
+    @property
+    def sends_at_once(self) -> bool:
+        """Whether `send` would not have to wait now."""
+        return self._may_send is not None and self._may_send.is_set()
 
     def watch_websocket(self) -> None:
         """Watch a WebSocket, which must have been accepted."""
