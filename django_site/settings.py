@@ -22,7 +22,7 @@ from broadcast_server.admission.int_range import (
 )
 from broadcast_server.admission.token import token_from
 from broadcast_server.http.cors import parse_origins
-from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.server.log_format import FORMATS
 from django_site.client_address import parse_trusted_proxy
 from django_site.configuration.data_folder import check_data_folder

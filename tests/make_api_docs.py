@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from broadcast_server.library.embedded_server import DEFAULT_NAME
-from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
 
 ROOT = Path(__file__).resolve().parent.parent

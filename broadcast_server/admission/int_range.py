@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from broadcast_server.protocol.messages import MAX_TEXT_BYTES
+from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 
 _NUMBER = re.compile("[+-]?[0-9]{1,20}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from broadcast_server.console.argument import argument_text
 from broadcast_server.console.child_environment import TOKEN_VARIABLE
 
-from .env_parser import VARIABLE_PREFIX, EnvParser, int_range, name_type, room_type
+from .env_parser import VARIABLE_PREFIX, Command, EnvParser, int_range, name_type, room_type
 
 CONNECT_EPILOG = """\
 examples:
@@ -194,3 +194,11 @@ def _add_join(client: EnvParser, room: str) -> None:
         f"file with the token to sign in with; {TOKEN_VARIABLE} can hold the token itself",
         metavar="FILE",
     )
+
+
+CLIENT_COMMANDS = {
+    "connect": Command("Join a room and chat.", CONNECT_EPILOG, add_connect),
+    "send": Command("Send one message.", SEND_EPILOG, add_send),
+    "run": Command("Run a command and report to a room how it ended.", RUN_EPILOG, add_run),
+}
+"""The commands whose options are here."""

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 from broadcast_server.console.streams import flush_streams, note, print_text, stdout_error
 from broadcast_server.protocol.userinfo import without_userinfo
 
-from .connect import connect
 from .env_parser import VARIABLE_PREFIX
 from .options import make_parser, parse_options
-from .start import start
 from .usage import usage_error
 
 if TYPE_CHECKING:
@@ -51,8 +49,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 1
     match options.command:
         case "start":
+            from .start import start
+
             return start(options)
         case "connect":
+            from .connect import connect
+
             return _with_target(options, connect)
         case "send":
             return _with_target(options, _send)

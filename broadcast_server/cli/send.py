@@ -59,7 +59,7 @@ def send(options: argparse.Namespace, target: Target) -> int:
 def sent_text(accepted: Accepted, requested_name: str | None) -> str:
     """Return to how many connections a message went, and its name if it is not the requested."""
     name = "" if requested_name in (None, accepted.name) else f" as {accepted.name}"
-    return strip_control(f"sent to {accepted.count} in {accepted.room}{name}")
+    return strip_control(f"sent to {accepted.receivers} in {accepted.room}{name}")
 
 
 def _read_text() -> str | None:

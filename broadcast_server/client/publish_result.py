@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from broadcast_server.protocol.messages import MAX_SEQ
+from broadcast_server.protocol.bounds import MAX_SEQ
 from broadcast_server.protocol.names import validate_room
 
 from .http_status import describe_foreign_success, describe_status, same_server_redirect
@@ -15,21 +15,19 @@ SEE_OTHER_STATUS = 303
 """The status of a server that has taken a request, and names a page to read (RFC 9110, 15.4.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The message was published."""
 
     name: str
     """The name under which it was published, with the suffix that the room may have added."""
     room: str
-    count: int
+    receivers: int
     """Number of connections that the message went to."""
     line: str
     """The response body as it was received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A retry would have the same result."""
 
     why: str
@@ -39,8 +37,7 @@ class Rejected:
     """The URL on the same server that would take the message, or ""."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """The message may be published by a retry."""
 
     why: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .address import is_confidential, with_port
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from .proxy import Proxy
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A server, and how to connect to it."""
 
     url: str

@@ -18,7 +18,7 @@ from broadcast_server.admission.trusted_proxies import parse_trusted_proxies
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.http.allowed_hosts import parse_hosts
 from broadcast_server.http.cors import parse_origins
-from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES, LogFileError
 from broadcast_server.server.file_limit import file_limit
 from broadcast_server.server.listen_socket import ListenError

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.protocol import messages as wire
+from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .errors import (
@@ -136,7 +137,7 @@ class RoomCore:
 
     def _check(self, text: str) -> None:
         self._check_open()
-        checked = wire.validate_message(text, None, wire.MAX_TEXT_BYTES)
+        checked = wire.validate_message(text, None, MAX_TEXT_BYTES)
         if isinstance(checked, wire.Error):
             raise rejected(checked.code, checked.text)
 

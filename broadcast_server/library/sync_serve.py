@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
 
 from .async_serve import serve

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from .messages import EPOCH_PATTERN, MAX_SEQ_DIGITS, Cursor, Error, Format
+from .bounds import MAX_SEQ_DIGITS
+from .messages import EPOCH_PATTERN, Cursor, Error, Format
 from .names import validate_name, validate_room
 from .session_key import SessionKey, find_session
 

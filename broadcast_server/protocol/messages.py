@@ -12,28 +12,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from .bounds import MAX_TEXT_BYTES
+
 SUBPROTOCOL = "broadcast.v1.json"
 """The WebSocket subprotocol of clients that use JSON."""
-
-MAX_MESSAGE_BYTES = 4096
-"""The default limit of one message, in bytes of UTF-8."""
 
 BYTES_PER_LINE = 16
 """A message may have one line for this many bytes of its limit, see `validate_message`."""
 
-MAX_FRAME_BYTES = 2**20
-"""The longest WebSocket frame. The library closes the connection with 1009 for a longer one."""
-
-MAX_TEXT_BYTES = 2**17
-"""The largest limit of one message that a server can have. JSON needs at most six bytes for one of
-its bytes, so every message fits into a frame of `MAX_FRAME_BYTES`, which is also the longest frame
-that Daphne sends and that most clients take."""
-
 MAX_ID_CHARS = 64
-
-MAX_SEQ_DIGITS = 18
-MAX_SEQ = 10**MAX_SEQ_DIGITS - 1
-"""The highest number of a message, and of anything else that is counted."""
 
 EPOCH_PATTERN = "[A-Za-z0-9_-]{1,64}"
 """What an epoch is made of, as a regular expression."""

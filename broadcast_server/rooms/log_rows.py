@@ -10,13 +10,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from broadcast_server.protocol.messages import (
-    MAX_FRAME_BYTES,
-    MAX_SEQ,
-    Message,
-    fit_text,
-    is_valid_id,
-)
+from broadcast_server.protocol.bounds import MAX_FRAME_BYTES, MAX_SEQ
+from broadcast_server.protocol.messages import Message, fit_text, is_valid_id
 from broadcast_server.protocol.sanitize import strip_control
 
 MAX_NAME_CHARS = 64

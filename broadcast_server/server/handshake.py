@@ -14,7 +14,8 @@ from websockets.typing import Subprotocol
 from broadcast_server.http.allowed_hosts import AllowedHosts, check_host
 from broadcast_server.http.own_page import check_socket
 from broadcast_server.http.responses import Response as HTTPResponse
-from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, MAX_FRAME_BYTES, SUBPROTOCOL
+from broadcast_server.protocol.bounds import MAX_FRAME_BYTES
+from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .upgrade_request import UpgradeRequest

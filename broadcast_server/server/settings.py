@@ -7,7 +7,7 @@ from pathlib import Path
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.admission.trusted_proxies import TrustedProxies
-from broadcast_server.protocol.messages import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
 
 from .api import Timeouts

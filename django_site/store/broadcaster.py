@@ -20,8 +20,9 @@ from django.utils.asyncio import async_unsafe
 
 from broadcast_server.library.errors import BroadcastError, MessageTooLongError, RejectedError
 from broadcast_server.library.events import Message
+from broadcast_server.protocol.bounds import MAX_SEQ
 from broadcast_server.protocol.join import join_from_parameters
-from broadcast_server.protocol.messages import MAX_SEQ, Error, Format, validate_message
+from broadcast_server.protocol.messages import Error, Format, validate_message
 from broadcast_server.protocol.messages import Message as LoggedMessage
 from broadcast_server.protocol.publish import PublishRequest
 from django_site import models

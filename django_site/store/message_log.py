@@ -16,13 +16,8 @@ from django.db import connection
 from django.db.models import Max, QuerySet
 from django.db.models.functions import Length, Substr
 
-from broadcast_server.protocol.messages import (
-    MAX_TEXT_BYTES,
-    LogEntry,
-    Message,
-    MessageHidden,
-    fit_text,
-)
+from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
+from broadcast_server.protocol.messages import LogEntry, Message, MessageHidden, fit_text
 from broadcast_server.protocol.names import MAX_NAME_CHARS
 from broadcast_server.protocol.timestamp import rfc3339
 from django_site import models

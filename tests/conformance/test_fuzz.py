@@ -26,7 +26,7 @@ from benchmarks.cases import FRAMES, HEADS, PONG, Case, case, frame, frames
 from benchmarks.fuzz import CLOSE_TIMEOUT_S, QUIET_S, Sender, fuzz
 from benchmarks.fuzz_target import errors_in
 from broadcast_server.console.time_limit import run_within
-from broadcast_server.protocol.messages import MAX_FRAME_BYTES
+from broadcast_server.protocol.bounds import MAX_FRAME_BYTES
 from broadcast_server.server.frame_splitter import FrameSplitter
 
 CASES = 1200

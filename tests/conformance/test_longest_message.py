@@ -9,7 +9,7 @@ from conftest import Player
 from curl import Stream, post
 from deployments import ServedDeployment, WebSocketClient
 
-from broadcast_server.protocol.messages import MAX_TEXT_BYTES
+from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 
 OPTIONS = ("--max-message-bytes", str(MAX_TEXT_BYTES))
 TEXTS = {

@@ -11,7 +11,7 @@ from channels.testing import WebsocketCommunicator
 from django.utils.timezone import now
 from django_client import connected, run_async  # it sets Django up
 
-from broadcast_server.protocol.messages import MAX_FRAME_BYTES, MAX_TEXT_BYTES
+from broadcast_server.protocol.bounds import MAX_FRAME_BYTES, MAX_TEXT_BYTES
 from django_site import models
 from django_site.store import message_log
 

@@ -20,7 +20,7 @@ from broadcast_server.client import session
 from broadcast_server.http import post, site, stream
 from broadcast_server.library import event_queue, room_core
 from broadcast_server.pipe import exec_sink, line_splitter
-from broadcast_server.protocol import messages
+from broadcast_server.protocol import bounds, messages
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.rooms import fanout, live_room, message_log, room
 from broadcast_server.server import listen_socket, read_budget, room_registry, transport, websocket
@@ -109,8 +109,8 @@ BOUNDS = {
     "a stream that takes nothing | 64 KiB in its transport, 40 s": (
         (transport.PAUSE_AT_BYTES, stream.STALL_TIMEOUT_S) == (2**16, 40)
     ),
-    "a frame | 1 MiB": messages.MAX_FRAME_BYTES == 2**20,
-    "a message | 4,096 bytes": messages.MAX_MESSAGE_BYTES == 4096,
+    "a frame | 1 MiB": bounds.MAX_FRAME_BYTES == 2**20,
+    "a message | 4,096 bytes": bounds.MAX_MESSAGE_BYTES == 4096,
     "a line for each 16": messages.BYTES_PER_LINE == 16,
     "4,096, 1 MiB of text": (fanout.MAX_BATCH_EVENTS, fanout.MAX_BATCH_CHARS) == (4096, 2**20),
     "joins in a batch | 512": live_room.MAX_JOINS_PER_BATCH == 512,

@@ -60,16 +60,17 @@ TOP = {
 MODULES = {
     "broadcast_server": {
         "protocol": {
+            "bounds": "",
             "control_sequences": "",
             "look_alikes": "",
             "appearance": "look_alikes",
-            "messages": "",
+            "messages": "bounds",
             "names": "appearance look_alikes",
             "rejection": "messages",
             "sanitize": "control_sequences",
-            "codec": "messages names sanitize",
+            "codec": "bounds messages names sanitize",
             "session_key": "",
-            "join": "messages names session_key",
+            "join": "bounds messages names session_key",
             "publish": "join",
             "timestamp": "",
             "userinfo": "",

@@ -562,6 +562,30 @@ def test_connect_at_a_terminal_imports_nothing_of_start(zipapp_path: Path, tmp_p
     assert server_modules(report) == set()
 
 
+@pytest.mark.parametrize(
+    ("command", "needed", "unneeded"),
+    [
+        ("send hi --timeout 1 --unix no", "client.publisher", "logging asyncio shutil"),
+        ("run --timeout 1 --unix no -- true", "cli.run", "logging asyncio shutil"),
+        ("start --unix no/folder", "server.server", "importlib.metadata shutil"),
+    ],
+)
+def test_a_command_imports_nothing_that_it_does_not_need(
+    zipapp_path: Path, tmp_path: Path, command: str, needed: str, unneeded: str
+) -> None:
+    """What takes milliseconds to import, and only others need, is not imported.
+
+    Each command ends at once, because there is no socket or no folder for it.
+    """
+    report = tmp_path / "modules"
+    program = *ISOLATED_PYTHON, "-c", REPORT_MODULES, str(report), str(zipapp_path)
+    run_to_end(*program, *command.split(), cwd=tmp_path)
+    assert imported_modules(report, f"broadcast_server.{needed}")
+    assert imported_modules(report, *unneeded.split()) == set()
+    if not command.startswith("start"):
+        assert imported_modules(report, "broadcast_server.protocol.messages") == set()
+
+
 def connect_arguments(port: int) -> tuple[str, ...]:
     """Return the arguments with which bob joins."""
     return "connect", "--port", str(port), "--name", "bob"

@@ -292,7 +292,7 @@ def test_all_clients_use_the_proxy(scheme: str, tmp_path: Path) -> None:
             await sink.until(lambda: sink.texts)
             publisher = HTTPPublisher(Target(url, {}, None, None, authorities, proxy), None, None)
             loop = asyncio.get_running_loop()
-            assert (await loop.run_in_executor(None, publisher.publish, "there")).count == 1
+            assert (await loop.run_in_executor(None, publisher.publish, "there")).receivers == 1
             client.leave()
             await running
             through, ca = f"http://127.0.0.1:{proxy.port}", cert if scheme == "wss" else None

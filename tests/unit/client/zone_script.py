@@ -45,7 +45,7 @@ async def main() -> None:
         await asyncio.wait({running, confirmed}, return_when=asyncio.FIRST_COMPLETED)
         publisher = HTTPPublisher(Target(url, {}, None, None, None), None, None)
         loop = asyncio.get_running_loop()
-        assert (await loop.run_in_executor(None, publisher.publish, "there")).count == 1
+        assert (await loop.run_in_executor(None, publisher.publish, "there")).receivers == 1
         client.leave()
         await running
     await server.stop()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broadcast_server.protocol.messages import MAX_TEXT_BYTES, fit_text
+from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
+from broadcast_server.protocol.messages import fit_text
 from broadcast_server.rooms.log_rows import read_message
 
 

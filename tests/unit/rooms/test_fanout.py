@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadcast_server.protocol.bounds import MAX_FRAME_BYTES, MAX_TEXT_BYTES
 from broadcast_server.protocol.codec import encode_json, encode_sse, encode_text
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
-    MAX_FRAME_BYTES,
-    MAX_TEXT_BYTES,
     Error,
     Event,
     Format,
