@@ -318,10 +318,11 @@ MODULES = {
         "store": {
             "epochs": "",
             "kept_names": "",
+            "message_insert": "",
             "migration_lock": "",
             "outage": "",
             "private_database": "",
-            "message_log": "private_database",
+            "message_log": "message_insert private_database",
             "notifier": "message_log outage",
             "query_log": "",
             "rejections": "",
