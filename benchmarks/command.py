@@ -13,7 +13,7 @@ from pathlib import Path
 
 from broadcast_server.server.file_limit import raise_file_limit
 
-from . import document, growth, plan, plot, stores
+from . import document, growth, plan, plot, processes, stores
 from .beside import hosted_before, standalone_before
 from .catalogue import OURS, SERVERS
 from .hosted import hosted_servers, services
@@ -108,6 +108,10 @@ def measure(options: argparse.Namespace) -> Result:
                 measured(
                     [each for each in servers if each.name == stores.SITE], stores.MEASUREMENTS
                 )
+                sites = [each for each in servers if each.name in processes.SITES]
+                measured(sites, [processes.two_processes()])
+                measured(sites[-1:], [processes.end_to_end()])
+                measured([processes.PUB_SUB], [processes.pub_sub()])
     return result
 
 

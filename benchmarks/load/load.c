@@ -10,6 +10,9 @@
  * which alone is timed), idle (connect, and wait until standard input ends), handshakes
  * (connect and disconnect repeatedly), stampede (all are cut, reconnect at once, and resume),
  * joins (connect in *rooms* rooms, and wait until everyone has seen all later joins of its room).
+ *
+ * With *other_port*, every second client connects there, to another process of the same server,
+ * whose CPU time is added if its *other_pid* is given.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -59,12 +62,12 @@ typedef struct {
 } sender;
 
 static struct {
-    int port, clients, senders, window, size, rate, rooms;
+    int port, other_port, clients, senders, window, size, rate, rooms;
     double warm, seconds, drain, opening;
     const char *mode;
     const dialect *dialect;
-    clockid_t server;
-    int has_server;
+    clockid_t server, other;
+    int has_server, has_other;
 } how = {.clients = 100, .senders = 8, .window = 30, .size = 64, .rate = 200, .warm = 1,
          .seconds = 1, .drain = 3, .opening = 60, .mode = "window"};
 
@@ -163,8 +166,12 @@ static void make_sender(int index, client *it) {
 
 /* -- connecting --------------------------------------------------------------- */
 
+static int port_of(const client *it) {
+    return how.other_port && (it - clients) % 2 ? how.other_port : how.port;
+}
+
 static void dial(client *it) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)how.port),
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(it)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     it->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (it->fd < 0) die("socket: %s", strerror(errno));
@@ -211,7 +218,7 @@ static void upgrade(client *it) {
                        "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                        "Connection: Upgrade\r\nSec-WebSocket-Key: bG9hZCBnZW5lcmF0b3IhIQ==\r\n"
                        "Sec-WebSocket-Version: 13\r\n%s\r\n",
-                       how.dialect->path, query, how.port, extra);
+                       how.dialect->path, query, port_of(it), extra);
     memcpy(room_for(it, (size_t)size), request, (size_t)size);
     it->state = UPGRADING;
     flush(it);
@@ -417,7 +424,8 @@ typedef struct {
 } reading;
 
 static reading read_now(void) {
-    return (reading){now_ns(), heard, how.has_server ? clock_ns(how.server) : 0,
+    uint64_t other = how.has_other ? clock_ns(how.other) : 0;
+    return (reading){now_ns(), heard, how.has_server ? clock_ns(how.server) + other : 0,
                      clock_ns(CLOCK_PROCESS_CPUTIME_ID), bytes};
 }
 
@@ -640,6 +648,7 @@ static void parse(int count, char **words) {
     for (int i = 1; i + 1 < count; i += 2) {
         const char *name = words[i], *value = words[i + 1];
         if (!strcmp(name, "--port")) how.port = atoi(value);
+        else if (!strcmp(name, "--other_port")) how.other_port = atoi(value);
         else if (!strcmp(name, "--clients")) how.clients = atoi(value);
         else if (!strcmp(name, "--senders")) how.senders = atoi(value);
         else if (!strcmp(name, "--window")) how.window = atoi(value);
@@ -654,6 +663,8 @@ static void parse(int count, char **words) {
         else if (!strcmp(name, "--dialect")) how.dialect = dialect_named(value);
         else if (!strcmp(name, "--pid"))
             how.has_server = !clock_getcpuclockid(atoi(value), &how.server);
+        else if (!strcmp(name, "--other_pid"))
+            how.has_other = !clock_getcpuclockid(atoi(value), &how.other);
         else die("unknown option %s", name);
     }
     if (!how.dialect) how.dialect = &DIALECTS[0];

@@ -79,6 +79,17 @@ def test_a_duplicate_message_is_a_fault(load: Load, tmp_path: Path) -> None:
     assert faults(figures) and "twice" in faults(figures)[0]
 
 
+def test_every_second_client_uses_the_other_port(load: Load, tmp_path: Path) -> None:
+    """With another process that shares nothing, half of the clients get nothing."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    with running(ALL[INSTALLED], one) as it, running(ALL[INSTALLED], other) as them:
+        target = {**it.target, "other_port": them.port, "other_pid": them.process.pid}
+        figures = load.run(**target, clients=6, senders=1, window=2, warm=0.1, seconds=0.1, drain=1)
+    assert 0 < figures["messages"] * 3 == figures["missing"]
+
+
 @pytest.mark.parametrize("name", [INSTALLED, WEBSOCKETS])
 def test_every_join_is_announced_once_in_its_room(name: str, load: Load, tmp_path: Path) -> None:
     """The joins that are counted are all seen by the members of the room who came before."""
