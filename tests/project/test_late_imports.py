@@ -210,7 +210,7 @@ def test_at_a_terminal(archive: Archive, server: str, options: list[str]) -> Non
             until(lambda: "ann: hello" in said(server, room), "a message")
             for line in (
                 *("/help", "/who", "/name bea", "/me waves", f"/room {room}x", f"/room {room}"),
-                *("/history 3", "/clear", "/nothing", "/room Bad Room", "/name a:b", "x" * 200),
+                *("/history 3", "/clear", "/nothing", "/room Bad Room!", "/name a:b", "x" * 200),
             ):
                 ann.types(line, ENTER)
             if not options:
