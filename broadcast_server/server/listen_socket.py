@@ -6,11 +6,13 @@ that connect and join no room from using up all of them.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +20,9 @@ from broadcast_server.admission.pending import PendingConnections
 from broadcast_server.admission.trusted_proxies import TrustedProxies, client_key
 
 logger = logging.getLogger("broadcast_server")
+
+ACCEPT_PASSES = 5
+"""Passes of the event loop after which an accepted socket has its connection, and one to spare."""
 
 LOG_INTERVAL_S = 60.0
 """How long the same warning is not logged again."""
@@ -50,11 +55,12 @@ class ConnectionTracker:
         self._trusted_proxies = trusted_proxies
         self._by_file_number: dict[int, AcceptedSocket] = {}
         self._logged_at = -LOG_INTERVAL_S
+        self._stopping = False
 
     @property
     def full(self) -> bool:
         """Whether no connection can be accepted before another one is closed."""
-        return self._pending.full
+        return self._stopping or self._pending.full
 
     def accepted(self, connection: socket.socket, address: object) -> AcceptedSocket:
         """Track a connection that was accepted, and cut a pending one if there are too many."""
@@ -67,6 +73,21 @@ class ConnectionTracker:
         if evicted is not None:
             self._evict(self._by_file_number[evicted])
         return accepted
+
+    async def close_all(self, abort: Callable[[], None]) -> None:
+        """Accept no more, and *abort* every connection, also those accepted a moment ago.
+
+        asyncio makes the transport of an accepted socket, and tells its protocol, in later passes
+        of the loop. If it has stopped to listen by then, it leaves the socket open. What is left
+        after these passes is in a TLS handshake, and ends with its own time-out.
+        """
+        self._stopping = True
+        abort()
+        for _ in range(ACCEPT_PASSES):
+            if not self._by_file_number:
+                return
+            await asyncio.sleep(0)
+            abort()
 
     def key_of(self, address: object) -> str | None:
         """Return the key under which connections from *address* are counted, see `client_key`.

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("broadcast_server")
 
-_Participation = tuple[LocalRoom, Participant, ClientPlace]
-"""What belongs to a participant's connection. The place is given back at the end of it."""
+_Participation = tuple[LocalRoom, Participant, ClientPlace]  # of a participant's connection
 
 SUBSCRIBER_LABEL = "a subscriber"
 """What the log calls a participant that has no name."""
@@ -128,8 +127,8 @@ class Server:
         for connection in tuple(self._connections):
             connection.shut_down()
         await self._wait_all_closed(deadline)
+        await self._tracker.close_all(self.abort)
         self.listener.close()
-        self.abort()
 
     def abort(self) -> None:
         """Cut every connection that is left."""

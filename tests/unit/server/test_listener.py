@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import socket
 import ssl
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -102,6 +104,29 @@ def test_all_addresses_of_a_system_with_one_family(
             await server.listen()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("passes", range(5))
+def test_a_connection_that_comes_while_the_server_stops_is_closed(passes: int) -> None:
+    """However far the loop has come with an accepted socket, it is closed before the loop is."""
+
+    async def scenario() -> None:
+        server = Server(Settings(port=0, grace=0))
+        await server.listen()
+        port = int(server.url.rpartition(":")[2].rstrip("/"))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            await server.stop()
+            client.setblocking(False)
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        asyncio.run(scenario())
+        gc.collect()
+    assert [str(each.message) for each in found] == []
 
 
 # -- TLS --
