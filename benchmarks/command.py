@@ -13,7 +13,7 @@ from pathlib import Path
 
 from broadcast_server.server.file_limit import raise_file_limit
 
-from . import document, growth, plan, plot, processes, stores
+from . import document, growth, plan, plot, processes, start_up, stores
 from .beside import hosted_before, standalone_before
 from .catalogue import OURS, SERVERS
 from .hosted import hosted_servers, services
@@ -91,11 +91,16 @@ def measure(options: argparse.Namespace) -> Result:
             ]
             take(result, chosen(servers, options.only), wanted, load, scratch, tell)
 
+        if options.measure == [start_up.NAME]:
+            start_up.measure(result, options.beside, tell)
+            return result
         if not options.hosted:
             earlier = standalone_before(options.beside) if options.beside else []
             measured([*SERVERS, *earlier], plan.QUICK if options.quick else plan.WHOLE)
             if not options.quick:
                 measured([each for each in SERVERS if each.name == OURS], growth.standalone())
+                if not options.measure:
+                    start_up.measure(result, options.beside, tell)
         if options.hosted or not options.quick:
             with ExitStack() as stack:
                 environment = stack.enter_context(services())

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, cast
 from broadcast_server.http.site import MAX_HEAD_BYTES
 
 from .api import ServerAPI
-from .websocket import WebSocketConnection
 
 if TYPE_CHECKING:
     from .http_connection import HTTPConnection
+    from .websocket import WebSocketConnection
 
 
 TLS_RECORD_PREFIX = b"\x16\x03"
@@ -71,10 +71,12 @@ class FirstRequest(asyncio.Protocol):
             and line.count(b" ") == 2
             and _UPGRADE.search(self._head, 0, end + 2)
         ):
+            # Imported here, as loading websockets and h11 takes too long before the server listens.
+            # `load_late_modules` loads both right after that.
+            from .websocket import WebSocketConnection
+
             protocol = WebSocketConnection(self._server)
         else:
-            # Imported here, as loading h11 takes too long before the server listens. `serve` loads
-            # it right after that.
             from .http_connection import HTTPConnection
 
             protocol = HTTPConnection(self._server)

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from programs import ROOT
 
-from benchmarks import capacity, cases, document, growth, inputs, plan, table, targets
+from benchmarks import capacity, cases, document, growth, inputs, plan, start_up, table, targets
 from benchmarks.beside import before, is_before, standalone_before
 from benchmarks.catalogue import INSTALLED, OURS, SERVERS, WEBSOCKETS, compiler_missing
 from benchmarks.hosted import DAPHNE, MEMORY, site, site_name, tutorial, tutorial_name
@@ -243,3 +244,27 @@ def test_a_deployment_is_compared_with_the_tutorial_on_the_same_server() -> None
     name = site_name(DAPHNE, MEMORY)
     assert table.tutorial_of(name) == table.tutorial_of(before(name))
     assert table.tutorial_of(before(name)) == tutorial_name(DAPHNE, MEMORY)
+
+
+def test_the_start_up_of_each_command_is_measured(
+    zipapp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each program runs in each round, as often with a cache as without, beside another tree."""
+    (tmp_path / "broadcast_server").symlink_to(ROOT / "broadcast_server")
+    (tmp_path / OURS).symlink_to(zipapp_path)
+    monkeypatch.setattr(start_up, "ROOT", tmp_path)
+    result = Result("", "")
+    start_up.measure(result, tmp_path, lambda _: None, rounds=1)
+    assert [each for each in result.figures if "failed" in each] == []
+    measured = [(each["server"], each["measurement"]) for each in result.figures]
+    assert len(measured) == len(set(measured)) == 11
+    assert all(each["seconds"] > 0 for each in result.figures)
+    for target in targets.start_up():
+        assert "not measured" not in target.row(result)
+
+
+def test_a_program_that_does_not_start_is_a_failure() -> None:
+    """A command that ends with an error, or says something else, has no time."""
+    for code, failure in (("exit(3)", "exit code 3"), ("import sys; exit('no')", "no")):
+        program = start_up.Program("x", "y", [sys.executable, "-c", code])
+        assert program.run() == {"failed": failure}

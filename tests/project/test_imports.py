@@ -219,7 +219,7 @@ MODULES = {
                 "api first_request listen_socket listener log_format own_names room_registry"
                 " settings tls"
             ),
-            "opening": "file_limit http_connection listen_socket server settings tls",
+            "opening": "file_limit http_connection listen_socket server settings tls websocket",
             "serve": "file_limit opening server settings tls",
         },
         "library": {
@@ -599,11 +599,11 @@ def of_areas(loaded: set[str], *areas: str) -> set[str]:
 
 
 def test_a_server_loads_nothing_of_the_client() -> None:
-    """Starting to serve costs no import that only `connect` needs, and none of h11 yet."""
+    """Starting to serve costs no import that only `connect` needs, and no library yet."""
     loaded = loaded_by("import broadcast_server.server.server")
-    assert "broadcast_server.server.websocket" in loaded
+    assert "broadcast_server.server.first_request" in loaded
     assert of_areas(loaded, "client", "pipe", "terminal") == set()
-    assert loaded.isdisjoint({"prompt_toolkit", "websockets.asyncio", "h11"})
+    assert loaded.isdisjoint({"prompt_toolkit", "websockets", "h11"})
 
 
 def test_a_server_loads_no_options_of_clients() -> None:

@@ -57,7 +57,7 @@ ALLOWED = {
     "rooms.local_room": "broadcast_server.protocol.publish",  # http_connection has loaded it
     "rooms.log_start": "log_upgrade",  # before the server listens
     "rooms.log_tables": "log_upgrade",
-    "server.first_request": "http_connection",  # which `serve` has loaded
+    "server.first_request": "http_connection websocket",  # which `serve` has loaded
     "server.listener": "activation handshakes tls_transport",  # before it listens
     "server.serve": "tls",  # by a reload, after it was loaded for the start
     # Likewise.
