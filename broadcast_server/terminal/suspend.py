@@ -17,6 +17,14 @@ from contextlib import contextmanager
 from prompt_toolkit.application import Application
 
 
+def _is_orphaned() -> bool:
+    """Whether no shell of this session started us, so that the system ignores SIGTSTP (POSIX)."""
+    try:
+        return os.getsid(os.getppid()) != os.getsid(0)
+    except OSError:
+        return True
+
+
 class Suspender:
     """Suspends and continues the program while the prompt of *app* is shown.
 
@@ -64,6 +72,8 @@ class Suspender:
             """
             import termios
 
+            if _is_orphaned():  # for a moment the terminal would not be ours, and lose keys
+                return
             loop, app = asyncio.get_running_loop(), self._app
             app.renderer.erase()
             termios.tcsetattr(app.input.fileno(), termios.TCSADRAIN, self._shell_mode)
