@@ -311,8 +311,8 @@ class RoomConsumer(AsyncConsumer):
     def _send_at_once(self, event: dict[str, Any]) -> bool:
         """Send *event* if nothing waits before it, and the server's `send` need not wait.
 
-        Without it each frame wakes the task that sends, which costs a fifth of the deliveries of
-        a second of CPU (100 members).
+        Without it each frame wakes the task that sends. It makes 1.02 to 1.13 times the deliveries
+        of a second of CPU (100 members).
         """
         flow_control = self._flow_control
         if self._queue or self._sending is None or flow_control is None:
