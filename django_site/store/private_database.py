@@ -46,7 +46,11 @@ def _connected(connection: Any, **_: object) -> None:
     if file is not None:
         with suppress(OSError):
             make_sqlite_private(file)
-    check_in_place(connection)
+    try:
+        check_in_place(connection)
+    except OperationalError:
+        connection.close()  # Django would go on to use it, although this handler has failed
+        raise
 
 
 def check_in_place(connection: Any) -> None:
