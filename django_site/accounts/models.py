@@ -79,6 +79,12 @@ class Account(AbstractUser):
 
     objects: ClassVar[AccountManager] = AccountManager()
 
+    class Meta(AbstractUser.Meta):
+        """It is called an account everywhere, which Django calls a user."""
+
+        verbose_name = "account"
+        verbose_name_plural = "accounts"
+
     _saved_name: str | None = None
 
     def clean(self) -> None:

@@ -163,7 +163,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     row_actions = (
         RowAction(
             "hide",
-            "Hide",
+            "Hide {}",
             "The message is removed from the history, and at once from the view of every client"
             " that speaks JSON. What a text client has printed stays there.",
             lambda message: message.edit is None,
@@ -171,7 +171,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
         ),
         RowAction(
             "unhide",
-            "Show again",
+            "Show {} again",
             "The message is in the history again, for clients that join from now on.",
             lambda message: message.edit is not None,
             actions.unhide,
@@ -182,7 +182,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     list_select_related = ("room", "account")
     sortable_by = ()
     search_fields = ("text",)
-    fields = readonly_fields = ("time", "place", "author", "full_text", "state", "context")
+    fields = readonly_fields = ("time", "place", "author", "full_text", "visibility", "context")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """Return the messages with their rooms and accounts, which are shown."""
@@ -243,10 +243,15 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
         paragraphs = format_html_join("", "<p>{}</p>", lines)
         return format_html('<div class="full-text">{}</div>', paragraphs)
 
-    @admin.display(description="state", empty_value="")
-    def state(self, message: Message) -> str | None:
-        """Whether the message is hidden."""
-        return None if message.edit is None else "hidden"
+    @admin.display(description="state")
+    def state(self, message: Message) -> str:
+        """Whether the message is hidden; empty for most, to be seen in a list."""
+        return "" if message.edit is None else "hidden"
+
+    @admin.display(description="state")
+    def visibility(self, message: Message) -> str:
+        """The same on the page of the message."""
+        return self.state(message) or "visible"
 
     @admin.display(description="")
     def ban(self, message: Message) -> SafeString:

@@ -152,7 +152,7 @@ class BanAdmin(ReadOnlyAdmin[Ban]):
     row_actions = (
         RowAction(
             "lift",
-            "Lift",
+            "Lift {}",
             "The banned client may join again at once.",
             lambda ban: state(ban) == "active",
             _lift,

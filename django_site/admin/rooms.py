@@ -63,7 +63,7 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
     row_actions = (
         RowAction(
             "close",
-            "Close",
+            "Close {}",
             "Everyone in the room is disconnected, and nobody can join it until you open it again."
             " Clients are told the reason.",
             lambda room: room.closed is None,
@@ -71,7 +71,7 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
         ),
         RowAction(
             "reopen",
-            "Open again",
+            "Open {} again",
             "Clients can join the room again.",
             lambda room: room.closed is not None,
             _for_each(actions.reopen_room),

@@ -50,7 +50,7 @@ class RowAction(Generic[M]):
 
     Args:
         name: identifies the action in URLs and records, such as "hide".
-        label: the text of its button.
+        label: the text of its button, with ``{}`` for the rows, such as "Hide {}".
         effect: what it does, for the page that asks for the reason.
         can: tells whether a row is in a state in which the action applies.
         do: does it to rows, for a moderator and a reason, and returns how many rows changed.
@@ -76,7 +76,6 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
     """A table whose rows can be viewed and acted on, but not edited."""
 
     row_actions: ClassVar[Sequence[RowAction[Any]]] = ()
-    actions_selection_counter = False  # with it comes a button that selects all pages
     list_per_page = 100
 
     # These apply to superusers as well: messages and records stay as they were written.
@@ -116,7 +115,11 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
         actions = self.row_actions if on_list and self.may_act(request) else ()
         rows = self.opts.verbose_name_plural
         return {
-            action.name: (self._ask_reason, action.name, f"{action.label} selected {rows}…")
+            action.name: (
+                self._ask_reason,
+                action.name,
+                f"{action.label.format(f'selected {rows}')}…",
+            )
             for action in actions
         }
 
@@ -171,13 +174,18 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": action.label,
+            "title": self._label(action, len(rows)),
             "action": action,
             "rows": [self.describe(row) for row in rows],
             "form": form,
             "back": back,
         }
         return TemplateResponse(request, "admin/django_site/act.html", context)
+
+    def _label(self, action: RowAction[M], count: int = 1) -> str:
+        """Return the text of the button that does *action* to *count* rows."""
+        one, many = self.opts.verbose_name, self.opts.verbose_name_plural
+        return action.label.format(f"this {one}" if count == 1 else f"{count} {many}")
 
     def describe(self, row: M) -> str:
         """Describe *row* on the page that asks for the reason."""
@@ -195,7 +203,7 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
             return []
         filters = request.GET.get(FILTERS, "")
         return [
-            (self.action_url(action.name, [row.pk], filters), f"{action.label}…")
+            (self.action_url(action.name, [row.pk], filters), f"{self._label(action)}…")
             for action in self.row_actions
             if action.can(row)
         ]

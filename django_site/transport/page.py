@@ -19,6 +19,13 @@ from django_site.replication.replica_registry import SCOPE_KEY, ReplicaRegistry
 ACCOUNTS_MARKER = b"<!-- accounts -->"
 """Where the chat page has room for a paragraph about accounts."""
 
+NAME_FIELD = (
+    b'<label for="name">Your name</label>\n\t\t<input id="name" autocomplete="nickname" required'
+)
+"""Where the chat page asks for a name, which nobody needs who is signed in."""
+
+ACCOUNT_FIELD = '<input id="name" hidden value="{}"'
+
 PARAGRAPH = '<p class="soft">{}</p>'
 
 
@@ -57,6 +64,9 @@ def page(request: HttpRequest) -> HttpResponse:
     if found.type.startswith("text/html"):
         with suppress(DatabaseError):  # the page is served even so, and shows what it meets
             body = body.replace(ACCOUNTS_MARKER, _account_paragraph(request).encode())
+            if request.user.is_authenticated:
+                field = format_html(ACCOUNT_FIELD, request.user)
+                body = body.replace(NAME_FIELD, field.encode())
     response = HttpResponse(body, status=found.status, content_type=found.type)
     for name, value in found.headers:
         response[name] = value

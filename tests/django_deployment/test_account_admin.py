@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from importlib import import_module
 from typing import Any
 
 from django_client import run_async  # it sets Django up
@@ -13,6 +15,10 @@ from django_client import run_async  # it sets Django up
 import pytest
 from channels import layers
 from channels.layers import InMemoryChannelLayer
+from django.apps import apps
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.utils.html import strip_tags
 from moderation_harness import (
     dana,
     imposed,
@@ -78,6 +84,27 @@ def test_a_new_account(name: str, error: str) -> None:
         account.refresh_from_db()
         assert (account.username, account.email) == (name, "x@example.org")
         account.delete()
+
+
+@pytest.mark.parametrize("page", ["", "add/", "{}/change/", "{}/password/", "{}/delete/"])
+def test_an_account_is_called_an_account(page: str) -> None:
+    """No page of the accounts, nor the name of a permission, calls an account a user."""
+    account = new_account(is_superuser=True, is_staff=True)
+    url = f"/admin/accounts/account/{page.format(account.pk)}"
+    words = strip_tags(str(signed_in(account).get(url).content, "utf-8"))
+    assert re.findall(r"(?i)\buser.*", words) == []
+    names = Permission.objects.filter(content_type__app_label="accounts").values_list("name")
+    assert [name for (name,) in names if "user" in name] == []
+
+
+def test_the_names_of_permissions_are_renamed() -> None:
+    """The migration renames the permissions of a database that is older."""
+    migration = import_module("django_site.accounts.migrations.0004_called_accounts")
+    named = Permission.objects.filter(codename="add_account")
+    named.update(name="Can add user")
+    with connection.schema_editor() as editor:
+        migration.rename_permissions(apps, editor)
+    assert named.get().name == "Can add account"
 
 
 def test_tokens_are_revoked_and_not_seen() -> None:
