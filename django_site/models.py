@@ -111,8 +111,9 @@ class Member(models.Model):
 
     *key* is the unique key of the name, *session* the digest of the session, *token* identifies the
     connection, *address* is a digest of the client's address, and *account* is None for a guest. A
-    subscriber has no name. A row with an *end_code* is not in the room any more: its process has
-    yet to close the connection, with that code and the error *end_fault*.
+    subscriber has no name. The join of a *quiet* member is not told to people. A row with an
+    *end_code* is not in the room any more: its process has yet to close the connection, with that
+    code and the error *end_fault*.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="members")
@@ -123,6 +124,7 @@ class Member(models.Model):
     token = models.CharField(max_length=32)
     address = models.CharField(max_length=32, db_default="", default="")
     account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
+    quiet = models.BooleanField(db_default=False, default=False)
     end_code = models.SmallIntegerField(null=True)
     end_fault = models.CharField(max_length=32, default="")
     end_text = models.CharField(max_length=300, default="")

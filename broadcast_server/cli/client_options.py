@@ -88,6 +88,7 @@ def add_connect(connect: EnvParser) -> None:
         type=int_range(1, 10**6),
         help="leave after this time with exit code 124; implies --listen",
     )
+    connect.switch("--quiet-join", "let people see no line when you join and leave, only the list")
     connect.switch("--bell", "at a terminal, ring the bell when somebody mentions your name")
     connect.switch("--timestamps", "in a pipe or with --plain, begin each line with the time")
     connect.switch("--plain", "at a terminal, print plain lines only, for screen readers")

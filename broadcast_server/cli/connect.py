@@ -52,7 +52,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
     if options.exec is not None and (reason := _command_error(options.exec)):
         return usage_error("connect", f"--exec: {reason}")
     history = _default_history(options) if options.history is None else options.history
-    session = ClientSession(options.name, room, history, since)
+    session = ClientSession(options.name, room, history, since, quiet=options.quiet_join)
 
     async def run() -> int:
         client = ReconnectingClient(

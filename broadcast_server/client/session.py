@@ -68,6 +68,8 @@ class ClientSession:
         room: Room to join; None leaves it to the address's query, or to the server.
         history: Number of older messages to receive at the first connection.
         since: Position in the log to continue from, instead of *history*.
+        quiet: Whether people are not to be told of our join and leave; the address's query may ask
+            for that as well.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class ClientSession:
         room: str | None,
         history: int = 0,
         since: Cursor | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self.name = name or "anonymous"
         """Our name: the requested one, and after the welcome the one that the room gave us."""
@@ -95,6 +99,7 @@ class ClientSession:
         self._requested = {"name": name, "room": room}
         self._given_name: str | None = None  # by the room: the next connection asks for it
         self._history = history
+        self._quiet = quiet
         self._secret = secrets.token_urlsafe(24)  # the protocol calls it the session
         self._cursor = since  # where the next connection begins
         # The last message received of the cursor's log. Until the replay is over, the cursor may be
@@ -164,7 +169,7 @@ class ClientSession:
 
     def in_room(self, room: str) -> ClientSession:
         """Return a new session for *room*, with the name that this one asked for."""
-        return ClientSession(self._requested["name"], room, self._history)
+        return ClientSession(self._requested["name"], room, self._history, quiet=self._quiet)
 
     def adopt_name(self, other: ClientSession) -> None:
         """Ask for the name that *other* asked for, unless we did: then the room's is kept."""
@@ -231,6 +236,8 @@ class ClientSession:
             parameters["since"] = str(self._asked_since)
         elif self._history:
             parameters["history"] = str(self._history)
+        if self._quiet:
+            parameters["quiet"] = "1"
         return urlencode(parameters)
 
     def connection_lost(self) -> None:

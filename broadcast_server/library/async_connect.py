@@ -45,6 +45,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
         history: How many older messages to receive first.
         cursor: A position to continue from, instead of `history`: what `ClientRoom.cursor` or
             `Message.cursor` was.
+        quiet: Whether to join without people being told; you are in the list of members anyway.
         ssl: How to check the server's certificate, for `wss://`; None for the usual way.
         tls_ca: A PEM file with the certificate authorities to trust, instead of `ssl`.
         proxy: An HTTP proxy to go through, `http://[USER:PASSWORD@]HOST:PORT`, or `auto` for that
@@ -67,6 +68,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
         token: str | None = None,
         history: int = 0,
         cursor: str | None = None,
+        quiet: bool = False,
         ssl: ssl_module.SSLContext | None = None,
         tls_ca: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
@@ -106,7 +108,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
             self._proxy = choose_proxy(proxy, self._url, os.environ, "proxy")
         self._name = name
         self._asked_room = room or self._query.get("room")
-        self._history, self._since = history, since
+        self._history, self._since, self._quiet = history, since, quiet
         self._token, self._unix = token, None if unix is None else os.fspath(unix)
         self._open_timeout = open_timeout
         self._room: ClientRoom | None = None
@@ -132,7 +134,9 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
 
     async def open_core(self) -> RoomCore:
         """Join the room, for the faces of this class."""
-        session = ClientSession(self._name, self._asked_room, self._history, self._since)
+        session = ClientSession(
+            self._name, self._asked_room, self._history, self._since, quiet=self._quiet
+        )
         client = ReconnectingClient(
             self._url,
             self._query,

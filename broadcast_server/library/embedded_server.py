@@ -116,9 +116,10 @@ class ObservableServer(Server):
             case wire.Message():
                 return self._message(room, event, own=self._publishing is not None)
             case wire.Joined():
-                return Joined(name, event.name, event.count, verified=False)
+                is_quiet = bool(event.quiet)
+                return Joined(name, event.name, event.count, verified=False, quiet=is_quiet)
             case wire.Left():
-                return Left(name, event.name, event.count)
+                return Left(name, event.name, event.count, bool(event.quiet))
             case wire.Renamed():
                 return Renamed(name, event.name, event.to)
             case wire.Error():

@@ -56,6 +56,8 @@ class Joined:
     """How many members are in the room now."""
     verified: bool
     """Whether the name belongs to an account of the Django deployment that is signed in."""
+    quiet: bool = False
+    """Whether it asked for a quiet join, which people are not to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Left:
     name: str
     count: int
     """How many members are in the room now."""
+    quiet: bool = False
+    """Whether its join was quiet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,10 +108,10 @@ class Inbox:
                 return [*gap, Item(self._members_event(event.members), self._session.start)]
             case wire.Members():
                 return [Item(self._members_event(event.members))]
-            case wire.Joined(name=name, count=count, verified=verified):
-                return [Item(Joined(room, name, count, bool(verified)))]
-            case wire.Left(name=name, count=count):
-                return [Item(Left(room, name, count))]
+            case wire.Joined(name=name, count=count, verified=verified, quiet=quiet):
+                return [Item(Joined(room, name, count, bool(verified), bool(quiet)))]
+            case wire.Left(name=name, count=count, quiet=quiet):
+                return [Item(Left(room, name, count, bool(quiet)))]
             case wire.Renamed(name=name, to=to):
                 return [Item(Renamed(room, name, to))]
             case wire.Error(code=code, text=text, id=None):

@@ -71,6 +71,8 @@ def encode_text(event: Event) -> str | None:
             # break the name is repeated, so that a message cannot forge a line of its own.
             lines = text.splitlines() or [""]
             return "\n".join([f"{name}: {replace_control(line)}" for line in lines])
+        case Joined(quiet=True) | Left(quiet=True):
+            return None
         case Joined(name=name):
             return f"{name} joined the chat"
         case Left(name=name):
@@ -106,7 +108,7 @@ def encode_json(event: Event | Request) -> str:
             return line
         is_safe = text.isprintable() and (id is None or id.isprintable())
         return line if is_safe else escape_control(line)
-    if type(event) is Joined and event.verified is None:
+    if type(event) is Joined and event.verified is event.quiet is None:
         # Who comes back after a restart comes with thousands.
         name = quote(event.name)
         return escape_control(f'{{"type":"joined","name":{name},"count":{event.count}}}')
@@ -271,6 +273,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "verified": lambda value: value is None or _are_names(value),
     "joined.verified": lambda value: value is None or value is True,
     "renamed.verified": lambda value: value is None or value is True,
+    "quiet": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
     # In an event stream, the welcome of a subscriber has no name.
     "welcome.name": lambda value: value == "" or _is_name(value),

@@ -32,7 +32,8 @@ class JoinRequest:
 
     It first gets the messages after the cursor *since* or, without one, the last *history*
     messages. *session* is the digest of the secret by which it can take over its own stale
-    connection.
+    connection. The join and the leave of a *quiet* member are for lists of members, and are not
+    told to people.
     """
 
     name: str = DEFAULT_NAME
@@ -41,6 +42,7 @@ class JoinRequest:
     since: Cursor | None = None
     session: str | None = None
     format: Format = Format.TEXT
+    quiet: bool = False
 
 
 def parse_query(query: str) -> dict[str, str] | Error:
@@ -138,6 +140,9 @@ def join_from_parameters(
     cursor = None if since is None else parse_cursor(since)
     if since is not None and cursor is None:
         return Error("bad_cursor", "since is not a cursor EPOCH.SEQ")
+    quiet = parameters.get("quiet", "0")
+    if quiet not in ("0", "1"):
+        return Error("bad_quiet", "quiet is not 0 or 1")
     if isinstance(session, Error):
         return session
     return JoinRequest(
@@ -147,4 +152,5 @@ def join_from_parameters(
         since=cursor,
         session=session,
         format=format,
+        quiet=quiet == "1",
     )

@@ -130,19 +130,24 @@ class MessageHidden:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Another member joined; *count* members are in the room. *verified* is true or None."""
+    """Another member joined; *count* members are in the room. *verified* is true or None.
+
+    *quiet* is true if people are not to be told, see `JoinRequest`, else None.
+    """
 
     name: str
     count: int
     verified: bool | None = None
+    quiet: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Another member left; *count* members are in the room."""
+    """Another member left; *count* members are in the room. *quiet* is as in `Joined`."""
 
     name: str
     count: int
+    quiet: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

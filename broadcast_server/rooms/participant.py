@@ -23,4 +23,5 @@ class Participant:
     member_id: int = 0  # 0 for a subscriber; a session takeover keeps the id
     after_seq: int = 0  # the resume position: it is sent every message with a higher number
     faults: int = 0  # in a row
+    quiet: bool = False  # its join was quiet; a session takeover keeps that
     address: str = ""

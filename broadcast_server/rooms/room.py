@@ -30,7 +30,8 @@ Theory of operation:
   When the message has its number, the caller passes it to `deliver`. In the standalone server this
   happens at once, in memory. In the Django deployment it happens after a database transaction, and
   the message may come from another process. The room works the same way in both.
-- Joins, leaves and renames are events without a number. They are not in the log.
+- Joins, leaves and renames are events without a number. They are not in the log. Those of a *quiet*
+  member say so: they are for lists of members, and are not told to people.
 - The *resume position* is the number after which a participant receives messages. A client that
   reconnects sends its cursor (`since`), and the position follows from it. A client without a cursor
   gets as many past messages as it asks for (`history`). The welcome says whether messages that the
@@ -52,7 +53,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import count, islice
-from typing import Protocol
 
 from broadcast_server.protocol.codec import decode_json, decode_text
 from broadcast_server.protocol.join import JoinRequest
@@ -82,6 +82,7 @@ from .kept_names import KEEPING_CODES, KeptNames
 from .message_log import LogExtent
 from .name_table import NameTable
 from .participant import Participant
+from .roster import Roster
 
 MAX_CONSECUTIVE_FAULTS = 10
 """A connection is closed after this many faulty requests in a row: its program is broken."""
@@ -93,29 +94,6 @@ MAX_RENAMES_PER_HEARTBEAT = 10
 """How many renames a member can request between two heartbeats. Unlike messages, renames are not in
 the log. They wait in memory for participants that read slowly, and a participant for which too
 many events wait is closed."""
-
-
-# -- names in several processes -----------------------------------------------
-
-
-class Roster(Protocol):
-    """Who is present in a room whose members are in several processes.
-
-    The roster gives members their names and announces who joined, left or was renamed. With a
-    roster, the room does none of this.
-    """
-
-    def __len__(self) -> int:
-        """Count the members in all processes."""
-
-    def names(self, limit: int) -> tuple[str, ...]:
-        """Return the names of the first *limit* members."""
-
-    def verified_names(self, limit: int) -> tuple[str, ...] | None:
-        """Return those of the same names that belong to accounts, None if none does."""
-
-
-# -- the room -----------------------------------------------------------------
 
 
 class Room:
@@ -178,16 +156,17 @@ class Room:
         if previous is None:
             kept_name = self._names.take_kept(member.join.session)
             member.name = self._names.next_free(kept_name or member.join.name)
-            member.member_id = next(self._member_ids)
+            member.member_id, member.quiet = next(self._member_ids), member.join.quiet
         else:
             member.name, member.member_id = previous.name, previous.member_id
+            member.quiet = previous.quiet  # whoever was told of its join is told of its leave
             actions += close_with(previous, REPLACED)
         self._members[member.member_id] = member
         self._names.add(member)
         if member.join.session:
             self._sessions[member.join.session] = member
         if previous is None:
-            actions.append(Send(None, Joined(member.name, len(self))))
+            actions.append(Send(None, Joined(member.name, len(self), None, member.quiet or None)))
         # `Joined` comes before `Subscribe`, so the member is not told of its own join.
         return [*actions, self._welcome(member)]
 
@@ -324,7 +303,7 @@ class Room:
             del self._sessions[participant.join.session]
         if code in KEEPING_CODES:
             self._names.keep(participant)
-        return [Send(None, Left(participant.name, len(self)))]
+        return [Send(None, Left(participant.name, len(self), participant.quiet or None))]
 
     def kick(self, participant: Participant, rejection: Rejection) -> list[Action]:
         """Close *participant* with *rejection*. If it was a member, tell the others."""

@@ -164,7 +164,7 @@ class ChatUI(ABC):
 
     def _is_hidden(self, event: Event) -> bool:
         if isinstance(event, Joined | Left):
-            return self._quiet
+            return self._quiet  # `group_crowds` leaves out quiet members
         return (
             isinstance(event, Message)
             and bool(self._ignored)

@@ -30,15 +30,19 @@ class Crowd:
 
 
 def group_crowds(events: Iterable[Event]) -> list[Event | Crowd]:
-    """Return *events*, with a `Crowd` for each run of `MIN_CROWD` or more joins and leaves."""
+    """Return *events*, with a `Crowd` for each run of `MIN_CROWD` or more joins and leaves.
+
+    Joins and leaves of quiet members are left out, and divide no run. They count as members.
+    """
     grouped: list[Event | Crowd] = []
     for is_change, run in groupby(events, lambda event: isinstance(event, Joined | Left)):
         changes = [*run]
-        if not is_change or len(changes) < MIN_CROWD:
-            grouped += changes
+        shown = [event for event in changes if not getattr(event, "quiet", None)]
+        if not is_change or len(shown) < MIN_CROWD:
+            grouped += shown
             continue
-        joined = tuple(event.name for event in changes if isinstance(event, Joined))
-        left = tuple(event.name for event in changes if isinstance(event, Left))
+        joined = tuple(event.name for event in shown if isinstance(event, Joined))
+        left = tuple(event.name for event in shown if isinstance(event, Left))
         counts = [event.count for event in changes if isinstance(event, Joined | Left)]
         grouped.append(Crowd(joined, left, counts[-1]))
     return grouped

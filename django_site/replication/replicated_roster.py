@@ -109,7 +109,9 @@ class ReplicatedRoster:
             self._present[each.id] = each
             if known is None:
                 verified = True if each.verified else None
-                actions.append(Send(None, Joined(each.name, len(self), verified)))
+                actions.append(
+                    Send(None, Joined(each.name, len(self), verified, each.quiet or None))
+                )
             elif (
                 known.connection_id != each.connection_id
                 and known.connection_id in self.participants
@@ -156,7 +158,7 @@ class ReplicatedRoster:
         actions: list[Action] = []
         for each in gone:
             del self._present[each.id]
-            actions.append(Send(None, Left(each.name, len(self))))
+            actions.append(Send(None, Left(each.name, len(self), each.quiet or None)))
         return actions
 
     def _announce_renamed(self, present: Sequence[Present]) -> list[Action]:

@@ -42,14 +42,15 @@ LIVENESS_INTERVAL_S = PROCESS_TIMEOUT_S / 4
 class Present:
     """A participant on the roster: its row, its name, its connection's id.
 
-    *verified* is whether it joined with an account. A subscriber has no name, and is not shown to
-    anyone.
+    *verified* is whether it joined with an account, *quiet* whether people are not told of it. A
+    subscriber has no name, and is not shown to anyone.
     """
 
     id: int
     name: str
     connection_id: str
     verified: bool
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             token=attempt.connection_id,
             address=address_digest(attempt.address),
             account=account,
+            quiet=attempt.join.quiet,
         )
     )
     return name
@@ -343,9 +345,10 @@ def leave(room: int, leaving: Sequence[Leaving]) -> None:
 def read_present(room: int) -> tuple[Present, ...]:
     """Read the roster: members and subscribers, in the order in which they joined."""
     rows = models.Member.objects.filter(room=room, end_code=None).order_by("pk")
+    columns = rows.values_list("pk", "name", "token", "account", "quiet")
     return tuple(
-        Present(id, name, connection_id, account is not None)
-        for id, name, connection_id, account in rows.values_list("pk", "name", "token", "account")
+        Present(id, name, connection_id, account is not None, quiet)
+        for id, name, connection_id, account, quiet in columns
     )
 
 

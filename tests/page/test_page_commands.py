@@ -49,6 +49,13 @@ def test_quiet_and_ignored(play: Player) -> None:
     play.tab.until("document.querySelector('#banner').hidden")
     play.send({"type": "joined", "name": "Bob", "count": 2}, message(1, "Bob"), message(2, "cy"))
     play.tab.heard("t1", "t2")
+    # Quiet members have no line, but are in the list.
+    play.send({"type": "joined", "name": "ci", "count": 3, "quiet": True})
+    play.tab.live(3)
+    assert play.tab.texts("#members bdi") == ["alice", "Bob", "ci"]
+    play.send({"type": "left", "name": "ci", "count": 2, "quiet": True})
+    play.tab.live(2)
+    assert play.tab.notes() == ["Bob joined"]
     for hidden in (True, False):
         play.tab.type("/quiet", "/ignore BOB")
         until(lambda: play.tab.notes()[-1].startswith("messages of BOB"), "a note")

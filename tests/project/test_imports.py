@@ -162,7 +162,8 @@ MODULES = {
             "name_table": "kept_names participant",
             "payloads": "",
             "fanout": "participant payloads",
-            "room": "actions kept_names message_log name_table participant",
+            "roster": "",
+            "room": "actions kept_names message_log name_table participant roster",
             "live_room": "actions batch_timer fanout metrics participant room",
             "sqlite_log": (
                 "kept_names log_backup log_errors log_kept_names log_marker log_moves log_rows"

@@ -492,6 +492,17 @@ def test_another_room() -> None:
     assert (next_join(other).name, next_join(other).room) == ("alice", "ops")
     assert next_join(other).session != next_join(session).session
     assert next_join(other).since is None
+    assert not next_join(other).quiet
+
+
+def test_a_quiet_session() -> None:
+    """Each of its connections asks for a quiet join, in another room too."""
+    session = ClientSession("ci", None, history=3, quiet=True)
+    assert next_join(session).quiet
+    go_live(session, welcome(0, name="ci"))
+    session.connection_lost()
+    assert next_join(session).quiet and next_join(session).since is not None
+    assert next_join(session.in_room("ops")).quiet
 
 
 def test_another_log_is_received_from_its_beginning() -> None:

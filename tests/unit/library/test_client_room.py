@@ -190,8 +190,11 @@ def test_what_happens_in_the_room() -> None:
                 await wait_until(lambda: room.members == ("ann", "ANN-2"))
                 assert room.member_count == 2
             await wait_until(lambda: room.members == ("ann",))
+            async with connect(url, name="ci", quiet=True):
+                await wait_until(lambda: room.members == ("ann", "ci"))
+            await wait_until(lambda: room.members == ("ann",))
             events = room.events()
-            found = [await anext(events) for _ in range(6)]
+            found = [await anext(events) for _ in range(8)]
             assert found[:4] == [
                 Members("lobby", ("ann",), 1),
                 Joined("lobby", "bob", 2, verified=False),
@@ -200,6 +203,8 @@ def test_what_happens_in_the_room() -> None:
             ]
             assert isinstance(found[4], Message)
             assert found[5] == Left("lobby", "ANN-2", 1)
+            assert found[6] == Joined("lobby", "ci", 2, verified=False, quiet=True)
+            assert found[7] == Left("lobby", "ci", 1, quiet=True)
 
     play(scenario)
 

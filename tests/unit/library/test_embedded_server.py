@@ -75,6 +75,9 @@ def test_what_a_server_sees_and_says() -> None:
                 assert taken.name == "anna-2"
                 assert server.rooms["ops"].seq == 3
             await until_left(server)
+            async with connect(server.url, room="ops", name="ci", quiet=True):
+                assert server.rooms["ops"].members == ("ci",)
+            await until_left(server)
             nobody = await server.broadcast("empty", "anyone?")
             assert (nobody.name, nobody.seq, dict(server.rooms)) == ("server", 1, {})
         found = [event async for event in events]
@@ -85,6 +88,8 @@ def test_what_a_server_sees_and_says() -> None:
             Renamed("ops", "ann", "anna"),
             taken,
             Left("ops", "anna", 0),
+            Joined("ops", "ci", 1, verified=False, quiet=True),
+            Left("ops", "ci", 0, quiet=True),
             nobody,
         ]
 

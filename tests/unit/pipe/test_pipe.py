@@ -159,6 +159,10 @@ def test_a_listener_stays_after_the_end_of_input(program: list[str], server: Run
         shell(f'echo hi | "$@" connect {server.url} --room ears --name bob', program)
         until(lambda: len(listener.lines) == 4, "four lines")
         assert listener.lines[1:] == ["bob joined the chat", "bob: hi", "bob left the chat"]
+        shell(f'echo ok | "$@" connect {server.url}ears --name ci --quiet-join', program)
+        say(server.url, "ears", "curl", "bye")
+        until(lambda: len(listener.lines) == 6, "two more lines")
+        assert listener.lines[4:] == ["ci: ok", "curl: bye"]
         assert listener.signal(signal.SIGTERM) == 0
 
 

@@ -73,6 +73,17 @@ LINES: list[tuple[Event, str, str | None]] = [
     ),
     (Left("carol", 2), '{"type":"left","name":"carol","count":2}', "carol left the chat"),
     (
+        Joined("ci", 3, None, True),
+        '{"type":"joined","name":"ci","count":3,"quiet":true}',
+        None,
+    ),
+    (
+        Joined("ci", 3, True, True),
+        '{"type":"joined","name":"ci","count":3,"verified":true,"quiet":true}',
+        None,
+    ),
+    (Left("ci", 2, True), '{"type":"left","name":"ci","count":2,"quiet":true}', None),
+    (
         Error("too_long", "message is 5012 bytes, limit is 4096", "x"),
         '{"type":"error","code":"too_long","text":"message is 5012 bytes, limit is 4096","id":"x"}',
         "* message is 5012 bytes, limit is 4096",

@@ -23,10 +23,10 @@ def test_an_empty_query_asks_for_the_lobby() -> None:
 
 def test_every_parameter_is_read() -> None:
     """Each parameter is a field of the join request, in the type of that field."""
-    query = "name=Zo%C3%AB&room=a.b-c_1&history=20&since=aZ-_0.42&session=0123456789abcdef"
+    query = "name=Zo%C3%AB&room=a.b-c_1&history=20&since=aZ-_0.42&session=0123456789abcdef&quiet=1"
     since, session = Cursor("aZ-_0", 42), KEY.digest(SESSION)
     assert parse_join(query, Format.JSON, KEY) == JoinRequest(
-        "Zoë", "a.b-c_1", 20, since, session, Format.JSON
+        "Zoë", "a.b-c_1", 20, since, session, Format.JSON, quiet=True
     )
 
 
@@ -81,6 +81,8 @@ def test_a_query_is_read_like_a_form(query: str, name: str) -> None:
         ("since=a.5%0A", "bad_cursor"),
         ("since=a." + "9" * 19, "bad_cursor"),
         ("since=" + "a" * 65 + ".1", "bad_cursor"),
+        ("quiet=", "bad_quiet"),
+        ("quiet=yes", "bad_quiet"),
         ("session=", "bad_session"),
         ("session=" + "a" * 15, "bad_session"),
         ("session=" + "a" * 65, "bad_session"),

@@ -236,6 +236,13 @@ def test_a_crowd_and_quiet() -> None:
             await ann.sees(*(f"  {name} joined the chat" for name in "bcd"))
             ann.show([*crowd("b", "c", "d", "e", "f"), Left("b", 5)])
             await ann.sees("5 joined (b, c, d and others), 1 left (b), 5 here")
+            # Quiet members have no line, divide no crowd, and count.
+            came, went = Joined("ci", 9, None, True), Left("ci", 8, True)
+            seen = len(ann.seen)
+            ann.show([went, came, went, came])
+            assert ann.status.count == 9 and len(ann.seen) == seen
+            ann.show([*crowd("b", "c"), went, *crowd("d", "e"), came])
+            await ann.sees("4 joined (b, c, d and others), 9 here")
             ann.handle_line("/quiet")
             await ann.sees("joins and leaves are hidden, /quiet shows them again")
             seen = len(ann.seen)
