@@ -105,7 +105,12 @@ def __getattr__(name: str) -> object:
     """Load a public name when it is first used (PEP 562)."""
     for module, names in _HOMES.items():
         if name in names:
+            import sys
             from importlib import import_module
+
+            if sys.version_info < (3, 10):  # noqa: UP036  # the single file is not installed by pip
+                found = ".".join(map(str, sys.version_info[:3]))
+                raise ImportError(f"broadcast_server needs Python 3.10 or newer, this is {found}")
 
             home = import_module(f".library.{module}", __name__)
             globals().update({each: getattr(home, each) for each in names})

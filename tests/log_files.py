@@ -1,9 +1,11 @@
-"""Log files in tests: how they are left by a server that is killed."""
+"""Log files in tests: those of a server that is killed, and those that cannot be written."""
 
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
+from broadcast_server.rooms.log_marker import LogMarker
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 
 
@@ -18,3 +20,15 @@ def kill(file: SQLiteLog) -> None:
     file._database.close()
     guard.close()
     file._marker.close()
+
+
+UNDELETABLE = Path("/proc/version")
+"""A regular file that nobody can delete or write, root included."""
+
+
+def fail(file: SQLiteLog) -> LogMarker:
+    """Let every write fail, and the deletion of the marker as well. Return the marker."""
+    (pages,) = file._database.execute("PRAGMA page_count").fetchone()
+    file._database.execute(f"PRAGMA max_page_count={pages}")
+    marker, file._marker = file._marker, LogMarker(UNDELETABLE)
+    return marker

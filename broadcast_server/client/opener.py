@@ -135,7 +135,7 @@ class Opener:
         else:
             raise OpenError(TOO_MANY_REDIRECTS, unseen=False)
         if connection.subprotocol != SUBPROTOCOL:
-            await connection.close()
+            await close_connection(connection)
             raise OpenError(NO_SUBPROTOCOL, unseen=False)
         return connection
 
@@ -248,9 +248,14 @@ async def _give_up(task: asyncio.Task[ClientConnection]) -> None:
 
 
 async def close_connection(connection: ClientConnection) -> None:
-    """Close *connection* properly, or cut it if that is cancelled."""
+    """Close *connection* properly, or cut it if that is cancelled or takes too long.
+
+    The time limit of websockets begins when the close frame was written. If the other side reads
+    nothing, that is never.
+    """
     try:
-        await connection.close()
+        with suppress(asyncio.TimeoutError):
+            await run_within(connection.close(), connection.close_timeout)
     finally:
         connection.transport.abort()  # does nothing if it is closed
 

@@ -6,6 +6,8 @@ websockets imports it all the same, and so do our clients, for the names of its 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 NO_TLS = "this Python has no TLS (its module ssl cannot be imported)"
 """The reason why there is no TLS, for the user."""
@@ -13,14 +15,40 @@ NO_TLS = "this Python has no TLS (its module ssl cannot be imported)"
 ERRORS = ("SSLEOFError", "SSLWantReadError", "SSLSyscallError", "SSLZeroReturnError")
 
 
-def has_tls() -> bool:
-    """Tell whether this Python has TLS. If not, let others import an empty `ssl` from now on."""
+def can_use_tls() -> bool:
+    """Tell whether this Python has TLS."""
     try:
         import ssl  # noqa: F401
     except ImportError:
-        _provide_stand_in()
         return False
     return not hasattr(sys.modules["ssl"], "IS_STAND_IN")
+
+
+def has_tls() -> bool:
+    """Tell whether this Python has TLS. If not, let others import an empty `ssl` from now on."""
+    if can_use_tls():
+        return True
+    if sys.modules.get("ssl") is None:
+        _provide_stand_in()
+    return False
+
+
+@contextmanager
+def stand_in_for_ssl() -> Iterator[None]:
+    """Let what is imported in the block import an empty `ssl`, if this Python has no TLS.
+
+    It is for the library: the program around it finds no `ssl` afterwards, which is the truth.
+    """
+    had_entry, entry = "ssl" in sys.modules, sys.modules.get("ssl")
+    if has_tls():
+        yield
+        return
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]
+        if had_entry:
+            sys.modules["ssl"] = entry  # type: ignore[assignment]  # None: it cannot be imported
 
 
 def _provide_stand_in() -> None:

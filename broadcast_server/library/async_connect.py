@@ -7,15 +7,19 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from broadcast_server.client.address import invalid_address, parse_address
-from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
+from broadcast_server.client.address import invalid_address, parse_address, split_room
 from broadcast_server.client.proxy import choose_proxy
 from broadcast_server.client.session import ClientSession
+from broadcast_server.console.tls_support import NO_TLS, can_use_tls, stand_in_for_ssl
 from broadcast_server.protocol.join import parse_cursor
 from broadcast_server.protocol.names import validate_name, validate_room
 
 from .client_room import ClientRoom
+from .errors import ConnectError
 from .room_core import RoomCore
+
+with stand_in_for_ssl():
+    from broadcast_server.client.client import ClientTimeouts, ReconnectingClient
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -38,7 +42,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
 
     Args:
         url: The server: `ws://HOST:PORT/`, `wss://HOST/`, the address of its page
-            (`https://HOST/`), `HOST:PORT`, or `HOST`.
+            (`https://HOST/`), `HOST:PORT`, or `HOST`. A room may follow: `HOST:PORT/ROOM`.
         name: The name to join under. If it is taken, you get the next free number: `bot-2`.
         room: The room to join.
         token: The token, if the server requires one.
@@ -92,9 +96,14 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
             token = validate_token(token, "token")
         try:
             self._url, self._query = parse_address(url, DEFAULT_PORT)
+            self._url, room_in_url = split_room(self._url)
+            if room_in_url is not None:
+                self._query = {"room": validate_room(room_in_url)} | self._query
         except ValueError as error:
             raise ValueError(invalid_address(url, error)) from None
-        is_tls = unix is None and self._url.startswith("wss:")
+        is_tls = self._url.startswith("wss:")
+        if is_tls and not can_use_tls():
+            raise ConnectError(f"{NO_TLS}, which {url} needs (use ws://, or another Python)")
         if ssl is None and tls_ca is not None and is_tls:
             from broadcast_server.server.tls import CertificateError, load_authorities
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timezone
 from typing import NamedTuple, TypeVar
 
-from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.console.time_limit import run_to_end, run_within
+from broadcast_server.console.tls_support import stand_in_for_ssl
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 from broadcast_server.protocol.timestamp import rfc3339
@@ -23,6 +23,9 @@ from .errors import (
 from .event_queue import Item
 from .events import Disconnected, Message
 from .inbox import Inbox
+
+with stand_in_for_ssl():
+    from broadcast_server.client.client import ClientError, ReconnectingClient
 
 MAX_PAUSE_S = 10.0
 """How long a client reads nothing because its program takes nothing. Then it reads on, and drops

@@ -114,9 +114,9 @@ def _limit_clients(settings: Settings, max_files: int | None) -> tuple[Settings,
 def _load_certificate(settings: Settings) -> ReloadableCertificate | None:
     if settings.tls_cert is None:
         return None
-    from broadcast_server.console.tls_support import NO_TLS, has_tls
+    from broadcast_server.console.tls_support import NO_TLS, can_use_tls
 
-    if not has_tls():
+    if not can_use_tls():
         raise ListenError(f"{NO_TLS}, which --tls-cert needs (let a proxy use TLS)")
     from .tls import CertificateError, ReloadableCertificate
 

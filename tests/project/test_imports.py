@@ -235,7 +235,7 @@ MODULES = {
             "inbox": "event_queue events member_names",
             "room_core": "errors event_queue events inbox",
             "client_room": "events room_core",
-            "async_connect": "client_room room_core",
+            "async_connect": "client_room errors room_core",
             "sync_client_room": "errors event_queue events loop_thread room_core",
             "sync_connect": "async_connect loop_thread sync_client_room",
             "sync_serve": "async_serve embedded_server errors events loop_thread",

@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,9 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 from client_harness import SHORT_TIMEOUTS, deployment, play, responding, websocket_server
 from faults.plan import FaultKind
-from faults.proxy import ClientProxy
+from faults.proxy import ClientProxy, Endpoint
 from websockets.asyncio.client import connect as websocket
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.typing import Subprotocol
 
 from broadcast_server import (
@@ -40,11 +41,13 @@ from broadcast_server import (
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.library import async_connect, event_queue, room_core
 from broadcast_server.protocol.codec import encode_json
-from broadcast_server.protocol.messages import SUBPROTOCOL, Error, Welcome
+from broadcast_server.protocol.messages import SUBPROTOCOL, Error, Pong, Welcome
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 
 NO_RATE = AdmissionLimits(rate=0)
+
+FILES = Path("/proc/self/fd")
 
 WELCOME = Welcome(
     room="lobby",
@@ -62,6 +65,11 @@ WELCOME = Welcome(
 def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconnect at once: the servers of these tests are in the same process."""
     monkeypatch.setattr(async_connect, "TIMEOUTS", SHORT_TIMEOUTS)
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len([*FILES.iterdir()])
 
 
 async def wait_until(condition: Callable[[], object]) -> None:
@@ -141,6 +149,30 @@ def test_a_message_of_another_with_the_same_id_is_not_ones_own() -> None:
     play(scenario)
 
 
+def test_a_message_is_ones_own_by_who_sent_it_and_not_by_its_name() -> None:
+    """Not what another client of that name has sent; but what was sent before a new name."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url):
+            async with connect(url, name="bot") as earlier:
+                await earlier.send("of an earlier run")
+            async with connect(url, name="bot", history=1) as room:
+                await room.send("as bot")
+                assert await room.rename("robot") == "robot"
+                await room.send("as robot")
+                async with connect(url, name="bot") as other:
+                    await other.send("of another bot")
+                    assert not (await anext(aiter(room))).own
+                    found = [await room.receive() for _ in range(3)]
+                    assert [(each.name, each.own) for each in found] == [
+                        ("bot", True),
+                        ("robot", True),
+                        ("bot", False),
+                    ]
+
+    play(scenario)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "code", "reason"),
     [
@@ -205,6 +237,20 @@ def test_what_happens_in_the_room() -> None:
             assert found[5] == Left("lobby", "ANN-2", 1)
             assert found[6] == Joined("lobby", "ci", 2, verified=False, quiet=True)
             assert found[7] == Left("lobby", "ci", 1, quiet=True)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("rest", "room", "joined"),
+    [("ops", None, "ops"), ("?room=ops", None, "ops"), ("ops", "dev", "dev"), ("", None, "lobby")],
+)
+def test_a_room_in_the_address(rest: str, room: str | None, joined: str) -> None:
+    """An address names a room as for the command, and the parameter goes before it."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url), connect(url + rest, room=room) as joined_room:
+            assert joined_room.room == joined
 
     play(scenario)
 
@@ -386,6 +432,49 @@ def test_a_program_that_takes_nothing_remains_a_member() -> None:
     play(scenario)
 
 
+class HeldProxy(ClientProxy):
+    """A proxy that can hold up a new connection before it reaches the server."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        super().__init__(lambda: (str(parts.hostname), parts.port or 0), Random(1))
+        self.arrived = asyncio.Event()
+        self.opened = asyncio.Event()
+        self.opened.set()
+
+    async def _forward(self, client: Endpoint) -> None:
+        self.arrived.set()
+        await self.opened.wait()
+        await super()._forward(client)
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_what_was_dropped_is_asked_for_while_the_client_reconnects() -> None:
+    """If the program catches up while a connection is opened, the next one brings the rest."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url), connect(url, name="ann") as ann:
+            proxy = HeldProxy(url)
+            bob = await connect(await proxy.listen(), name="bob")
+            sent = await publish(ann, 2 * FEW)
+            await wait_until(lambda: bob._core.inbox.dropping)
+            proxy.opened.clear()
+            proxy.arrived.clear()
+            await proxy.inject(FaultKind.RESET, 0)
+            await proxy.arrived.wait()  # what this connection asks for is settled
+            while len(bob._core.inbox):
+                event = await bob.receive_event()
+                if isinstance(event, Message):
+                    assert event.text == sent.pop(0)
+            assert bob._core.session.is_rewinding and len(sent) > FEW // 2
+            proxy.opened.set()
+            assert await take_all(bob, len(sent)) == sent
+            await bob.close()
+            await proxy.close()
+
+    play(scenario)
+
+
 @pytest.mark.usefixtures("_little_memory")
 def test_a_bot_that_answers_a_backlog() -> None:
     """Answering each of many waiting messages neither blocks nor needs more memory."""
@@ -487,6 +576,41 @@ async def texts_until_closed(room: ClientRoom) -> list[str]:
     return [message.text async for message in room]
 
 
+@pytest.mark.skipif(not FILES.exists(), reason="counts open files on Linux")
+@pytest.mark.parametrize("size", [1, 130_000])
+def test_a_server_that_neither_reads_nor_answers(size: int, tmp_path: Path) -> None:
+    """Closing takes a bounded time, and closes the socket, also when nothing can be written to it.
+
+    A peer that reads nothing keeps the close frame from being written, not only from an answer.
+    """
+    finished = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send(encode_json(WELCOME))
+        (ping,) = str(await connection.recv()).splitlines()
+        await connection.send(encode_json(Pong(json.loads(ping)["id"])))
+        connection.transport.pause_reading()
+        await finished.wait()
+
+    async def scenario() -> None:
+        path = str(tmp_path / "socket")
+        options: dict[str, Any] = {"ping_interval": None, "close_timeout": 0}
+        async with unix_serve(handler, path, subprotocols=[SUBPROTOCOL], **options):
+            before = open_files()
+            room = await connect(unix=path)
+            await wait_until(lambda: room._core.session.live)
+            sends = [asyncio.ensure_future(room.send("\x01" * size)) for _ in range(2)]
+            await wait_until(lambda: len(room._core.session) and not room._core.session._unsent)
+            await room.close()
+            for each in sends:
+                with pytest.raises(RoomClosedError):
+                    await each
+            await wait_until(lambda: open_files() == before + 1)  # that of the server
+            finished.set()
+
+    play(scenario)
+
+
 def test_a_room_that_cannot_be_joined() -> None:
     """The first connection has to succeed: the error says why, and what helps."""
 
@@ -514,6 +638,7 @@ def test_a_room_that_cannot_be_joined() -> None:
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
+        ({"url": "x:1/a%3Fb"}, "x:1/a%3Fb is not a valid address: room is not 1 to 64 of a-z"),
         ({"url": "ftp://x"}, "ftp://x is not a valid address: scheme is ftp"),
         ({"name": "a:b"}, "name contains a colon"),
         ({"room": "Ops"}, "room is not 1 to 64 of a-z"),

@@ -17,10 +17,12 @@ from urllib.request import urlopen
 
 import pytest
 from client_harness import play
+from log_files import UNDELETABLE, fail
 from programs import assert_quiet
 from wire import Wire
 
 from broadcast_server import (
+    BroadcastError,
     BroadcastServer,
     ConnectError,
     Disconnected,
@@ -253,6 +255,23 @@ def test_a_log_file_and_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> N
     play(scenario)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio warns of its own TLS transports")
+def test_tls_on_a_unix_socket(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    """With `wss://` the certificate is checked there as well, as the parameters say."""
+
+    async def scenario() -> None:
+        path = tmp_path / "socket"
+        async with serve(unix=path, tls_cert=certificate[0], tls_key=certificate[1]):
+            context = ssl.create_default_context(cafile=certificate[0])
+            for trust in ({"tls_ca": certificate[0]}, {"ssl": context}):
+                async with connect("wss://localhost/", unix=path, **trust) as room:
+                    assert room.connected
+            with pytest.raises(ConnectError, match="its certificate is not trusted"):
+                await connect("wss://localhost/", unix=path)
+
+    play(scenario)
+
+
 def test_a_log_file_that_lacks_messages_at_the_end(tmp_path: Path) -> None:
     """A program is told that messages are not in the file, with what helps."""
     log = tmp_path / "folder" / "log"
@@ -267,6 +286,51 @@ def test_a_log_file_that_lacks_messages_at_the_end(tmp_path: Path) -> None:
         assert str(log) in str(raised.value)
         with pytest.raises(ServeError):
             await server.stop()
+
+    play(scenario)
+
+
+@pytest.mark.skipif(not UNDELETABLE.exists(), reason="needs a file that root cannot delete")
+def test_a_message_that_a_log_file_has_lost(tmp_path: Path) -> None:
+    """It is neither confirmed nor shown, as nobody has received it. The room goes on without it."""
+    big = "2" * 100_000
+
+    async def scenario() -> None:
+        server = await serve(port=0, log=tmp_path / "log", max_message_bytes=2**17)
+        file = server._server._rooms._log_file
+        assert file is not None
+        events = server.events()
+        first = await server.broadcast("ops", "1")
+        marker = fail(file)
+        with pytest.raises(BroadcastError, match=r"the log file has failed, .* \(send it again\)"):
+            await server.broadcast("ops", big)
+        again = await server.broadcast("ops", big)
+        assert (again.seq, again.epoch == first.epoch) == (2, False)
+        assert await anext(events) == first
+        messages = [await anext(events)]
+        while not isinstance(messages[-1], Message):  # the notice that nothing is recorded
+            messages.append(await anext(events))
+        assert messages[-1] == again
+        file._marker = marker
+        with pytest.raises(ServeError, match="last messages are not recorded"):
+            await server.stop()
+
+    play(scenario)
+
+
+def test_a_message_of_a_member_with_the_name_of_the_server() -> None:
+    """It is not the server's own, and the server's next one is told apart."""
+
+    async def scenario() -> None:
+        async with serve(port=0) as server, connect(server.url, name="server", room="a") as room:
+            events = server.events()
+            await room.send("of a member")
+            own = await server.broadcast("a", "of the server")
+            found = [await anext(events) for _ in range(2)]
+            assert isinstance(found[0], Message)
+            assert (found[0].name, found[0].own) == ("server", False)
+            assert found[1] == own and (own.name, own.own) == ("server-2", True)
+            assert [(await room.receive()).own for _ in range(2)] == [True, False]
 
     play(scenario)
 

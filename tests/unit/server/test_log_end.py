@@ -16,21 +16,17 @@ from urllib.parse import urlsplit
 
 import pytest
 from deployments import ServedDeployment, WebSocketClient
-from log_files import kill
+from log_files import UNDELETABLE, fail, kill
 from server_harness import play
 from wire import Wire
 
 from broadcast_server.rooms import sqlite_log
-from broadcast_server.rooms.log_marker import LogMarker
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
 
 LOG_ENDED = "the log of this room has ended, as its file failed: connect again"
-
-UNDELETABLE = Path("/proc/version")
-"""A regular file that nobody can delete or write, root included."""
 
 
 async def event(client: WebSocketClient) -> dict[str, Any]:
@@ -51,14 +47,6 @@ async def post(server: Server, room: str, text: str) -> tuple[int, str]:
     wire.send(f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode())
     head, _, body = (await wire.read_to_end()).decode().partition("\r\n\r\n")
     return int(head.split(" ")[1]), body.strip()
-
-
-def fail(file: SQLiteLog) -> LogMarker:
-    """Let every write fail, and the deletion of the marker as well. Return the marker."""
-    (pages,) = file._database.execute("PRAGMA page_count").fetchone()
-    file._database.execute(f"PRAGMA max_page_count={pages}")
-    marker, file._marker = file._marker, LogMarker(UNDELETABLE)
-    return marker
 
 
 def epochs(file: SQLiteLog, *rooms: str) -> list[tuple[str, int]]:
