@@ -16,7 +16,9 @@ class ClientRoom:
     and what was not confirmed is sent again. Where the server's log does not reach back far enough,
     `events` has a `Gap`.
 
-    One task at a time may wait for messages or events; any number of tasks may send.
+    One task at a time may wait for messages or events; any number of tasks may send. The room
+    belongs to the event loop in which it was joined: in another one, its methods raise
+    `RuntimeError`.
 
     At most 4,096 events, or 1 Mi characters of messages, and one frame of the server wait in
     memory for your program. If it is slower, the client first stops to read, for up to 10 seconds.
@@ -28,6 +30,10 @@ class ClientRoom:
 
     def __init__(self, core: RoomCore) -> None:
         self._core = core
+
+    def __del__(self) -> None:
+        """Leave the room if the program has forgotten to, with a ResourceWarning."""
+        self._core.abandon()
 
     @property
     def name(self) -> str:

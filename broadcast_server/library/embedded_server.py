@@ -22,6 +22,7 @@ from broadcast_server.server.server import Server
 from .errors import BroadcastError, RoomClosedError, ServeError, rejected, with_parameters
 from .event_stream import EventStream
 from .events import Event, Joined, Left, Members, Message, Notice, Renamed
+from .loop_home import LoopHome
 
 DEFAULT_NAME = "server"
 
@@ -143,14 +144,16 @@ class ObservableServer(Server):
 class BroadcastServer:
     """A server that `serve` has started: the same as `broadcast-server start`.
 
-    It runs in the event loop in which it was started. It handles no signals, and configures no
-    logging: its log goes to the logger `broadcast_server`. A process can have several of them.
+    It runs in the event loop in which it was started, and can be used there only. It handles no
+    signals, and configures no logging: its log goes to the logger `broadcast_server`. A process can
+    have several of them.
     """
 
     def __init__(self, opened: OpenedServer, server: ObservableServer) -> None:
         self._opened = opened
         self._server = server
         self._stopping: asyncio.Future[None] | None = None
+        self._home = LoopHome("this server")
 
     @property
     def url(self) -> str:
@@ -178,6 +181,7 @@ class BroadcastServer:
         `Gap` with the number of messages and a `Members`. A program that must have every message
         uses `connect`.
         """
+        self._home.check()
         return self._server.new_stream()
 
     async def broadcast(self, room: str, text: str, *, name: str = DEFAULT_NAME) -> Message:
@@ -198,6 +202,7 @@ class BroadcastServer:
             ValueError: The name or the room is invalid.
 
         """
+        self._home.check()
         checked = wire.validate_message(text, None, self._server.max_message_bytes)
         if isinstance(checked, wire.Error):
             raise rejected(checked.code, checked.text)
@@ -213,6 +218,7 @@ class BroadcastServer:
             ServeError: The log file lacks messages, because it was replaced or the disk is full.
 
         """
+        self._home.check()
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(self._stop())
         cancelled: asyncio.CancelledError | None = None

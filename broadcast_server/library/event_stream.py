@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from .event_queue import EventQueue, Item
 from .events import Event, Gap, Members, Message
+from .loop_home import LoopHome
 
 
 class EventStream(AsyncIterator[Event]):
@@ -21,6 +22,7 @@ class EventStream(AsyncIterator[Event]):
         self._missed: dict[str, int] = {}  # dropped messages, by room
         self._ended = False
         self._arrived = asyncio.Event()
+        self._home = LoopHome("this server")
 
     def put(self, events: list[Event]) -> None:
         """Add the *events* of one batch, or drop them if as much waits as may."""
@@ -39,6 +41,7 @@ class EventStream(AsyncIterator[Event]):
         self._arrived.set()
 
     async def __anext__(self) -> Event:
+        self._home.check()
         while not len(self._queue):
             if self._ended:
                 raise StopAsyncIteration

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -29,8 +31,14 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="broadcast_server", daemon=True)
         self._thread.start()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this is a child process, which has no thread but the one that forked."""
+        return os.getpid() != self._process
 
     def run(self, make: Callable[[], Awaitable[Result]]) -> Result:
         """Await what *make* returns, and return its result or raise its exception.
@@ -40,6 +48,11 @@ class LoopThread:
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("it would wait for its own thread (use connect, with await)")
+        if self.is_lost:
+            raise RuntimeError(
+                "this process was forked, and has no thread for it"
+                " (connect or serve in this process)"
+            )
 
         async def run() -> Result:
             return await make()
@@ -64,9 +77,14 @@ class LoopThread:
 
     def stop(self) -> None:
         """Let what is left end, cancel it if that takes too long, and end the thread."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.is_alive() and not self.is_lost:
+            self.stop_soon()
             self._thread.join()
+
+    def stop_soon(self) -> None:
+        """Do what `stop` does, but do not wait for it."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

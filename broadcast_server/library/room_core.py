@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timezone
 from typing import NamedTuple, TypeVar
@@ -23,6 +24,7 @@ from .errors import (
 from .event_queue import Item
 from .events import Disconnected, Message
 from .inbox import Inbox
+from .loop_home import LoopHome
 
 with stand_in_for_ssl():
     from broadcast_server.client.client import ClientError, ReconnectingClient
@@ -67,6 +69,7 @@ class RoomCore:
         self._is_receiving = False
         self._is_closed = False
         self._last_note = ""
+        self._home = LoopHome("this room")
         self._arrived = asyncio.Event()  # something for the program
         self._taken = asyncio.Event()  # the program has taken something, or waits for an answer
         self._running = asyncio.ensure_future(client.run(self))
@@ -76,6 +79,7 @@ class RoomCore:
 
     async def receive(self) -> Item:
         """Wait for the next event, and return it with its position."""
+        self._home.check()
         if self._is_receiving:
             raise RuntimeError(
                 "another task already receives from this room"
@@ -108,6 +112,7 @@ class RoomCore:
 
     async def send(self, text: str) -> Message:
         """Publish *text*, and return the message. If cancelled, it is not sent any more."""
+        self._home.check()
         self._check(text)
         while self.session.full:
             await self._unless_ended(self._client.wait_for_window())
@@ -132,6 +137,7 @@ class RoomCore:
 
     async def rename(self, name: str) -> str:
         """Ask for another name, and return the one that the room gives."""
+        self._home.check()
         self._check_open()
         event, _ = await self._answer(self._client.rename(name))
         if isinstance(event, wire.Error):
@@ -172,12 +178,24 @@ class RoomCore:
 
     async def close(self) -> None:
         """Leave the room, and wait until the client has ended, even if this is cancelled."""
+        self._home.check()
+        self._leave()
+        await run_to_end(asyncio.wait({self._running}))
+
+    def abandon(self) -> None:
+        """Leave the room, as nobody has it any more, and warn of that. Any thread may call it."""
+        if self._is_closed or self._running.done():
+            return
+        self._home.call(self._leave)
+        text = f"the room {self.session.room} was not closed (use a `with` block, or call close)"
+        warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
+
+    def _leave(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             self.inbox.clear()
             self._client.leave()
             self._fail_all()
-        await run_to_end(asyncio.wait({self._running}))
 
     async def wait_joined(self, timeout: float | None) -> None:
         """Wait until the room was joined, for *timeout* seconds. Raises ConnectError."""

@@ -37,6 +37,12 @@ class SyncClientRoom:
         self._closing = threading.Lock()
         self._is_closed = False
 
+    def __del__(self) -> None:
+        """Leave the room if the program has forgotten to, with a ResourceWarning."""
+        if not self._is_closed and not self._thread.is_lost:
+            self._thread.stop_soon()  # which ends the client
+            self._core.abandon()
+
     def __enter__(self) -> SyncClientRoom:
         return self
 
@@ -156,7 +162,7 @@ class SyncClientRoom:
     def close(self) -> None:
         """Leave the room, and end its thread. Whoever waits gets a `RoomClosedError`."""
         with self._closing:
-            if not self._is_closed:
+            if not self._is_closed and not self._thread.is_lost:
                 self._run(self._core.close)
                 self._is_closed = True
                 self._thread.stop()

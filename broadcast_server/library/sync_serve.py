@@ -67,7 +67,7 @@ class SyncBroadcastServer:
     def stop(self) -> None:
         """Stop the server, as `BroadcastServer.stop` does, and end its thread."""
         with self._stopping:
-            if not self._is_stopped:
+            if not self._is_stopped and not self._thread.is_lost:
                 self._thread.run(self._server.stop)
                 self._is_stopped = True
                 self._thread.stop()

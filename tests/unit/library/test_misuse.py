@@ -1,0 +1,113 @@
+"""What programs do wrong: other loops, other processes, and rooms that nobody closes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Awaitable, Callable
+
+import pytest
+from client_harness import play
+from programs import until
+
+from broadcast_server import Left, ServerRoom, connect, connect_sync, serve, serve_sync
+
+
+def error_elsewhere(call: Callable[[], Awaitable[object]]) -> str:
+    """Run *call* in another event loop, where it has to fail at once. Return the error."""
+
+    async def run() -> None:
+        await call()
+
+    with pytest.raises(RuntimeError) as raised:
+        asyncio.run(run())
+    return str(raised.value)
+
+
+def test_another_event_loop() -> None:
+    """A call from another thread's loop is an error at once, and breaks nothing."""
+
+    async def scenario() -> None:
+        async with serve(port=0) as server, connect(server.url) as room:
+            for owner, call in (
+                ("room", lambda: room.send("x")),
+                ("room", room.receive),
+                ("room", lambda: room.rename("x")),
+                ("room", room.close),
+                ("server", lambda: server.broadcast("lobby", "x")),
+                ("server", server.stop),
+            ):
+                text = await asyncio.to_thread(error_elsewhere, call)
+                remedy = "(call it there with asyncio.run_coroutine_threadsafe)"
+                assert text == f"this {owner} belongs to another event loop {remedy}"
+            events = server.events()
+            await asyncio.to_thread(error_elsewhere, lambda: anext(events))
+            loop = asyncio.get_running_loop()
+            sending = await asyncio.to_thread(
+                lambda: asyncio.run_coroutine_threadsafe(room.send("from a thread"), loop)
+            )
+            assert (await asyncio.wrap_future(sending)).seq == 1
+            assert (await room.receive()).text == "from a thread"
+
+    play(scenario)
+
+
+def test_a_room_that_nobody_has_any_more() -> None:
+    """It is left, and its program is warned."""
+
+    async def scenario() -> None:
+        async with serve(port=0) as server:
+            tasks = asyncio.all_tasks()
+            rooms = [await connect(server.url, name="ann")]
+            assert server.rooms["lobby"].members == ("ann",)
+            events = server.events()
+            with pytest.warns(ResourceWarning, match="the room lobby was not closed") as warned:
+                rooms.clear()
+            assert len(warned) == 1
+            assert await anext(events) == Left("lobby", "ann", 0)
+            await asyncio.wait(asyncio.all_tasks() - tasks)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                room = await connect(server.url)
+                await room.close()
+                del room
+
+    play(scenario)
+
+
+def test_a_room_that_nobody_has_any_more_without_asyncio() -> None:
+    """It is left, its thread ends, and the program is warned."""
+    with serve_sync(port=0) as server:
+        before = threading.active_count()
+        rooms = [connect_sync(server.url)]
+        with pytest.warns(ResourceWarning, match="the room lobby was not closed"):
+            rooms.clear()
+        until(lambda: not server.rooms and threading.active_count() == before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork() -> None:
+    """A child process gets an error instead of waiting for a thread that it does not have.
+
+    Closing in the child leaves the connection of the parent alone.
+    """
+    with serve_sync(port=0) as server, connect_sync(server.url, name="ann") as room:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            try:
+                for call in (lambda: room.send("x"), room.receive, lambda: server.rooms):
+                    with pytest.raises(RuntimeError, match="this process was forked"):
+                        call()
+                room.close()
+                server.stop()
+            except BaseException:  # pytest of the parent must not see it
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert room.send("of the parent").seq == 1
+        assert server.rooms["lobby"] == ServerRoom("lobby", ("ann",), 0, 1)
