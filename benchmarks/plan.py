@@ -21,6 +21,8 @@ CLIENT_COUNTS = (100, 1000, 5000)
 FLOOR_COUNTS = (10, *CLIENT_COUNTS)
 COUNTS = {64: FLOOR_COUNTS, 1024: (100, 1000)}
 """The numbers of clients for each size of a message."""
+LARGE_LOAD_BYTES = 100 * 1024
+"""What one message to all clients has at least, that a load of them needs much memory."""
 RATES = (20, 200, 2000)
 STAMPEDES = (500, 5000)
 
@@ -38,6 +40,8 @@ class Measurement:
     """How often with a server that is brief."""
     variant: str = ""
     """The configuration that it needs; only servers that have it take part."""
+    needs_much_memory: bool = False
+    """Whether it is rehearsed, see `result`: by far most of the memory is the kernel's."""
 
     def suits(self, server: Server, number: int) -> bool:
         """Return whether *server* takes part in the round with this number, from 0."""
@@ -72,7 +76,8 @@ def saturation(clients: int, size: int, window: int = 30, rounds: int = 3) -> Me
             drain=2,
         )
 
-    return Measurement(f"saturation {clients} x {size}, {window}", take, rounds)
+    name = f"saturation {clients} x {size}, {window}"
+    return Measurement(name, take, rounds, needs_much_memory=size * clients >= LARGE_LOAD_BYTES)
 
 
 def steady(rate: int, clients: int = 1000, seconds: float = 1.0, rounds: int = 3) -> Measurement:
@@ -108,6 +113,8 @@ def memory_tls(clients: int) -> Measurement:
     """The same, with connections over TLS, in rooms of 50."""
 
     def take(load: Load, server: Running) -> Figures:
+        with idle_tls(server.port, 1):  # as in `result`
+            pass
         before = server.memory
         with idle_tls(server.port, clients):
             held = server.memory

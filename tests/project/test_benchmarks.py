@@ -16,8 +16,8 @@ from benchmarks.beside import before, is_before, standalone_before
 from benchmarks.catalogue import INSTALLED, OURS, SERVERS, WEBSOCKETS, compiler_missing
 from benchmarks.hosted import DAPHNE, MEMORY, site, site_name, tutorial, tutorial_name
 from benchmarks.load import Failed, Load, faults
-from benchmarks.result import Result, read
-from benchmarks.servers import Server, running
+from benchmarks.result import Result, now, read, take
+from benchmarks.servers import Running, Server, running
 from benchmarks.tls_idle import idle_tls
 
 if sys.platform != "linux":
@@ -126,6 +126,33 @@ def test_a_wrong_announcement_is_a_fault(
     assert fault in "; ".join(faults(figures))
 
 
+def test_what_a_server_does_for_its_first_client_does_not_count(load: Load, tmp_path: Path) -> None:
+    """Modules that it loads only then are no memory of its idle connections."""
+    program, result = tmp_path / "lazy.py", now()
+    program.write_text(LAZY, "utf-8")
+    lazy = Server("lazy", lambda port, scratch: [sys.executable, str(program), str(port)])
+    take(result, [lazy], [plan.memory(10)], load, tmp_path, lambda line: None)
+    (figures,) = result.of("lazy", plan.memory(10).name)
+    assert figures["before"] > LOADED_LATE_BYTES
+
+
+def test_what_needs_much_memory_is_rehearsed(load: Load, tmp_path: Path) -> None:
+    """The first of such runs does not count."""
+    pids, result = [], now()
+
+    def note(load: Load, server: Running) -> dict[str, int]:
+        pids.append(server.process.pid)
+        return {"pid": server.process.pid}
+
+    large, small = (
+        plan.Measurement(f"{much}", note, 1, needs_much_memory=much) for much in (True, False)
+    )
+    take(result, [ALL[WEBSOCKETS]], [large, small], load, tmp_path, lambda line: None)
+    assert [figures["pid"] for figures in result.figures] == pids[1:] and len(pids) == 3
+    assert plan.saturation(1000, 1024).needs_much_memory
+    assert not plan.saturation(1000, 64).needs_much_memory
+
+
 def test_idle_tls_connections_are_held(tmp_path: Path) -> None:
     """The connections are open while they are held; a server that cuts them is noticed."""
     with running(ALL[INSTALLED], tmp_path, "tls") as it:
@@ -136,6 +163,22 @@ def test_idle_tls_connections_are_held(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="cut"):  # the server was killed
         held.close()
 
+
+LOADED_LATE_BYTES = 30_000_000
+
+LAZY = f"""
+import asyncio, sys
+from websockets.asyncio.server import serve
+loaded = []
+async def chat(connection):
+    if not loaded:
+        loaded.append(b"x" * {LOADED_LATE_BYTES})
+    await connection.wait_closed()
+async def main():
+    async with serve(chat, "127.0.0.1", int(sys.argv[1])) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
 
 TWICE = """
 import asyncio, sys
