@@ -17,6 +17,9 @@ from django_site.accounts.name_key import MAX_KEY_CHARS
 MAX_ID_CHARS = 80
 """How many characters of a message's id, with its NUL characters escaped, fit into a column."""
 
+ORIGIN_CHARS = 16
+"""How many characters an origin has, see `store.origins`."""
+
 
 class Room(models.Model):
     """A room: the epoch of its log, and counters that show replicas what is new.
@@ -42,7 +45,8 @@ class Message(models.Model):
     """A message in the log of a room.
 
     *client_id* is unique within *source*: the digest of a session, or a connection. *account* is
-    the account of the author, None for a guest. *edit* is the number of the room's edit that hid
+    the account of the author, None for a guest, and *origin* stands for the author's address, None
+    if it is unknown. *edit* is the number of the room's edit that hid
     the message, None if it is not hidden.
     """
 
@@ -56,6 +60,7 @@ class Message(models.Model):
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, db_index=False
     )
+    origin = models.CharField(max_length=ORIGIN_CHARS, null=True)
     edit = models.BigIntegerField(null=True)
 
     class Meta:
@@ -110,10 +115,11 @@ class Member(models.Model):
     """A member or a subscriber of a room.
 
     *key* is the unique key of the name, *session* the digest of the session, *token* identifies the
-    connection, *address* is a digest of the client's address, and *account* is None for a guest. A
-    subscriber has no name. The join of a *quiet* member is not told to people. A row with an
-    *end_code* is not in the room any more: its process has yet to close the connection, with that
-    code and the error *end_fault*.
+    connection, *address* is a digest of the client's address by which kept names are counted,
+    *origin* the one by which bans are found, and *account* is None for a guest. A subscriber has no
+    name. The join of a *quiet* member is not told to people. A row with an *end_code* is not in the
+    room any more: its process has yet to close the connection, with that code and the error
+    *end_fault*.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="members")
@@ -123,6 +129,7 @@ class Member(models.Model):
     session = models.CharField(max_length=64, null=True)  # None without a session
     token = models.CharField(max_length=32)
     address = models.CharField(max_length=32, db_default="", default="")
+    origin = models.CharField(max_length=ORIGIN_CHARS, db_default="", default="")
     account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
     quiet = models.BooleanField(db_default=False, default=False)
     end_code = models.SmallIntegerField(null=True)
@@ -168,11 +175,22 @@ class KeptName(models.Model):
         return self.name
 
 
-class Ban(models.Model):
-    """A ban of a *name* or of an *account*, in one *room* or (None) in all, *until* a time.
+def _exactly_one(account: str, *texts: str) -> models.Q:
+    """Return the condition that *account* has a value, or one of *texts* is not empty."""
+    found = models.Q(**{f"{account}__isnull": False}, **dict.fromkeys(texts, ""))
+    for text in texts:
+        others = dict.fromkeys((each for each in texts if each != text), "")
+        found |= ~models.Q(**{text: ""}) & models.Q(**others, **{f"{account}__isnull": True})
+    return found
 
-    *key* is the unique key of the name, empty for an account. *lifted* is when a moderator has
-    ended the ban early.
+
+class Ban(models.Model):
+    """A ban in one *room* or (None) in all, *until* a time.
+
+    It is of one of these: an *account*, or of guests by a *name*, a *session* (its digest), an
+    *origin* or a *network*. *key* is that of the name, or stands for the others (`store.bans`).
+    *label* is the name that the client with the session or the origin had. *lifted* is when a
+    moderator has ended the ban early.
     """
 
     room = models.ForeignKey(
@@ -187,6 +205,12 @@ class Ban(models.Model):
         blank=True,
         related_name="bans",
     )
+    session = models.CharField(max_length=64, blank=True, editable=False, db_default="", default="")
+    origin = models.CharField(
+        max_length=ORIGIN_CHARS, blank=True, editable=False, db_default="", default=""
+    )
+    network = models.CharField(max_length=64, blank=True, db_default="", default="")
+    label = models.CharField(max_length=32, blank=True, editable=False, db_default="", default="")
     until = models.DateTimeField()
     reason = models.CharField(max_length=200, blank=True, help_text="They are told.")
     made = models.DateTimeField(default=now, editable=False)
@@ -198,9 +222,8 @@ class Ban(models.Model):
         ordering = ("-pk",)
         constraints = (
             models.CheckConstraint(
-                condition=models.Q(name="", account__isnull=False)
-                | (~models.Q(name="") & models.Q(account__isnull=True)),
-                name="a_ban_is_of_a_name_or_an_account",
+                condition=_exactly_one("account", "name", "session", "origin", "network"),
+                name="a_ban_is_of_one_thing",
             ),
         )
 
@@ -211,8 +234,18 @@ class Ban(models.Model):
 
     def __str__(self) -> str:
         where = "all rooms" if self.room is None else self.room.name
-        target = self.name if self.account is None else f"account {self.account}"
-        return f"{target} in {where} until {self.until_words}"
+        return f"{self.target} in {where} until {self.until_words}"
+
+    @property
+    def target(self) -> str:
+        """Whom the ban is of, in words."""
+        if self.account is not None:
+            return f"account {self.account}"
+        if self.session:
+            return f"the session of {self.label}"
+        if self.origin:
+            return f"the address of {self.label}"
+        return self.name or f"the network {self.network}"
 
 
 class Record(models.Model):

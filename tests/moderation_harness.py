@@ -150,12 +150,18 @@ class RoomClient:
 
 @asynccontextmanager
 async def in_room(
-    room: models.Room, name: str, more: str = "", *, text: bool = False, token: str | None = None
+    room: models.Room,
+    name: str,
+    more: str = "",
+    *,
+    text: bool = False,
+    token: str | None = None,
+    address: str | None = None,
 ) -> AsyncIterator[RoomClient]:
-    """Connect to a room, as a guest or with a token."""
+    """Connect to a room from *address*, as a guest or with a token."""
     headers = () if token is None else ((b"authorization", b"Bearer " + token.encode()),)
     target = f"/?{urlencode({'room': room.name, 'name': name})}{more}"
-    async with connected(target, as_json=not text, headers=headers) as one:
+    async with connected(target, as_json=not text, headers=headers, address=address) as one:
         yield RoomClient(one)
 
 
@@ -165,9 +171,13 @@ def in_thread(what: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
 
 
 async def rejection(
-    room: models.Room, name: str, token: str | None = None
+    room: models.Room,
+    name: str,
+    token: str | None = None,
+    more: str = "",
+    address: str | None = None,
 ) -> tuple[str, int] | None:
     """Try to join. Returns the error and the close code, None if the client is welcome."""
-    async with in_room(room, name, token=token) as one:
+    async with in_room(room, name, more, token=token, address=address) as one:
         first = await one.event()
         return None if first["type"] == "welcome" else (first["code"], await one.close_code())

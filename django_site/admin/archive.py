@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,6 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
@@ -23,8 +22,10 @@ from django.utils.timezone import localtime
 from django_site.accounts.models import Account
 from django_site.models import Message, Room
 from django_site.moderation import actions
+from django_site.moderation.senders import by_author_of, by_name, session_of
 from django_site.store import message_log
 
+from .banned_client import BannedClient, ban_url
 from .bounded_list import BoundedChangeList
 from .row_actions import ReadOnlyAdmin, RowAction, visible
 
@@ -95,17 +96,13 @@ class Search(forms.Form):
 
 
 def _by_author(name: str) -> Q:
-    """Match messages by the name or account of their author.
-
-    Upper and lower case are the same, but not every spelling is found: the log has no keys of
-    names.
-    """
-    name = unicodedata.normalize("NFC", name)
-    # SQLite ignores the case of ASCII letters only.
-    spellings = {each(name) for each in (str.lower, str.upper, str.title, str.casefold)}
-    by_name = Q(name__iexact=name) | Q(name__in=spellings)
+    """Match messages by the name or account of their author."""
     account = Account.objects.find(name)
-    return by_name if account is None else by_name | Q(account=account)
+    return by_name(name) if account is None else by_name(name) | Q(account=account)
+
+
+def _hide_all(messages: Sequence[Message], by: Account, reason: str) -> int:
+    return sum(actions.hide_all(by_author_of(each), by, reason) for each in messages)
 
 
 class Archive(BoundedChangeList):
@@ -170,6 +167,14 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
             actions.hide,
         ),
         RowAction(
+            "hide_all",
+            "Hide everything by the author of {}",
+            "Everything that the author has published in this room is hidden: by the same account,"
+            " or by a guest with the same session, or with the same name at the same address.",
+            lambda message: True,
+            _hide_all,
+        ),
+        RowAction(
             "unhide",
             "Show {} again",
             "The message is in the history again, for clients that join from now on.",
@@ -198,7 +203,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
 
     def tools(self, request: HttpRequest, row: Message) -> list[tuple[str, str]]:
         """Add the button to ban the author, for moderators with the permission."""
-        ban = [(_ban_url(row), f"Ban {row.account or row.name}…")]
+        ban = [(_ban_url(row), f"Ban {row.account or visible(row.name)}…")]
         return super().tools(request, row) + ban * self._has(request, "add_ban")
 
     def describe(self, row: Message) -> str:
@@ -280,8 +285,5 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
 
 
 def _ban_url(message: Message) -> str:
-    author = {"name": message.name}
-    if message.account is not None:
-        author = {"account": message.account.username}
-    query = urlencode({**author, "room": message.room.name})
-    return f"{reverse('admin:django_site_ban_add')}?{query}"
+    client = BannedClient(message.name, session_of(message), message.origin or "")
+    return ban_url(client, message.account, message.room)

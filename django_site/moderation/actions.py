@@ -7,16 +7,22 @@ thread.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from itertools import groupby
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from django_site import models
 from django_site.accounts.models import Account
-from django_site.accounts.name_key import stored_key
-from django_site.store import message_log, notifier, presence, rejections
+from django_site.store import bans, message_log, notifier, presence, rejections
+
+logger = logging.getLogger(__name__)
+
+HIDE_STEP = 500
+"""How many messages are hidden in one transaction."""
 
 
 def hide(messages: Iterable[models.Message], by: Account, reason: str = "") -> int:
@@ -34,6 +40,38 @@ def hide(messages: Iterable[models.Message], by: Account, reason: str = "") -> i
             room.save(update_fields=["edits"])
             _notify(room)
     return count
+
+
+def hide_all(matching: Q, by: Account, reason: str = "") -> int:
+    """Hide all messages that *matching* finds, and return how many were not hidden already.
+
+    It does so in steps of `HIDE_STEP` messages, each with its record, and does not keep a room
+    locked in between: a flood may be of a hundred thousand.
+    """
+    count, after = 0, 0
+    rows = models.Message.objects.filter(matching, edit=None).order_by("pk")
+    while step := list(rows.filter(pk__gt=after)[:HIDE_STEP]):
+        after = step[-1].pk
+        with transaction.atomic():
+            for room, seqs in _by_room(step):
+                count += _hide_step(room, seqs, by, reason)
+    return count
+
+
+def _hide_step(room: models.Room, seqs: list[int], by: Account, reason: str) -> int:
+    """Hide messages of *room*, which is locked, as one edit with one record."""
+    rows = models.Message.objects.filter(room=room, seq__in=seqs, edit=None)
+    found = list(rows.order_by("seq").values_list("seq", "name"))
+    if not found:
+        return 0
+    room.edits += 1
+    rows.update(edit=room.edits)
+    room.save(update_fields=["edits"])
+    names = ", ".join(dict.fromkeys(name for _, name in found))
+    numbers = f"{found[0][0]} to {found[-1][0]}"
+    _record(by, "hide", f"{room.name} {numbers}, {len(found)} messages of {names}", reason)
+    _notify(room)
+    return len(found)
 
 
 def unhide(messages: Iterable[models.Message], by: Account, reason: str = "") -> int:
@@ -78,9 +116,9 @@ def impose_ban(ban: models.Ban, by: Account) -> None:
         # A client that joins right now was checked before the ban, and is on the roster only when
         # the lock of its room is released. Without this it would be missed.
         list(rooms.order_by("pk").select_for_update().values_list("pk"))
-        ban.key = stored_key(ban.name) if ban.name else ""
+        ban.key = bans.key_of(ban)
         ban.save()
-        presence.remove(presence.banned(ban), rejections.banned(ban))
+        presence.remove(bans.banned(ban), rejections.banned(ban))
         _record(by, "ban", str(ban), ban.reason)
 
 
@@ -109,6 +147,9 @@ def _describe(room: models.Room, message: models.Message) -> str:
 
 
 def _record(by: Account, action: str, subject: str, reason: str) -> None:
+    # The text of a message is behind the first colon, and belongs in no log.
+    about = subject.partition(": ")[0] if action in ("hide", "unhide") else subject
+    logger.info("moderator %s: %s %s (%s)", by.username, action, about, reason or "no reason")
     models.Record.objects.create(
         by=by,
         by_name=by.username,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from channels.db import database_sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 
+from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
@@ -30,14 +31,15 @@ from broadcast_server.rooms.participant import Participant
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.store import message_log, presence, rejections
-from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage, RoomState
+from django_site.store.message_log import NO_ID_PREFIX, Logged, RoomState
 from django_site.store.presence import JoinAttempt, Leaving, RenameAttempt
-from django_site.store.publish import AuthorGone, PendingPost
+from django_site.store.publish import AuthorGone
 from django_site.store.rejections import Rejected
 from django_site.store.sync import SyncResult
 
 from .admission_batch import AdmissionBatch
 from .catch_up import CatchUp
+from .drafts import draft_of_member, draft_of_post
 from .notifications import Notifications
 from .outbox import Batch, Outbox
 from .pending_posts import PendingPosts
@@ -104,12 +106,12 @@ class RoomReplica(LiveRoom):
         account: Account | None,
         connection_id: str,
         receiver: Receiver,
-        address: str = "",
+        address: str | None = None,
     ) -> Participant:
         """Make a connection a member. Raises `Rejected`, or a database's error.
 
-        *connection_id* names the connection on the roster, and *address* stands for that of its
-        client (see `Participant`). Call `leave_roster` in the end.
+        *connection_id* names the connection on the roster, and *address* is that of its client,
+        None if it is unknown. Call `leave_roster` in the end.
         """
         attempt = JoinAttempt(join, connection_id, account, address)
         return await self._admit(attempt, lambda member: self.join(member, receiver))
@@ -120,7 +122,7 @@ class RoomReplica(LiveRoom):
         account: Account | None,
         connection_id: str,
         receiver: StreamReceiver,
-        address: str = "",
+        address: str | None = None,
     ) -> Participant:
         """Make a connection a subscriber, like `admit`."""
         attempt = JoinAttempt(request.join, connection_id, account, address)
@@ -155,7 +157,8 @@ class RoomReplica(LiveRoom):
 
     def _joined_roster(self, attempt: JoinAttempt, name: str) -> Participant:
         scope = attempt.join.session or f"#{attempt.connection_id}"
-        participant = Participant(attempt.join, scope, name, address=attempt.address)
+        key = client_key(attempt.address) or ""
+        participant = Participant(attempt.join, scope, name, address=key)
         self._roster.participants[attempt.connection_id] = participant
         self._attempts[participant] = attempt
         return participant
@@ -232,6 +235,7 @@ class RoomReplica(LiveRoom):
         connection_id: str,
         timeout: float,
         find_account: Callable[[], Account | None] = lambda: None,
+        address: str | None = None,
     ) -> Published | NotEnoughReceivers:
         """Publish a message of a client that does not join, and wait until it was delivered.
 
@@ -252,16 +256,7 @@ class RoomReplica(LiveRoom):
         if self.deleted:
             raise Rejected(rejections.NO_ROOM)
         author = Participant(request.join, source, request.join.name)
-        message = PendingPost(
-            name=request.join.name,
-            text=request.text,
-            source=source,
-            client_id=client_id,
-            account=None if account is None else account.pk,
-            post=request,
-            owner=account,
-            find_account=find_account,
-        )
+        message = draft_of_post(request, account, address, source, client_id, find_account)
         self._outbox.add_post(author, message)
         self._synchronizer.request()
         try:
@@ -275,11 +270,7 @@ class RoomReplica(LiveRoom):
         if len(message_log.escape_nul(client_id)) > models.MAX_ID_CHARS:
             self._send_to(author, rejections.BAD_ID.error)
             return
-        attempt = self._attempts[author]
-        account = None if attempt.account is None else attempt.account.pk
-        message = PendingMessage(
-            author.name, action.text, source, client_id, account, attempt.connection_id
-        )
+        message = draft_of_member(action, self._attempts[author], source, client_id)
         self._outbox.add_message(author, message)
         self._synchronizer.request()
 

@@ -23,7 +23,7 @@ from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.server.file_limit import raise_file_limit
-from django_site.store import message_log, outage, presence
+from django_site.store import liveness, message_log, outage
 from django_site.store.rejections import Rejected
 
 from .admission import ProcessAdmission, limits_from_settings
@@ -81,7 +81,7 @@ class ReplicaRegistry:
     def _start_jobs(self) -> None:
         jobs = [
             (POLL_INTERVAL_S, self._poll),
-            (presence.LIVENESS_INTERVAL_S, self._record_liveness),
+            (liveness.LIVENESS_INTERVAL_S, self._record_liveness),
             (HEARTBEAT_INTERVAL_S, self._send_heartbeats),
             (CHECK_INTERVAL_S, self.logins.check),
         ]
@@ -119,7 +119,7 @@ class ReplicaRegistry:
         await self._catching_up.close()
         await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
         with contextlib.suppress(DatabaseError):  # the others will notice by the time-out
-            await database_sync_to_async(presence.remove_process)(self.process)
+            await database_sync_to_async(liveness.remove_process)(self.process)
 
     async def _poll(self) -> None:
         """Close idle replicas, and wake those whose room has changed."""
@@ -134,7 +134,7 @@ class ReplicaRegistry:
                 replica.wake(states.get(key, message_log.RoomState(-1, -1, -1)))
 
     async def _record_liveness(self) -> None:
-        await database_sync_to_async(presence.record_liveness)(self.process)
+        await database_sync_to_async(liveness.record_liveness)(self.process)
 
     async def _send_heartbeats(self) -> None:
         for replica in self._replicas.values():

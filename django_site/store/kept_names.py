@@ -21,7 +21,7 @@ from django_site import models
 Row = TypeVar("Row")
 
 
-def address_digest(address: str) -> str:
+def address_digest(address: str | None) -> str:
     """Return what the database has of an *address*, by which it counts names."""
     return salted_hmac("django_site.address", address).hexdigest()[:32] if address else ""
 

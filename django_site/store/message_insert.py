@@ -23,12 +23,13 @@ class NewMessage(NamedTuple):
     source: str
     client_id: str
     account_id: int | None
+    origin: str | None = None
 
 
 SQLITE_INSERT = (
     "INSERT INTO django_site_message"
-    " (room_id, at, seq, name, text, source, client_id, account_id)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+    " (room_id, at, seq, name, text, source, client_id, account_id, origin)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 SET_HEAD = "UPDATE django_site_room SET head = %s WHERE id = %s"
 
@@ -36,10 +37,11 @@ SET_HEAD = "UPDATE django_site_room SET head = %s WHERE id = %s"
 POSTGRESQL_INSERT = (
     "WITH room AS (UPDATE django_site_room SET head = %s WHERE id = %s)"
     " INSERT INTO django_site_message"
-    " (room_id, at, seq, name, text, source, client_id, account_id)"
-    " SELECT %s, %s, seq, name, text, source, client_id, account_id"
+    " (room_id, at, seq, name, text, source, client_id, account_id, origin)"
+    " SELECT %s, %s, seq, name, text, source, client_id, account_id, origin"
     " FROM json_to_recordset(%s::json) AS new"
-    " (seq bigint, name text, text text, source text, client_id text, account_id bigint)"
+    " (seq bigint, name text, text text, source text, client_id text, account_id bigint,"
+    " origin text)"
 )
 
 

@@ -41,7 +41,8 @@ class PendingMessage:
 
     *source* is the scope in which *client_id* is unique: the digest of a session, or a connection.
     *account* is the key of the author's account, None for a guest. *connection_id* is the author's
-    connection on the roster, None if the author is not a member.
+    connection on the roster, None if the author is not a member. *origin* stands for the author's
+    address, see `store.origins`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class PendingMessage:
     client_id: str
     account: int | None = None
     connection_id: str | None = None
+    origin: str | None = None
 
 
 def escape_nul(text: str) -> str:
@@ -179,7 +181,7 @@ def append(
         id = None if each.source[0] == NO_ID_PREFIX else each.client_id
         messages.append(Message(row.head, each.name, each.text, at, id))
         text = escape_nul(each.text)
-        rows.append(NewMessage(row.head, each.name, text, *key, each.account))
+        rows.append(NewMessage(row.head, each.name, text, *key, each.account, each.origin))
     if rows:
         check_in_place(connection)
         insert(row.pk, now, rows)

@@ -1,8 +1,7 @@
 """Presence: the members and subscribers of a room, across all processes.
 
 Each is a row of the room's roster. The database keeps names and sessions unique. Every change of
-a roster increases its version, which tells each process to read it again. A process that gave no
-sign of life for `PROCESS_TIMEOUT_S` counts as dead, and any other process removes its rows.
+a roster increases its version, which tells each process to read it again.
 
 All functions block: call them in a thread.
 """
@@ -11,31 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import NamedTuple
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import CharField, F, QuerySet, Value
 from django.db.models.functions import Cast, Concat, Now
 
+from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Error, Renamed
 from broadcast_server.protocol.rejection import REPLACED, Rejection
 from django_site import models
 from django_site.accounts.models import Account
-from django_site.accounts.name_key import family_keys, stored_key
+from django_site.accounts.name_key import stored_key
 
-from . import kept_names, notifier, rejections
+from . import notifier, rejections
 from .kept_names import address_digest, keep_names
+from .origins import origin_of
 from .rejections import Rejected
 from .roster_batch import RosterBatch
-
-PROCESS_TIMEOUT_S: float = settings.BROADCAST_DEAD
-"""Seconds without a sign of life after which a process counts as dead."""
-
-LIVENESS_INTERVAL_S = PROCESS_TIMEOUT_S / 4
-"""Seconds between two signs of life of a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +50,13 @@ class Present:
 class JoinAttempt:
     """A connection that asks to join: its request, its id, and its account if it has one.
 
-    *address* stands for its client's address (see `client_key`), empty for the local machine.
+    *address* is that of its client, None if it is unknown.
     """
 
     join: JoinRequest
     connection_id: str
     account: Account | None = None
-    address: str = ""
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +91,8 @@ def join(room: int, process: str, attempts: Sequence[JoinAttempt]) -> list[str |
         row = models.Room.objects.select_for_update().get(pk=room)
         sessions = [each.join.session for each in attempts]
         accounts = [each.account.pk for each in attempts if each.account is not None]
-        roster = RosterBatch(row, filter(None, names), sessions, accounts)
+        addresses = [each.address for each in attempts]
+        roster = RosterBatch(row, filter(None, names), sessions, accounts, addresses)
         results = [_join(roster, process, each) for each in attempts]
         roster.write()
         models.Room.objects.filter(pk=room).update(roster=F("roster") + 1)
@@ -109,15 +103,20 @@ def _requested_name(request: JoinRequest, account: Account | None) -> str:
     return request.name if account is None else account.username
 
 
-def author_name(room: models.Room, request: JoinRequest, account: Account | None) -> str:
-    """Return the name under which a client publishes without joining.
+def author_name(
+    room: models.Room,
+    request: JoinRequest,
+    account: Account | None,
+    address: str | None = None,
+) -> str:
+    """Return the name under which a client at *address* publishes without joining.
 
     Raises `Rejected` in the cases in which `join` does, and if a guest asks for the name of an
     account.
     """
     name, key = _requested_name(request, account), account and account.pk
-    roster = RosterBatch(room, [name], [request.session], [key] if key else [])
-    _check(roster, request, account)
+    roster = RosterBatch(room, [name], [request.session], [key] if key else [], [address])
+    _check(roster, request, account, address)
     member = roster.member_of_session(request.session)
     if member is not None and member.account_id == key:
         return member.name
@@ -134,19 +133,21 @@ def count(room: models.Room) -> int:
     return models.Member.objects.filter(room=room, end_code=None).count()
 
 
-def _check(roster: RosterBatch, request: JoinRequest, account: Account | None) -> None:
+def _check(
+    roster: RosterBatch, request: JoinRequest, account: Account | None, address: str | None
+) -> None:
     if roster.room.closed is not None:
         raise Rejected(rejections.closed(roster.room))
-    if account is None and not request.name:  # a guest that subscribes: a ban is of a name
-        return
-    ban = roster.ban(request.name, account)
+    ban = roster.ban(request.name, account) or (
+        roster.ban_of_client(request.session, address) if account is None else None
+    )
     if ban is not None:
         raise Rejected(rejections.banned(ban))
 
 
 def _join(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str | Rejected:
     try:
-        _check(roster, attempt.join, attempt.account)
+        _check(roster, attempt.join, attempt.account, attempt.address)
     except Rejected as rejected:
         return rejected
     if not attempt.join.name:
@@ -162,31 +163,11 @@ def _subscribe(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             process_id=process,
             key=f":{attempt.connection_id}",  # no name has this key, since names contain no colon
             token=attempt.connection_id,
+            origin=origin_of(attempt.address),
             account=attempt.account,
         )
     )
     return ""
-
-
-def banned(ban: models.Ban) -> QuerySet[models.Member]:
-    """Find the participants to whom *ban* applies."""
-    if ban.account is not None:
-        matching = models.Member.objects.filter(account=ban.account)
-    else:  # a ban of a name applies to guests only
-        matching = models.Member.objects.filter(account=None).exclude(name="")
-    if ban.room is not None:
-        matching = matching.filter(room=ban.room)
-    if ban.account is not None:
-        return matching
-    # The keys of which a ban applies to a name depend on the name, so the database cannot tell.
-    named = [pk for pk, name in matching.values_list("pk", "name") if applies_to(ban, name)]
-    return matching.filter(pk__in=named)
-
-
-def applies_to(ban: models.Ban, name: str) -> bool:
-    """Tell whether *ban*, of a name, applies to a guest that is called *name*."""
-    keys, beginnings = family_keys(name)
-    return ban.key in keys or any(map(ban.key.startswith, beginnings))
 
 
 def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str | None:
@@ -198,7 +179,7 @@ def _take_over(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str |
         # The client has signed in or out since then, so it joins as somebody else.
         _remove_member(roster, previous, REPLACED)
         return None
-    roster.take_over(previous, process, attempt.connection_id, address_digest(attempt.address))
+    roster.take_over(previous, process, attempt.connection_id, attempt.address)
     return previous.name
 
 
@@ -221,7 +202,8 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             name=name,
             session=attempt.join.session,
             token=attempt.connection_id,
-            address=address_digest(attempt.address),
+            address=address_digest(client_key(attempt.address)),
+            origin=origin_of(attempt.address),
             account=account,
             quiet=attempt.join.quiet,
         )
@@ -298,7 +280,7 @@ def _remove(members: QuerySet[models.Member], rejection: Rejection) -> list[int]
     """
     removed = members.filter(end_code=None)
     rooms = models.Room.objects.filter(members__in=removed).distinct()
-    locked = _lock(list(rooms.values_list("pk", flat=True)))
+    locked = lock_rooms(list(rooms.values_list("pk", flat=True)))
     # Names and sessions become free at once; no name has such a key, since names contain no
     # colon. A client that joined a room which is not locked stays: the version of that room's
     # roster does not change, so nobody would read it again.
@@ -322,7 +304,7 @@ def read_removed(room: int, process: str) -> dict[str, Rejection]:
     }
 
 
-def _lock(rooms: Sequence[int]) -> list[int]:
+def lock_rooms(rooms: Sequence[int]) -> list[int]:
     """Lock *rooms*, always in the same order, so that two transactions cannot deadlock."""
     locked = models.Room.objects.filter(pk__in=rooms).order_by("pk").select_for_update()
     return [room.pk for room in locked]
@@ -362,43 +344,3 @@ def read_names(room: int, connection_ids: Collection[str]) -> dict[str, str]:
         return {}
     here = models.Member.objects.filter(room=room, token__in=connection_ids, end_code=None)
     return dict(here.values_list("token", "name"))
-
-
-def record_liveness(process: str) -> None:
-    """Record a sign of life of *process*, and remove the processes that are dead.
-
-    All times are the database's, since the clocks of machines differ.
-    """
-    own = models.Process.objects.filter(pk=process)
-    if not own.filter(seen__gte=Now() - timedelta(seconds=PROCESS_TIMEOUT_S / 2)).update(
-        seen=Now()
-    ):
-        # This process, or the database, was away itself: it cannot tell who else is dead.
-        models.Process.objects.update_or_create(pk=process, defaults={"seen": Now()})
-        return
-    with transaction.atomic():
-        silent = models.Process.objects.filter(
-            seen__lt=Now() - timedelta(seconds=PROCESS_TIMEOUT_S)
-        )
-        # Another process may be removing some of them right now.
-        dead = [each.pk for each in silent.select_for_update(skip_locked=True)]
-        if dead:
-            _remove_processes(dead)
-    kept_names.trim()
-
-
-def remove_process(process: str) -> None:
-    """Remove *process*, which stops, and everyone who is connected to it. Names are kept."""
-    with transaction.atomic():
-        # Nobody joins in the meantime: that would change a roster without changing its version.
-        list(models.Process.objects.filter(pk=process).select_for_update())
-        _remove_processes([process], keeping_names=True)
-
-
-def _remove_processes(processes: Sequence[str], *, keeping_names: bool = False) -> None:
-    rooms = models.Room.objects.filter(members__process__in=processes).distinct()
-    locked = _lock(list(rooms.values_list("pk", flat=True)))
-    if keeping_names:  # those of a dead process have been kept for as long as it took to notice
-        keep_names(locked, models.Member.objects.filter(process__in=processes))
-    models.Room.objects.filter(pk__in=locked).update(roster=F("roster") + 1)
-    models.Process.objects.filter(pk__in=processes).delete()

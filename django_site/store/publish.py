@@ -24,7 +24,7 @@ from .rejections import Rejected
 
 @dataclass(frozen=True, slots=True)
 class PendingPost(PendingMessage):
-    """A message of a client that does not join, and its account if it has one.
+    """A message of a client at *address* that does not join, and its account if it has one.
 
     The final name of its author is known only when it is logged. *find_account* blocks and returns
     the account to which the client's token or cookie belongs now, or raises `Rejected`.
@@ -32,6 +32,7 @@ class PendingPost(PendingMessage):
 
     post: PublishRequest = field(kw_only=True)
     owner: Account | None = field(kw_only=True)
+    address: str | None = field(default=None, kw_only=True)
     find_account: Callable[[], Account | None] = field(kw_only=True)
 
 
@@ -106,7 +107,7 @@ def _check(
     try:
         if message.owner is not None and message.find_account() != message.owner:
             return Rejected(rejections.SIGN_IN_CHANGED)
-        name = presence.author_name(room, message.post.join, message.owner)
+        name = presence.author_name(room, message.post.join, message.owner, message.address)
     except Rejected as rejected:
         return rejected
     return replace(message, name=name)

@@ -11,17 +11,19 @@ All methods may block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
 
+from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.names import with_suffix, without_number
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import family_keys, stored_key
 
-from .kept_names import kept_in
+from . import bans
+from .kept_names import address_digest, kept_in
+from .origins import is_in, origin_of
 
 SUFFIXES_LOOKED_UP = 64
 """How many suffixes are looked up at once: many clients that ask for one name need as many."""
@@ -30,7 +32,7 @@ SUFFIXES_LOOKED_UP = 64
 class RosterBatch:
     """The roster of *room*, which is locked, and its bans, as far as they concern a batch.
 
-    *names*, *sessions* and *accounts* are those of the clients in the batch.
+    *names*, *sessions*, *accounts* and *addresses* are those of the clients in the batch.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class RosterBatch:
         names: Iterable[str],
         sessions: Iterable[str | None] = (),
         accounts: Iterable[int] = (),
+        addresses: Iterable[str | None] = (),
     ) -> None:
         self.room = room
         self._members = models.Member.objects.filter(room=room)
@@ -60,12 +63,15 @@ class RosterBatch:
         self._kept_for = {each.session: each for each in kept}
         wanted_names = {*names, *(each.name for each in kept)}
         self._look_up(map(stored_key, wanted_names))
-        self._look_up_bans(wanted_names)
+        clients = {bans.session_key(each) for each in wanted}
+        clients |= {bans.origin_key(origin) for each in addresses if (origin := origin_of(each))}
+        self._look_up_bans(wanted_names, clients)
         previous = self._members.filter(session__in=wanted) if wanted else ()
         self._sessions = {member.session: member for member in previous}
         signed_in = set(accounts)
-        bans = bans_in(room).filter(account__in=signed_in).order_by("until") if signed_in else ()
-        self._banned = {ban.account_id: ban for ban in bans}  # the last and longest wins
+        found = bans.bans_in(room).filter(account__in=signed_in) if signed_in else None
+        # The last and longest wins.
+        self._banned = {ban.account_id: ban for ban in found.order_by("until")} if found else {}
 
     # -- queries --
 
@@ -73,6 +79,8 @@ class RosterBatch:
         """Return the longest ban of *account* or, for a guest, of *name*."""
         if account is not None:
             return self._banned.get(account.pk)
+        if not name:  # it subscribes
+            return None
         self._look_up_bans([name])
         keys, beginnings = family_keys(name)
         found = [
@@ -81,6 +89,15 @@ class RosterBatch:
             if key in keys or any(map(key.startswith, beginnings))
         ]
         return max(found, key=lambda ban: ban.until, default=None)
+
+    def ban_of_client(self, session: str | None, address: str | None) -> models.Ban | None:
+        """Return a ban of the session or the address of a guest."""
+        found = self._bans.get(bans.session_key(session)) if session is not None else None
+        if found is not None or address is None:
+            return found
+        found = self._bans.get(bans.origin_key(origin_of(address)))
+        networks = (ban for ban in self._bans.values() if ban.network)
+        return found or next((ban for ban in networks if is_in(ban.network, address)), None)
 
     def member_of_session(self, session: str | None) -> models.Member | None:
         """Return the member that has *session*, None if there is none."""
@@ -162,13 +179,14 @@ class RosterBatch:
         self._owners.update(owners.values_list("key", "pk"))
         self._add_bans(Q(key__in=new))
 
-    def _look_up_bans(self, names: Iterable[str]) -> None:
+    def _look_up_bans(self, names: Iterable[str], clients: Collection[str] = ()) -> None:
+        """Look up the bans of *names*, and those of networks and of *clients*, by their keys."""
         new = set(names) - self._bans_looked_up
-        if not new:
+        if not (new or clients):
             return
         self._bans_looked_up |= new
-        keys: set[str] = set()
-        matching = Q()
+        keys = set(clients)
+        matching = Q(key__startswith=bans.NETWORK_KEY) if clients else Q()
         for name in new:
             exact, beginnings = family_keys(name)
             keys.update(exact)
@@ -177,7 +195,7 @@ class RosterBatch:
         self._add_bans(matching | Q(key__in=keys))
 
     def _add_bans(self, matching: Q) -> None:
-        for ban in bans_in(self.room).filter(matching).order_by("until"):
+        for ban in bans.bans_in(self.room).filter(matching).order_by("until"):
             self._bans[ban.key] = ban
 
     def _add_taken(self, members: QuerySet[models.Member]) -> None:
@@ -193,10 +211,11 @@ class RosterBatch:
             self._sessions[member.session] = member
 
     def take_over(
-        self, member: models.Member, process: str, connection_id: str, address: str
+        self, member: models.Member, process: str, connection_id: str, address: str | None
     ) -> None:
         """Give the place of *member* to *connection_id* in *process*, of the same session."""
-        member.process_id, member.token, member.address = process, connection_id, address
+        member.process_id, member.token = process, connection_id
+        member.address, member.origin = address_digest(client_key(address)), origin_of(address)
         if member.pk is not None:
             self._moved[member.pk] = member
 
@@ -220,12 +239,8 @@ class RosterBatch:
         if self._returned:
             models.KeptName.objects.filter(pk__in=self._returned.values()).delete()
         models.Member.objects.bulk_create(self._new)
-        models.Member.objects.bulk_update(self._moved.values(), ["process", "token", "address"])
+        models.Member.objects.bulk_update(
+            self._moved.values(), ["process", "token", "address", "origin"]
+        )
         self._new.clear()
         self._moved.clear()
-
-
-def bans_in(room: models.Room) -> QuerySet[models.Ban]:
-    """Find the bans that are active in *room*: its own, and those of all rooms."""
-    bans = models.Ban.objects.filter(Q(room=room) | Q(room=None))
-    return bans.filter(until__gt=Now(), lifted=None)

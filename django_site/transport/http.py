@@ -15,7 +15,6 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.http.cors import cors_headers, preflight_response
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
@@ -199,6 +198,7 @@ class _Request:
                     self._connection_id,
                     PUBLISH_TIMEOUT_S,
                     find_account=lambda: find_account(self._scope),
+                    address=self._address,
                 )
             except asyncio.TimeoutError:
                 return reject_response(rejections.NO_LOG)
@@ -254,9 +254,8 @@ class _Request:
         metrics = self._replicas.metrics
         stream = StreamResponse(self._receive, self._send, request.join.format, metrics)
         try:
-            key = client_key(self._address) or ""
             stream.participant = await replica.admit_subscriber(
-                request, account, self._connection_id, stream, key
+                request, account, self._connection_id, stream, self._address
             )
             stream.replica = replica
             metrics.joins += 1

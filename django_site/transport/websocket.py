@@ -19,7 +19,6 @@ from django.db import Error as DatabaseError
 
 from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.message_cost import chargeable_size, end_of_affordable_lines
-from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, SUBPROTOCOL, CloseCode, Format
@@ -171,8 +170,7 @@ class RoomConsumer(AsyncConsumer):
                 return
             self._place = replicas.admission.admit(address, join.room, join.session)
             replica = await replicas.get(join.room)
-            key = client_key(address) or ""
-            participant = await replica.admit(join, account, self._connection_id, self, key)
+            participant = await replica.admit(join, account, self._connection_id, self, address)
             if self._closed:
                 replica.leave_roster(participant, self._connection_id)
                 return

@@ -32,7 +32,7 @@ from django_site.accounts.models import Account, Token
 from django_site.asgi import application
 from django_site.moderation import actions
 from django_site.replication.replica import RoomReplica
-from django_site.store import message_log, presence, publish
+from django_site.store import liveness, message_log, presence, publish
 from django_site.store.presence import JoinAttempt
 
 SESSION = "0123456789abcdef"
@@ -114,10 +114,10 @@ def join_elsewhere(
 
 def declare_dead(process: str) -> None:
     """Do what another process does that has not seen a sign of life of *process*."""
-    silent = timezone.now() - timedelta(seconds=presence.PROCESS_TIMEOUT_S + 1)
+    silent = timezone.now() - timedelta(seconds=liveness.PROCESS_TIMEOUT_S + 1)
     models.Process.objects.update_or_create(pk="other", defaults={"seen": timezone.now()})
     models.Process.objects.filter(pk=process).update(seen=silent)
-    presence.record_liveness("other")
+    liveness.record_liveness("other")
 
 
 def log_of(replica: RoomReplica) -> list[tuple[str, str]]:

@@ -37,7 +37,7 @@ from broadcast_server.protocol.join import JoinRequest
 from django_site import models
 from django_site.accounts.models import Account, Token
 from django_site.moderation import actions
-from django_site.store import presence
+from django_site.store import liveness, presence
 
 __all__ = ["dana", "pages"]  # fixtures
 
@@ -288,6 +288,6 @@ def test_a_name_is_free_at_once(dana: Account) -> None:
             assert (joined["type"], joined["name"], joined["count"]) == ("joined", "bob", 2)
             await bob.event()
             assert (await bob.event())["code"] == "banned"
-        await in_thread(presence.remove_process, "elsewhere")
+        await in_thread(liveness.remove_process, "elsewhere")
 
     run_async(part)

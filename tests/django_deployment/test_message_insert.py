@@ -51,7 +51,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[ThreadPoolExecutor]:
 
 def stored(room: models.Room) -> list[tuple[object, ...]]:
     """Return the messages of *room* as its database has them, and its head."""
-    columns = ("seq", "name", "text", "at", "source", "client_id", "account_id", "edit")
+    columns = ("seq", "name", "text", "at", "source", "client_id", "account_id", "origin", "edit")
     type_of = "typeof" if connection.vendor == "sqlite" else "pg_typeof"
     types = {f"type_{each}": f"CAST({type_of}({each}) AS TEXT)" for each in columns}
     rows = models.Message.objects.filter(room=room).order_by("seq").extra(select=types)

@@ -46,7 +46,7 @@ from broadcast_server.protocol.messages import MessageHidden
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.moderation import actions, group
-from django_site.store import presence
+from django_site.store import liveness, presence
 
 __all__ = ["dana", "pages"]  # fixtures
 
@@ -147,7 +147,7 @@ def test_rooms_are_closed_and_opened_again(dana: Account) -> None:
     room.refresh_from_db()
     assert room.closed is None
     assert last_record()[:3] == (dana.username, "reopen", f"room {room}")
-    presence.remove_process("elsewhere")
+    liveness.remove_process("elsewhere")
 
 
 def test_records_are_found(dana: Account) -> None:

@@ -39,7 +39,7 @@ from django_site import models
 from django_site.asgi import application
 from django_site.configuration.startup_failure import FINAL
 from django_site.replication.synchronizer import REST_RATIO
-from django_site.store import message_log, notifier, presence, publish
+from django_site.store import liveness, message_log, notifier, presence, publish
 from django_site.transport.flow_control import FlowControl
 
 # -- the consumer --
@@ -237,15 +237,15 @@ def test_members_of_a_dead_process_are_removed() -> None:
     room = message_log.open_room("ghosts").pk
     from broadcast_server.protocol.join import JoinRequest
 
-    presence.record_liveness("dying")
-    presence.record_liveness("living")
+    liveness.record_liveness("dying")
+    liveness.record_liveness("living")
     one, two = (presence.JoinAttempt(JoinRequest(name="bob"), id) for id in ("t1", "t2"))
     assert presence.join(room, "dying", [one]) == ["bob"]
     assert presence.join(room, "living", [two]) == ["bob-2"]
     version = message_log.room_states([room])[room].roster
-    long_ago = datetime.now(timezone.utc) - timedelta(seconds=presence.PROCESS_TIMEOUT_S + 1)
+    long_ago = datetime.now(timezone.utc) - timedelta(seconds=liveness.PROCESS_TIMEOUT_S + 1)
     models.Process.objects.filter(pk="dying").update(seen=long_ago)
-    presence.record_liveness("living")
+    liveness.record_liveness("living")
     assert [each.name for each in presence.read_present(room)] == ["bob-2"]
     assert message_log.room_states([room])[room].roster > version
 

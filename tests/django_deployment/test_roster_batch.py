@@ -17,7 +17,7 @@ from broadcast_server.protocol.rejection import REPLACED
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
-from django_site.store import kept_names, message_log, presence, rejections
+from django_site.store import kept_names, liveness, message_log, presence, rejections
 from django_site.store.presence import JoinAttempt, Leaving, RenameAttempt
 
 SESSION = "s" * 16
@@ -222,7 +222,7 @@ def test_a_process_that_stops_keeps_names_and_a_dead_one_has_kept_them() -> None
     olaf = Account.objects.create_user("olaf")
     join(one, guest("bob", "a", SESSION), signed_in(olaf, "b", SESSION + "b"))
     join(two, guest("bob", "c", SESSION))
-    presence.remove_process("process")
+    liveness.remove_process("process")
     kept = models.KeptName.objects.filter(room__in=(one, two)).values_list("room", "name")
     assert sorted(kept) == [(one, "bob"), (two, "bob")]
     assert join(one, guest("bob", "d"), guest("bob", "e", SESSION)) == ["bob-2", "bob"]
@@ -257,7 +257,7 @@ def test_one_address_pushes_out_its_own_names(
     ]
     join(room, *joining)
     if at_once:
-        presence.remove_process("process")
+        liveness.remove_process("process")
     else:
         for each in joining:
             leave(room, each.connection_id)

@@ -36,6 +36,7 @@ from django_site.configuration.database_url import database_of
 from django_site.moderation import actions
 from django_site.store import (
     broadcaster,
+    liveness,
     message_log,
     presence,
     publish,
@@ -286,12 +287,12 @@ def test_no_process_waits_for_another_that_removes_the_dead(
     """The members of a dead process are removed once, and its removal holds up nobody else."""
     database.run(lambda: presence.join(room.pk, "dead", [guest("bob", "a")]))
     for process in ("one", "two"):
-        database.run(lambda: presence.record_liveness(process))  # noqa: B023
-    silent = timedelta(seconds=presence.PROCESS_TIMEOUT_S + 1)
+        database.run(lambda: liveness.record_liveness(process))  # noqa: B023
+    silent = timedelta(seconds=liveness.PROCESS_TIMEOUT_S + 1)
     database.run(lambda: models.Process.objects.filter(pk="dead").update(seen=Now() - silent))
-    database.first.begin(lambda: presence.record_liveness("one"))
+    database.first.begin(lambda: liveness.record_liveness("one"))
     try:
-        database.second.run(lambda: presence.record_liveness("two"))  # while that is going on
+        database.second.run(lambda: liveness.record_liveness("two"))  # while that is going on
     finally:
         database.first.commit()
     assert database.run(lambda: names_in(room)) == []
@@ -303,11 +304,11 @@ def test_a_process_that_is_declared_dead_can_join_again(
 ) -> None:
     """A join of a process that others are removing waits for that, and then succeeds."""
     database.run(lambda: presence.join(room.pk, "dead", [guest("bob", "a")]))
-    database.run(lambda: presence.record_liveness("one"))
-    silent = timedelta(seconds=presence.PROCESS_TIMEOUT_S + 1)
+    database.run(lambda: liveness.record_liveness("one"))
+    silent = timedelta(seconds=liveness.PROCESS_TIMEOUT_S + 1)
     database.run(lambda: models.Process.objects.filter(pk="dead").update(seen=Now() - silent))
     names = database.at_once(
-        lambda: presence.record_liveness("one"),
+        lambda: liveness.record_liveness("one"),
         lambda: presence.join(room.pk, "dead", [guest("bob", "b")]),
     )
     assert names == ["bob"]

@@ -322,14 +322,17 @@ MODULES = {
             "kept_names": "",
             "message_insert": "",
             "migration_lock": "",
+            "origins": "",
+            "bans": "origins",
             "outage": "",
             "private_database": "",
             "message_log": "message_insert private_database",
             "notifier": "message_log outage",
             "query_log": "",
             "rejections": "",
-            "roster_batch": "kept_names",
-            "presence": "kept_names notifier rejections roster_batch",
+            "roster_batch": "bans kept_names origins",
+            "presence": "kept_names notifier origins rejections roster_batch",
+            "liveness": "kept_names presence",
             "publish": "message_log presence rejections",
             "schema": "epochs private_database",
             "site_key": "",
@@ -346,14 +349,16 @@ MODULES = {
         "moderation": {
             "actions": "",
             "group": "",
+            "senders": "",
         },
         "admin": {
+            "banned_client": "",
             "time_limit": "",
             "bounded_list": "time_limit",
             "accounts": "bounded_list",
             "row_actions": "bounded_list",
-            "archive": "bounded_list row_actions",
-            "bans": "archive row_actions",
+            "archive": "banned_client bounded_list row_actions",
+            "bans": "archive banned_client row_actions",
             "records": "archive row_actions",
             "rooms": "row_actions",
         },
@@ -361,6 +366,7 @@ MODULES = {
             "admission": "",
             "admission_batch": "",
             "catch_up": "",
+            "drafts": "",
             "notifications": "",
             "open_logins": "",
             "outbox": "",
@@ -368,8 +374,8 @@ MODULES = {
             "replicated_roster": "",
             "synchronizer": "outbox",
             "replica": (
-                "admission_batch catch_up notifications outbox pending_posts replicated_roster"
-                " synchronizer"
+                "admission_batch catch_up drafts notifications outbox pending_posts"
+                " replicated_roster synchronizer"
             ),
             "replica_registry": "admission catch_up open_logins replica",
         },
