@@ -50,7 +50,10 @@ class Message(models.Model):
     the message, None if it is not hidden.
     """
 
-    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
+    # The constraints below have indexes that begin with it.
+    room = models.ForeignKey(
+        Room, on_delete=models.CASCADE, related_name="messages", db_index=False
+    )
     seq = models.BigIntegerField()
     name = models.CharField(max_length=32)
     text = models.TextField()

@@ -130,8 +130,7 @@ class RoomCore:
                 return self._published(seq, text, epoch)
             case wire.Error(code="duplicate", text=reason):
                 number = reason.rpartition(" ")[2]  # "message was said before, as number 42"
-                is_number = number.isdecimal() and len(number) < 20
-                return self._published(int(number) if is_number else 0, text, epoch)
+                return self._published(int(number) if number.isdecimal() else 0, text, epoch)
             case wire.Error(code=code, text=reason):
                 raise rejected(code, reason)
         raise AssertionError(event)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Max, QuerySet
-from django.db.models.functions import Length, Substr
+from django.db.models.functions import Length
 
 from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 from broadcast_server.protocol.messages import LogEntry, Message, MessageHidden, fit_text
@@ -21,11 +22,15 @@ from broadcast_server.protocol.names import MAX_NAME_CHARS
 from broadcast_server.protocol.timestamp import rfc3339
 from django_site import models
 
+from . import append_statement
 from .message_insert import NewMessage, insert
 from .private_database import check_in_place
 
 MAX_READ_BYTES = 8 * 2**20
 """How many bytes of messages are read at once, if each is as long as it may be."""
+
+MAX_SEQ = 2**63 - 1
+"""The greatest number that a column has room for."""
 
 MAX_STORED_CHARS = 2 * MAX_TEXT_BYTES
 """How many characters the longest text has as it is stored, see `escape_nul`."""
@@ -33,6 +38,24 @@ MAX_STORED_CHARS = 2 * MAX_TEXT_BYTES
 NO_ID_PREFIX = "~"
 """Begins the source of a message that came without an id. The server made up an id for it, which
 is never sent to clients."""
+
+STATE = (
+    "SELECT head, roster, edits FROM django_site_room"
+    " WHERE id = %s AND (%s IS NULL OR epoch = %s) AND head >= %s"
+)
+"""It takes 90 us of CPU instead of 430 with Django's query."""
+
+READ = (
+    "SELECT seq, name, substr(text, 1, %s), {at}, source, client_id, edit"
+    " FROM django_site_message WHERE room_id = %s AND seq > %s AND seq <= %s"
+    " ORDER BY seq LIMIT %s"
+)
+"""To read a message with it takes 2 us of CPU instead of 14 with Django's query (of 120)."""
+
+AS_TEXT = {
+    "postgresql": """to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
+    "sqlite": "at || ''",  # as it is stored, see `_sqlite_rfc3339`
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +111,12 @@ def room_state(room: int, epoch: str | None = None, head: int = 0) -> RoomState:
 
     With *epoch*, also if the room has another one by now, or fewer than *head* messages.
     """
-    rooms = rooms_of(epoch, head).values_list("head", "roster", "edits")
-    return RoomState(*rooms.get(pk=room))
+    with connection.cursor() as cursor:
+        cursor.execute(STATE, (room, epoch, epoch, head))
+        row = cursor.fetchone()
+    if row is None:
+        raise models.Room.DoesNotExist
+    return RoomState(*row)
 
 
 def rooms_of(epoch: str | None, head: int) -> QuerySet[models.Room]:
@@ -156,6 +183,41 @@ def name_at(room: int, seq: int) -> str:
     return name
 
 
+def append_at_once(
+    room: int, pending: Sequence[PendingMessage], *, epoch: str, head: int, roster: int
+) -> Appended | None:
+    """Log *pending* without locking the row of *room*, as PostgreSQL can: see `append_statement`.
+
+    Returns None if that was not possible. Then nothing was logged.
+    """
+    now = datetime.now(timezone.utc)
+    rows = [
+        NewMessage(seq, each.name, escape_nul(each.text), *key_of(each), each.account, each.origin)
+        for seq, each in enumerate(pending, 1)
+    ]
+    if len({(row.source, row.client_id) for row in rows}) < len(rows):
+        return None
+    found = append_statement.append_at_once(
+        room,
+        now,
+        rows,
+        epoch=epoch,
+        head=head,
+        roster=roster,
+        maybe_logged=any(each.source[0] != NO_ID_PREFIX for each in pending),
+    )
+    if found is None:
+        return None
+    before, edits = found
+    at = rfc3339(now)
+    messages = [
+        Message(seq, each.name, each.text, at, _own_id(each))
+        for seq, each in enumerate(pending, before + 1)
+    ]
+    logged = [Logged(message.seq, repeated=False) for message in messages]
+    return Appended(logged, messages, RoomState(before + len(rows), roster, edits))
+
+
 def append(
     row: models.Room, pending: Sequence[PendingMessage], known: Mapping[tuple[str, str], int]
 ) -> Appended:
@@ -178,8 +240,7 @@ def append(
         row.head += 1
         numbers[key] = row.head
         logged.append(Logged(row.head, repeated=False))
-        id = None if each.source[0] == NO_ID_PREFIX else each.client_id
-        messages.append(Message(row.head, each.name, each.text, at, id))
+        messages.append(Message(row.head, each.name, each.text, at, _own_id(each)))
         text = escape_nul(each.text)
         rows.append(NewMessage(row.head, each.name, text, *key, each.account, each.origin))
     if rows:
@@ -195,25 +256,31 @@ def read(room: int, after: int, limit: int, upto: int | None = None) -> list[Log
     as many would take more than `MAX_READ_BYTES`. What no frame has room for, because another
     program has written it, is replaced by a note.
     """
-    rows = models.Message.objects.filter(room=room, seq__gt=after).order_by("seq")
-    if upto is not None:
-        rows = rows.filter(seq__lte=upto)
     limit = max(1, min(limit, MAX_READ_BYTES // settings.BROADCAST_MAX_MESSAGE_BYTES))
+    statement = READ.format(at=AS_TEXT[connection.vendor])
     # The database cuts what is too long, so that it does not fill the memory of this process.
-    rows = rows.annotate(start=Substr("text", 1, MAX_STORED_CHARS + 1))
-    columns = "seq", "name", "start", "at", "source", "client_id", "edit"
+    values = (MAX_STORED_CHARS + 1, room, after, MAX_SEQ if upto is None else upto, limit)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows = cursor.fetchall()
     return [
         Message(
             seq,
             name[:MAX_NAME_CHARS],
             _read_text(room, seq, text),
-            rfc3339(at),
+            at if at[-1] == "Z" else _sqlite_rfc3339(at),
             _client_id(source, id),
         )
         if edit is None
         else MessageHidden(seq, _client_id(source, id))
-        for seq, name, text, at, source, id, edit in rows.values_list(*columns)[:limit]
+        for seq, name, text, at, source, id, edit in rows
     ]
+
+
+@lru_cache(maxsize=64)
+def _sqlite_rfc3339(text: str) -> str:
+    """Return *text*, which is a time as Django stores it, in the format of the wire."""
+    return rfc3339(datetime.fromisoformat(text).replace(tzinfo=timezone.utc))
 
 
 def _read_text(room: int, seq: int, stored: str) -> str:
@@ -229,6 +296,11 @@ def read_hidden(room: int, after: int, upto: int) -> list[MessageHidden]:
     hidden = models.Message.objects.filter(room=room, edit__gt=after, edit__lte=upto)
     rows = hidden.order_by("edit", "seq").values_list("seq", "source", "client_id")
     return [MessageHidden(seq, _client_id(source, id)) for seq, source, id in rows]
+
+
+def _own_id(message: PendingMessage) -> str | None:
+    """Return the id that the client gave *message*."""
+    return None if message.source[0] == NO_ID_PREFIX else message.client_id
 
 
 def _client_id(source: str, stored: str) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from django_site import models
@@ -66,6 +66,16 @@ def append(
     Raises `models.Room.DoesNotExist` if the room is gone, or not the same log any more: with
     *epoch*, if it has another one, or fewer than *head* messages.
     """
+    if (
+        epoch is not None
+        and names is not None
+        and not unsure
+        and connection.vendor == "postgresql"
+        and not connection.in_atomic_block
+    ):
+        at_once = _append_at_once(room, pending, epoch, head, roster, names)
+        if at_once is not None:
+            return at_once
     with transaction.atomic():
         row = message_log.rooms_of(epoch, head).select_for_update().get(pk=room)
         known = message_log.find_logged(room, pending, unsure=unsure)
@@ -93,15 +103,48 @@ def append(
     return appended, outcomes
 
 
+def _append_at_once(
+    room: int,
+    pending: Sequence[PendingMessage],
+    epoch: str,
+    head: int,
+    roster: int,
+    names: Mapping[str, str],
+) -> tuple[Appended, list[Outcome]] | None:
+    """Do what `append` does in one statement. Returns None, and does nothing, if that cannot be."""
+    if any(type(each) is not PendingMessage for each in pending):
+        return None  # what a post depends on is looked up with the room locked
+    checked = [_as_named(each, names) for each in pending]
+    kept = [each for each in checked if isinstance(each, PendingMessage)]
+    if not kept:
+        return None
+    appended = message_log.append_at_once(room, kept, epoch=epoch, head=head, roster=roster)
+    if appended is None:
+        return None
+    if len(kept) == len(checked):
+        return appended, [*appended.logged]
+    logged = iter(appended.logged)
+    return appended, [
+        next(logged) if isinstance(each, PendingMessage) else each for each in checked
+    ]
+
+
+def _as_named(message: PendingMessage, names: Mapping[str, str]) -> PendingMessage | AuthorGone:
+    """Return *message* of a member under the name that it has now, see `append`."""
+    if message.connection_id is None:
+        return message
+    name = names.get(message.connection_id)
+    if name is None:
+        return AuthorGone()
+    return message if name == message.name else replace(message, name=name)
+
+
 def _check(
     room: models.Room, message: PendingMessage, receivers: int, names: Mapping[str, str]
 ) -> PendingMessage | AuthorGone | NotEnoughReceivers | Rejected:
     """Return *message* under the name that it is published under, or why it is not published."""
     if not isinstance(message, PendingPost):
-        if message.connection_id is None:
-            return message
-        name = names.get(message.connection_id)
-        return AuthorGone() if name is None else replace(message, name=name)
+        return _as_named(message, names)
     if receivers < message.post.require:
         return NotEnoughReceivers(receivers)
     try:

@@ -82,13 +82,7 @@ def sync(
     except models.Room.DoesNotExist:
         epochs.end_if_set_back(room, epoch, known.head)
         raise
-    new: list[LogEntry] = []
-    if appended and appended.messages and appended.messages[0].seq == known.head + 1:
-        new += appended.messages  # no other process has published: no need to read them back
-    elif state.head > known.head:
-        # Not beyond the state: who was removed before a message must not receive it, and is
-        # missing on the roster that is read below only if the state shows that it has changed.
-        new = message_log.read(room, known.head, MAX_READ_MESSAGES, upto=state.head)
+    new = _read_new(room, known.head, state.head, appended.messages if appended else ())
     hidden: list[MessageHidden] = []
     if state.edits > known.edits:
         hidden = message_log.read_hidden(room, known.edits, state.edits)
@@ -97,3 +91,19 @@ def sync(
         present = presence.read_present(room)
         removed = presence.read_removed(room, process)
     return SyncResult(outcomes, renamed, state, new, hidden, present, removed)
+
+
+def _read_new(room: int, head: int, upto: int, own: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    """Return what was logged after number *head*, where *own* is what was logged just now.
+
+    That is not read back. When two processes publish, it is half of what is new.
+    """
+    if upto <= head:
+        return ()
+    # Not beyond the state: who was removed before a message must not receive it, and is missing on
+    # the roster that is read after this only if the state shows that it has changed.
+    end = own[0].seq - 1 if own else upto
+    others = message_log.read(room, head, MAX_READ_MESSAGES, upto=end) if end > head else []
+    if own and (others[-1].seq if others else head) != end:  # over a chunk, or rows were deleted
+        return message_log.read(room, head, MAX_READ_MESSAGES, upto=upto)
+    return [*others, *own]

@@ -347,7 +347,7 @@ def test_who_is_removed_while_this_process_reads() -> None:
             connections.close_all()
 
         def before_it_reads(execute: Any, sql: str, *args: Any) -> Any:
-            if not done and sql.startswith("SELECT") and '"django_site_message"' in sql:
+            if not done and sql.startswith("SELECT") and "django_site_message" in sql:
                 done.append(sql)
                 thread = threading.Thread(target=meanwhile)
                 thread.start()

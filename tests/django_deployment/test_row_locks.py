@@ -7,6 +7,7 @@ the second one waits, or when the second one has not waited and is done.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import django_client  # noqa: F401  # it sets Django up
 import psycopg
@@ -43,7 +44,7 @@ from django_site.store import (
     rejections,
     wait_limits,
 )
-from django_site.store.message_log import Logged, PendingMessage
+from django_site.store.message_log import Appended, Logged, PendingMessage
 from django_site.store.presence import JoinAttempt, RenameAttempt
 from django_site.store.publish import AuthorGone, PendingPost
 
@@ -142,13 +143,22 @@ def database() -> Iterator[Database]:
 @pytest.fixture
 def room(database: Database, request: pytest.FixtureRequest) -> models.Room:
     """A room of the test's own."""
-    name = request.node.name.replace("_", "-")[:64]
+    name = re.sub(r"[^a-z]+", "-", request.node.name.lower())[:64].strip("-")
     return database.run(lambda: message_log.open_room(name))
 
 
 def pending(id: str) -> PendingMessage:
     """Return a message to log, whose text is its id."""
     return PendingMessage("bob", id, "session", id)
+
+
+def append(room: models.Room, *ids: str, known: bool) -> Appended:
+    """Log messages, as a replica does that has *known* the room, or one that has not."""
+    messages = [pending(each) for each in ids]
+    if not known:
+        return publish.append(room.pk, messages, unsure=False)[0]
+    knowledge: dict[str, Any] = {"epoch": room.epoch, "roster": 0, "names": {}}
+    return publish.append(room.pk, messages, unsure=False, **knowledge)[0]
 
 
 def guest(name: str, connection_id: str, account: Account | None = None) -> JoinAttempt:
@@ -169,28 +179,32 @@ def names_in(room: models.Room) -> list[str]:
 # -- the log --
 
 
+@pytest.mark.parametrize("known", [True, False])
 def test_two_that_append_at_once_take_different_numbers(
-    database: Database, room: models.Room
+    database: Database, room: models.Room, known: bool
 ) -> None:
     """The second transaction numbers its messages after those of the first one."""
     appended = database.at_once(
-        lambda: publish.append(room.pk, [pending("a"), pending("b")], unsure=False),
-        lambda: publish.append(room.pk, [pending("c")], unsure=False),
+        lambda: append(room, "a", "b", known=False),
+        lambda: append(room, "c", known=known),
     )
-    assert [each.seq for each in appended[0].logged] == [3]
+    assert [each.seq for each in appended.logged] == [3]
+    assert [each.seq for each in appended.messages] == [3]
+    assert appended.state.head == 3
     assert database.run(lambda: log_of(room)) == [(1, "a"), (2, "b"), (3, "c")]
     assert database.run(lambda: message_log.room_state(room.pk)).head == 3
 
 
+@pytest.mark.parametrize("known", [True, False])
 def test_two_that_append_the_same_message_at_once_log_it_once(
-    database: Database, room: models.Room
+    database: Database, room: models.Room, known: bool
 ) -> None:
     """The second transaction finds the message that the first one has logged."""
     appended = database.at_once(
-        lambda: publish.append(room.pk, [pending("a")], unsure=False),
-        lambda: publish.append(room.pk, [pending("a"), pending("b")], unsure=False),
+        lambda: append(room, "a", known=False),
+        lambda: append(room, "a", "b", known=known),
     )
-    assert [(each.seq, each.repeated) for each in appended[0].logged] == [(1, True), (2, False)]
+    assert [(each.seq, each.repeated) for each in appended.logged] == [(1, True), (2, False)]
     assert database.run(lambda: log_of(room)) == [(1, "a"), (2, "b")]
 
 
@@ -200,7 +214,7 @@ def test_many_that_append_leave_no_gap(database: Database, room: models.Room) ->
 
     def append_all(name: str) -> None:
         for number in range(25):
-            publish.append(room.pk, [pending(f"{name} {number}")], unsure=False)
+            append(room, f"{name} {number}", known=number % 2 == 0)
 
     running = [each.submit(partial(append_all, f"{n}")) for n, each in enumerate(many)]
     for each in running:
@@ -328,7 +342,12 @@ def test_words_of_a_member_that_is_being_removed(database: Database, room: model
     _, outcomes = database.at_once(
         lambda: presence.remove(bob, rejections.SIGN_IN_CHANGED),
         lambda: publish.append(
-            room.pk, both, unsure=False, roster=1, names={"a": "bob", "b": "ann"}
+            room.pk,
+            both,
+            unsure=False,
+            epoch=room.epoch,
+            roster=1,
+            names={"a": "bob", "b": "ann"},
         ),
     )
     assert outcomes == [AuthorGone(), Logged(1, repeated=False)]
@@ -342,7 +361,9 @@ def test_words_of_a_session_that_is_being_taken_over(database: Database, room: m
     message = PendingMessage("bob", "one", "s", "1", connection_id="a")
     _, outcomes = database.at_once(
         lambda: presence.join(room.pk, "process", [JoinAttempt(join, "b")]),
-        lambda: publish.append(room.pk, [message], unsure=False, roster=1, names={"a": "bob"}),
+        lambda: publish.append(
+            room.pk, [message], unsure=False, epoch=room.epoch, roster=1, names={"a": "bob"}
+        ),
     )
     assert outcomes == [AuthorGone()]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from client_harness import SHORT_TIMEOUTS, deployment, play
 
-from broadcast_server import connect, serve
+from broadcast_server import connect
 from broadcast_server.library import async_connect
 from broadcast_server.server.server import Server
 
@@ -137,40 +137,6 @@ def test_a_client_that_is_cancelled_leaves_nothing_behind(kind: str) -> None:
                 if has_ended:
                     assert at > 25
                     return
-
-    play(scenario)
-
-
-async def host() -> None:
-    """Do everything that a server in a program can do."""
-    async with serve(port=0, grace=1) as server:
-        events = server.events()
-        async with connect(server.url, name="bot"):
-            await server.broadcast("lobby", "x")
-            await anext(events)
-
-
-@pytest.mark.skipif(not FILES.exists(), reason="counts open files on Linux")
-@pytest.mark.parametrize("everything", [False, True])
-def test_a_server_that_is_cancelled_leaves_nothing_behind(everything: bool) -> None:
-    """At each moment of starting, publishing and stopping: no task, and no open file."""
-
-    async def scenario() -> None:
-        await host()
-        loop, tasks, before = asyncio.get_running_loop(), asyncio.all_tasks(), open_files()
-        for at in range(1, 1000):
-            suspensions = Suspensions(at, everything=everything)
-            loop.set_task_factory(suspensions.create_task)
-            try:
-                victim = suspensions.victim = asyncio.ensure_future(host())
-                await asyncio.wait({victim})
-            finally:
-                loop.set_task_factory(None)
-            await settled(lambda: asyncio.all_tasks() == tasks and open_files() == before)
-            if not victim.cancelled():
-                victim.result()
-                assert at > 15
-                return
 
     play(scenario)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -550,52 +550,6 @@ def test_a_client_that_is_removed() -> None:
     play(scenario)
 
 
-def lying(*lines: str) -> Callable[[ServerConnection], Awaitable[None]]:
-    """Return the handler of a server that answers the first message with *lines*."""
-
-    async def handler(connection: ServerConnection) -> None:
-        await connection.send(encode_json(WELCOME))
-        (ping,) = str(await connection.recv()).splitlines()
-        await connection.send(encode_json(Pong(json.loads(ping)["id"])))
-        say = json.loads(str(await connection.recv()).splitlines()[0])
-        for line in lines:
-            await connection.send(line.replace("ID", say["id"]))
-        await connection.wait_closed()
-
-    return handler
-
-
-ECHO = '{"type":"message","seq":1,"name":"eve","text":"other","at":"now","id":"ID"}'
-
-
-@pytest.mark.parametrize(
-    ("lines", "result"),
-    [
-        ((encode_json(WELCOME),), "sent an invalid event, it is not a broadcast server"),
-        (("{nonsense",), "sent an invalid event, it is not a broadcast server"),
-        ((ECHO.replace(":1,", ":-1,"),), "sent an invalid event, it is not a broadcast server"),
-        ((ECHO.replace('"eve"', "5"),), "sent an invalid event, it is not a broadcast server"),
-        ((ECHO, ECHO, ECHO), 1),
-        (('{"type":"error","code":"duplicate","text":"number 7","id":"ID"}',), 7),
-        (('{"type":"error","code":"duplicate","text":"' + "9" * 5000 + '","id":"ID"}',), 0),
-        (('{"type":"error","code":"duplicate","text":"","id":"ID"}',), 0),
-    ],
-)
-def test_a_server_that_lies(lines: tuple[str, ...], result: str | int) -> None:
-    """Whatever it answers, a message is confirmed once, or there is a named error."""
-
-    async def scenario() -> None:
-        async with websocket_server(lying(*lines)) as url, connect(url, name="bob") as room:
-            if isinstance(result, int):
-                sent = await room.send("mine")
-                assert (sent.seq, sent.text, sent.own) == (result, "mine", True)
-            else:
-                with pytest.raises(DisconnectedError, match=result):
-                    await room.send("mine")
-
-    play(scenario)
-
-
 def test_a_room_that_is_closed_meanwhile() -> None:
     """Closing ends the iteration, and whoever waits for an answer or sends gets an error."""
 
@@ -647,9 +601,7 @@ def test_a_server_that_neither_reads_nor_answers(size: int, tmp_path: Path) -> N
             await wait_until(lambda: room._core.session.live)
             sends = [asyncio.ensure_future(room.send("\x01" * size)) for _ in range(2)]
             await wait_until(lambda: len(room._core.session) and not room._core.session._unsent)
-            assert len(room._core.inbox) > 0
             await room.close()
-            assert len(room._core.inbox) == 0
             for each in sends:
                 with pytest.raises(RoomClosedError):
                     await each

@@ -45,26 +45,6 @@ def test_a_call_that_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) 
     assert was_cancelled == [True]
 
 
-@pytest.mark.parametrize("interval", [None, 0.01])
-def test_waiting_by_intervals(interval: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows a thread looks around: that neither ends a wait nor hides its own time limit."""
-    monkeypatch.setattr("broadcast_server.library.loop_thread.POLL_INTERVAL_S", interval)
-    thread = LoopThread()
-
-    async def slow() -> str:
-        await asyncio.sleep(0.05)
-        return "done"
-
-    async def late() -> None:
-        await asyncio.sleep(0.05)
-        raise TimeoutError("late")
-
-    assert thread.run(slow) == "done"
-    with pytest.raises(TimeoutError, match="late"):
-        thread.run(late)
-    thread.stop()
-
-
 def test_a_call_from_its_own_thread() -> None:
     """It would wait for itself for ever: that is an error, which says what to use."""
     thread = LoopThread()
