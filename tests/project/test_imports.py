@@ -238,7 +238,7 @@ MODULES = {
             "client_room": "events room_core",
             "async_connect": "client_room errors room_core",
             "sync_client_room": "errors event_queue events loop_thread room_core",
-            "sync_connect": "async_connect loop_thread sync_client_room",
+            "sync_connect": "async_connect errors loop_thread sync_client_room",
             "sync_serve": "async_serve embedded_server errors events loop_thread",
         },
         "single_file": {
