@@ -30,7 +30,7 @@ from deployments import (
 )
 from hypothesis import HealthCheck, settings
 from programs import Running, listening, running
-from services import SHARED_FOLDER, postgresql, redis_server
+from services import SHARED_FOLDER, postgresql, redis_server, site_folder
 from wire import Wire
 from xdist.scheduler import LoadScopeScheduling
 
@@ -181,7 +181,7 @@ class Processes:
         """Return the address of a Django deployment that *command* serves."""
         key = command, options
         if key not in self._running:
-            data = self._stack.enter_context(tempfile.TemporaryDirectory())
+            data = site_folder(self._stack.enter_context(tempfile.TemporaryDirectory()))
             site = running(*command, BROADCAST_DATA=data, **variables(options))
             self._running[key] = self._stack.enter_context(site)
         return listening(self._running[key])
