@@ -81,7 +81,10 @@ NO_RATE = ("--rate", "0")
 FRIEND = "https://friend.example"
 """The only origin besides its own that each server allows."""
 
-USUAL = (*NO_RATE, "--allow-origin", FRIEND)
+OPERATOR_FILE = Path(__file__).parent / "operator_key.txt"
+"""A file with the operator key of each server."""
+
+USUAL = (*NO_RATE, "--allow-origin", FRIEND, "--operator-file", str(OPERATOR_FILE))
 """The options of each server: with options of their own, tests cost a server of each kind."""
 
 SHARED = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()

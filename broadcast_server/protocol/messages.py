@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass
 
 from .bounds import MAX_TEXT_BYTES
+from .operators import OperatorEvent, OperatorRequest
 
 SUBPROTOCOL = "broadcast.v1.json"
 """The WebSocket subprotocol of clients that use JSON."""
@@ -96,6 +97,10 @@ class Welcome:
     of messages that it does not get, or None if that is unknown. *count* is the number of members,
     and *members* are the first of them. *verified* are those of *members* whose names belong to
     accounts, or None if there are none.
+
+    The rest is None unless an operator has done something: *operator* says that the receiver is
+    one, *topic* is that of the room, *locked* and *announce* say that the room is in that mode, and
+    *muted* that the receiver is.
     """
 
     room: str
@@ -107,6 +112,11 @@ class Welcome:
     count: int
     members: tuple[str, ...]
     verified: tuple[str, ...] | None = None
+    operator: bool | None = None
+    topic: str | None = None
+    locked: bool | None = None
+    announce: bool | None = None
+    muted: bool | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +214,17 @@ LogEntry = Message | MessageHidden
 """What the log holds for one number."""
 
 Event = (
-    Welcome | Message | MessageHidden | Joined | Left | Renamed | Error | Members | Pong | Heartbeat
+    Welcome
+    | Message
+    | MessageHidden
+    | Joined
+    | Left
+    | Renamed
+    | Error
+    | Members
+    | Pong
+    | Heartbeat
+    | OperatorEvent
 )
 
 BAD_ID = Error("bad_id", f"id is not a string of 1 to {MAX_ID_CHARS} characters")
@@ -240,7 +260,7 @@ class RenameRequest:
     id: str | None = None
 
 
-Request = SayRequest | MembersRequest | PingRequest | RenameRequest
+Request = SayRequest | MembersRequest | PingRequest | RenameRequest | OperatorRequest
 
 # -- validation ---------------------------------------------------------------
 
