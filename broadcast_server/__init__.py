@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Message,
         MessageHidden,
         Notice,
+        PrivateMessage,
         Renamed,
     )
     from .library.sync_client_room import SyncClientRoom
@@ -55,6 +56,7 @@ __all__ = [
     "MessageHidden",
     "MessageTooLongError",
     "Notice",
+    "PrivateMessage",
     "RejectedError",
     "Renamed",
     "RoomClosedError",
@@ -92,6 +94,7 @@ _HOMES = {
         "Message",
         "MessageHidden",
         "Notice",
+        "PrivateMessage",
         "Renamed",
     ),
     "sync_client_room": ("SyncClientRoom",),

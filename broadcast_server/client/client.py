@@ -128,6 +128,15 @@ class ReconnectingClient:
         self._wake.set()
         return id
 
+    def send_private(self, to: str, text: str) -> str | None:
+        """Send *text* to the member *to* alone. Return the id, or None if that is impossible now.
+
+        Unlike a message to the room, it is never sent again.
+        """
+        id = self.session.send_private(to, text)
+        self._wake.set()
+        return id
+
     def request(self, request: Request) -> None:
         """Send *request*, if there is a connection."""
         self.session.request(request)
@@ -173,6 +182,11 @@ class ReconnectingClient:
     async def wait_for_window(self) -> None:
         """Wait until another message may be sent without too many lacking their echo."""
         while self.session.full:
+            await self._wait_for_news()
+
+    async def wait_live(self) -> None:
+        """Wait until the replay of this connection is over, if there is a connection."""
+        while self.session.is_welcomed and not self.session.live:
             await self._wait_for_news()
 
     async def wait_confirmed(self) -> None:

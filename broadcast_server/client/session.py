@@ -37,6 +37,7 @@ from broadcast_server.protocol.messages import (
     MessageHidden,
     PingRequest,
     Pong,
+    PrivateMessage,
     Renamed,
     RenameRequest,
     Request,
@@ -44,6 +45,8 @@ from broadcast_server.protocol.messages import (
     Welcome,
 )
 from broadcast_server.protocol.session_key import SESSION_HEADER
+
+from .private_outbox import PrivateOutbox
 
 MAX_UNCONFIRMED = 250
 MAX_UNCONFIRMED_CHARS = 64 * 2**10
@@ -116,6 +119,7 @@ class ClientSession:
         self._withdrawn: set[str] = set()  # those of the outbox that are not to be sent again
         self._unsent: deque[Request] = deque()  # requests for this connection
         self._pending_rename: RenameRequest | None = None  # without its response
+        self.private = PrivateOutbox()
 
     @property
     def requested_name(self) -> str | None:
@@ -149,6 +153,14 @@ class ClientSession:
         self._pending_rename = RenameRequest(name, id)
         self.request(self._pending_rename)
         return id
+
+    def send_private(self, to: str, text: str) -> str | None:
+        """Send *text* to the member *to* alone. Return its id, None if that is impossible now."""
+        if not self.live or self.private.full:
+            return None
+        request = self.private.add(to, text)
+        self._unsent.append(request)
+        return request.id
 
     def rewind(self, to: Cursor) -> None:
         """Have the next connection receive everything after *to*, also what was received before."""
@@ -245,6 +257,9 @@ class ClientSession:
         self.live = self.showing_again = False
         self._welcome = None
         self._unsent.clear()
+        for id, error in self.private.connection_lost():
+            if self.on_settled is not None:
+                self.on_settled(id, error)
 
     def receive(self, frame: str) -> list[Event]:
         """Process a frame, and return the events to show.
@@ -288,6 +303,9 @@ class ClientSession:
             case Renamed(name=self.name, to=to):
                 self.name = self._given_name = self._requested["name"] = to
                 self._settle_rename(event)
+            case PrivateMessage(id=str() as id) | Error(id=str() as id) if self.private.settle(id):
+                if self.on_settled is not None:
+                    self.on_settled(id, event)
             case Error(id=str() as id) if (
                 self._pending_rename is not None and id == self._pending_rename.id
             ):
@@ -314,8 +332,6 @@ class ClientSession:
 
     def _apply_welcome(self, welcome: Welcome) -> None:
         epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
-        if self._welcome is not None:  # each one is answered, so their number must have a bound
-            raise ValueError("welcome came twice")
         if not welcome.name:
             raise ValueError("welcome has no name")
         self.name, self.room = welcome.name, welcome.room
@@ -380,21 +396,3 @@ class ClientSession:
             raise GapError
         self._last_seq = seq
         self._cursor = Cursor(self._welcome.epoch, seq)
-
-
-def left_early_text(unconfirmed: int) -> str:
-    """Return the warning that some messages had no echo yet: they may not have been published."""
-    if unconfirmed == 1:
-        return "left before 1 message was confirmed"
-    return f"left before {unconfirmed} messages were confirmed"
-
-
-def missed_text(missed: int | None) -> str:
-    """Return the line that is shown in place of missed messages; None: the number is unknown."""
-    match missed:
-        case None:
-            return "-- messages may be missing --"
-        case 1:
-            return "-- 1 message missed --"
-        case _:
-            return f"-- {missed} messages missed --"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from .events import Event, Message
+from .events import Event, Message, PrivateMessage
 from .room_core import RoomCore, UntilClosed
 
 
@@ -113,6 +113,23 @@ class ClientRoom:
 
         """
         return await self._core.send(text)
+
+    async def send_private(self, to: str, text: str) -> PrivateMessage:
+        """Send *text* to the member *to* alone, and return the message when it was handed over.
+
+        It is sent once, on this connection. It is in no log, and nobody else gets it. The server
+        has written it to the connection of the other; whether the other reads it is not known.
+
+        Raises:
+            MessageTooLongError: The message is longer than the server allows.
+            RejectedError: It was not handed over: there is no connection (`not_connected`), nobody
+                has that name (`not_here`), or the connection of the other takes nothing at the
+                moment (`not_delivered`). With `not_confirmed` it may have been handed over or not.
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        return await self._core.send_private(to, text)
 
     async def rename(self, name: str) -> str:
         """Ask for another name, and return the name that the room gives you: `bob`, or `bob-2`.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from broadcast_server.protocol.messages import Cursor
 
-from .events import Event, Message
+from .events import Event, Message, PrivateMessage
 
 MAX_WAITING_EVENTS = 4096
 MAX_WAITING_CHARS = 2**20
@@ -65,4 +65,4 @@ class EventQueue:
 
 
 def _size(item: Item) -> int:
-    return len(item.event.text) if isinstance(item.event, Message) else 0
+    return len(item.event.text) if isinstance(item.event, Message | PrivateMessage) else 0

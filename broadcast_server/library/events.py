@@ -47,6 +47,26 @@ class MessageHidden:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivateMessage:
+    """A message from one member to one other. It is in no log, and only these two get it.
+
+    It comes live or not at all: not again after a reconnect, and not if your program lets more
+    events wait than are kept.
+    """
+
+    room: str
+    name: str
+    """The name of the sender."""
+    to: str
+    """The name of the recipient."""
+    text: str
+    at: str
+    """When it was sent, as in `Message`."""
+    own: bool
+    """Whether this object sent it, by `send_private`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
     """A member joined. Clients are not told of their own join."""
 
@@ -126,4 +146,15 @@ class Notice:
     """For people."""
 
 
-Event = Message | MessageHidden | Joined | Left | Renamed | Members | Gap | Disconnected | Notice
+Event = (
+    Message
+    | MessageHidden
+    | PrivateMessage
+    | Joined
+    | Left
+    | Renamed
+    | Members
+    | Gap
+    | Disconnected
+    | Notice
+)

@@ -12,7 +12,18 @@ from broadcast_server.client.session import ClientSession
 from broadcast_server.protocol import messages as wire
 
 from .event_queue import EventQueue, Item
-from .events import Event, Gap, Joined, Left, Members, Message, MessageHidden, Notice, Renamed
+from .events import (
+    Event,
+    Gap,
+    Joined,
+    Left,
+    Members,
+    Message,
+    MessageHidden,
+    Notice,
+    PrivateMessage,
+    Renamed,
+)
 from .member_names import MemberNames
 
 MAX_OWN_REMEMBERED = 2**16
@@ -59,8 +70,8 @@ class Inbox:
             self.members.apply(event)
             if isinstance(event, wire.Welcome):
                 if self._has_rewound and not self._session.is_rewinding:
-                    # The queue was nearly empty when the client rewound, so there is room now.
                     self._dropping = self._has_dropped_entries = self._has_rewound = False
+                    full = self._queue.full
                 self._epoch = event.epoch
                 self.is_welcomed = True
                 if self.position is None:
@@ -103,6 +114,8 @@ class Inbox:
                 is_older = self._queued is not None and seq <= self._queued.seq
                 cursor = None if is_older else wire.Cursor(self._epoch, seq)
                 return [Item(MessageHidden(room, seq), cursor)]
+            case wire.PrivateMessage(name=name, to=to, text=text, at=at, id=id):
+                return [Item(PrivateMessage(room, name, to, text, at, own=id is not None))]
             case wire.Welcome(missed=missed, recovered=recovered):
                 gap = [] if recovered else [Item(Gap(room, missed))]
                 return [*gap, Item(self._members_event(event.members), self._session.start)]

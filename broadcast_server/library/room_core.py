@@ -22,7 +22,7 @@ from .errors import (
     with_remedy,
 )
 from .event_queue import Item
-from .events import Disconnected, Message
+from .events import Disconnected, Message, PrivateMessage
 from .inbox import Inbox
 from .loop_home import LoopHome
 
@@ -116,6 +116,7 @@ class RoomCore:
         self._check(text)
         while self.session.full:
             await self._unless_ended(self._client.wait_for_window())
+        self._check_open()
         id = self._client.send(text)
         try:
             event, epoch = await self._answer(id)
@@ -129,8 +130,23 @@ class RoomCore:
                 return self._published(seq, text, epoch)
             case wire.Error(code="duplicate", text=reason):
                 number = reason.rpartition(" ")[2]  # "message was said before, as number 42"
-                is_number = number.isdecimal() and len(number) < 20
-                return self._published(int(number) if is_number else 0, text, epoch)
+                return self._published(int(number) if number.isdecimal() else 0, text, epoch)
+            case wire.Error(code=code, text=reason):
+                raise rejected(code, reason)
+        raise AssertionError(event)
+
+    async def send_private(self, to: str, text: str) -> PrivateMessage:
+        """Send *text* to one member alone, and return the message when it was handed over."""
+        self._home.check()
+        self._check(text)
+        await self._unless_ended(self._client.wait_live())
+        id = self._client.send_private(to, text)
+        if id is None:
+            raise rejected("not_connected", "there is no connection, the message was not sent")
+        event, _ = await self._answer(id)
+        match event:
+            case wire.PrivateMessage(name=name, to=to, at=at):
+                return PrivateMessage(self.session.room, name, to, text, at, own=True)
             case wire.Error(code=code, text=reason):
                 raise rejected(code, reason)
         raise AssertionError(event)

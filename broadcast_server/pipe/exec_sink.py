@@ -11,7 +11,8 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 
-from broadcast_server.client.session import ClientSession, missed_text
+from broadcast_server.client.report_texts import missed_text
+from broadcast_server.client.session import ClientSession
 from broadcast_server.console.child_environment import child_environment
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.streams import note

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
-from broadcast_server.client.session import left_early_text
+from broadcast_server.client.report_texts import left_early_text
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.signals import handle_signals
 from broadcast_server.console.stdio import read_stdin

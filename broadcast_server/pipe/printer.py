@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timezone
 
-from broadcast_server.client.session import missed_text
+from broadcast_server.client.report_texts import missed_text
 from broadcast_server.console.stdio import StdoutWriter
-from broadcast_server.protocol.codec import encode_json, encode_text
-from broadcast_server.protocol.messages import Error, Event, Message, Welcome
+from broadcast_server.protocol.codec import encode_json, encode_text, private_heading
+from broadcast_server.protocol.messages import Error, Event, Message, PrivateMessage, Welcome
 from broadcast_server.protocol.sanitize import escape_control, lines_to_print, strip_control
 from broadcast_server.protocol.timestamp import rfc3339
 
@@ -37,7 +37,11 @@ class Printer(StdoutWriter):
         lines = _text_lines(event)
         if not self._timestamps:
             return lines
-        at = event.at if isinstance(event, Message) else rfc3339(datetime.now(timezone.utc))
+        at = (
+            event.at
+            if isinstance(event, Message | PrivateMessage)
+            else rfc3339(datetime.now(timezone.utc))
+        )
         return [f"{at} {line}" for line in lines]
 
     def finish(self) -> None:
@@ -51,6 +55,8 @@ def _text_lines(event: Event) -> list[str]:
             return []  # the pipe writes it to standard error
         case Message(name=name, text=text):
             return lines_to_print(name, text)
+        case PrivateMessage(text=text):
+            return lines_to_print(f"* {private_heading(event)}", text)
         case Welcome(recovered=False, missed=missed):
             return [missed_text(missed)]
     line = encode_text(event)

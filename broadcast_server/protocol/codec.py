@@ -28,6 +28,8 @@ from .messages import (
     MessageHidden,
     PingRequest,
     Pong,
+    PrivateMessage,
+    PrivateRequest,
     Renamed,
     RenameRequest,
     Request,
@@ -37,13 +39,13 @@ from .messages import (
     validate_message,
 )
 from .names import validate_room
-from .operators import ACT_OF_EVENT, ACTS, OperatorEvent, OperatorRequest, act_text
 from .sanitize import escape_control, is_plain, replace_control
 
-_EVENTS: dict[str, type[Any]] = {
+_EVENTS: dict[str, type[Event]] = {
     "welcome": Welcome,
     "message": Message,
     "hidden": MessageHidden,
+    "private": PrivateMessage,
     "joined": Joined,
     "left": Left,
     "renamed": Renamed,
@@ -59,6 +61,7 @@ _TYPES: dict[type[Event | Request], str] = {
     MembersRequest: "members",
     PingRequest: "ping",
     RenameRequest: "name",
+    PrivateRequest: "private",
 }
 
 
@@ -72,6 +75,12 @@ def encode_text(event: Event) -> str | None:
             # break the name is repeated, so that a message cannot forge a line of its own.
             lines = text.splitlines() or [""]
             return "\n".join([f"{name}: {replace_control(line)}" for line in lines])
+        case PrivateMessage(text=text):
+            # As above. No name begins with *, so no public message looks like this.
+            lines = text.splitlines() or [""]
+            return "\n".join(
+                [f"* {private_heading(event)}: {replace_control(line)}" for line in lines]
+            )
         case Joined(quiet=True) | Left(quiet=True):
             return None
         case Joined(name=name):
@@ -87,10 +96,18 @@ def encode_text(event: Event) -> str | None:
             # A name cannot contain a colon, so it cannot imitate this mark.
             marked = f" (verified: {', '.join(verified)})" if verified else ""
             return f"* {count} here: {', '.join(members)}{more}{marked}"
-        case OperatorEvent():
-            return f"* {act_text(event)}"
         case _:
             return None
+
+
+def private_heading(message: PrivateMessage) -> str:
+    """Return what stands before each line of a private message: from whom it is, or to whom.
+
+    A name has no comma, so no name makes one look like the other.
+    """
+    if message.id is None:
+        return f"{message.name} to you, in private"
+    return f"you, in private to {message.to}"
 
 
 def encode_json(event: Event | Request) -> str:
@@ -115,25 +132,12 @@ def encode_json(event: Event | Request) -> str:
         # Who comes back after a restart comes with thousands.
         name = quote(event.name)
         return escape_control(f'{{"type":"joined","name":{name},"count":{event.count}}}')
-    if isinstance(event, OperatorEvent | OperatorRequest):
-        fields = _act_fields(event)
-    else:
-        fields = {"type": _TYPES[type(event)]}
-        for field in event.__slots__:
-            value = getattr(event, field)
-            if value is not None or field == "missed":
-                fields[field] = value
+    fields: dict[str, object] = {"type": _TYPES[type(event)]}
+    for field in event.__slots__:
+        value = getattr(event, field)
+        if value is not None or field == "missed":
+            fields[field] = value
     return escape_control(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
-
-
-def _act_fields(act: OperatorEvent | OperatorRequest) -> dict[str, object]:
-    kind = ACTS[act.act]
-    is_event = isinstance(act, OperatorEvent)
-    fields: dict[str, object] = {"type": kind.event if is_event else act.act}
-    fields |= {field: getattr(act, field) for field in kind.fields}
-    if isinstance(act, OperatorEvent):
-        fields["by"] = act.by
-    return fields if act.id is None else fields | {"id": act.id}
 
 
 def encode_sse(event: Event, epoch: str) -> str:
@@ -199,23 +203,21 @@ def _decode_request(line: str, limit: int) -> Request | Error:
             if not isinstance(name, str):
                 return Error("bad_name", "name is not a string", id)
             return RenameRequest(name, id)
-        case str() as act if act in ACTS:
-            return _decode_act(act, value, id)
+        case "private":
+            return _decode_private(value, id, limit)
         case _:
-            return Error("bad_type", "type is unknown, known are say, members, name and ping", id)
+            known = "say, members, name, private and ping"
+            return Error("bad_type", f"type is unknown, known are {known}", id)
 
 
-def _decode_act(act: str, value: dict[str, Any], id: str | None) -> OperatorRequest | Error:
-    fields: dict[str, Any] = {field: value.get(field) for field in ACTS[act].fields}
-    if "on" in fields and "on" not in value:
-        fields["on"] = True
-    for field, content in fields.items():
-        if field == "on":
-            if not isinstance(content, bool):
-                return Error("bad_on", "on is not true or false", id)
-        elif not _is_text(content):
-            return Error(f"bad_{field}", f"{field} is not a string", id)
-    return OperatorRequest(act, id=id, **fields)
+def _decode_private(value: dict[str, Any], id: str | None, limit: int) -> PrivateRequest | Error:
+    to, text = value.get("to"), value.get("text")
+    if not isinstance(to, str):
+        return Error("bad_name", "to is not a string", id)
+    if not isinstance(text, str):
+        return Error("bad_text", "text is not a string", id)
+    checked = validate_message(text, id, limit)
+    return checked if isinstance(checked, Error) else PrivateRequest(to, text, id)
 
 
 def decode_event(line: str) -> Event | None:
@@ -227,21 +229,18 @@ def decode_event(line: str) -> Event | None:
     try:
         value = _EVENT_DECODER.decode(line)
         event = _EVENTS.get(value["type"])
-        act = ACT_OF_EVENT.get(value["type"])
     except (RecursionError, TypeError, KeyError):
         raise ValueError("line is not an event") from None
-    if event is None and act is None:
+    if event is None:
         return None
-    names = event.__slots__ if event else (*ACTS[act or ""].fields, "by", "id")
-    fields: dict[str, Any] = {field: value.get(field) for field in names}
+    fields: dict[str, Any] = {field: value.get(field) for field in event.__slots__}
     for field, content in fields.items():
         is_valid = _CHECKS.get(f"{value['type']}.{field}") or _CHECKS.get(field, _is_text)
         if not is_valid(content):
             raise ValueError(f"{field} of {value['type']} is missing or invalid")
         if isinstance(content, list):
             fields[field] = tuple(content)
-    decoded: Event = event(**fields) if event else OperatorEvent(act or "", **fields)
-    return decoded
+    return event(**fields)
 
 
 def _parse_int(digits: str) -> int:
@@ -309,13 +308,6 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "renamed.verified": lambda value: value is None or value is True,
     "quiet": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
-    "by": _is_name,
-    "on": lambda value: isinstance(value, bool),
-    **dict.fromkeys(
-        ("welcome.operator", "welcome.locked", "welcome.announce", "welcome.muted"),
-        lambda value: value is None or value is True,
-    ),
-    "welcome.topic": lambda value: value is None or _is_text(value),
     # In an event stream, the welcome of a subscriber has no name.
     "welcome.name": lambda value: value == "" or _is_name(value),
 }

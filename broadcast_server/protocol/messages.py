@@ -13,7 +13,6 @@ import enum
 from dataclasses import dataclass
 
 from .bounds import MAX_TEXT_BYTES
-from .operators import OperatorEvent, OperatorRequest
 
 SUBPROTOCOL = "broadcast.v1.json"
 """The WebSocket subprotocol of clients that use JSON."""
@@ -97,10 +96,6 @@ class Welcome:
     of messages that it does not get, or None if that is unknown. *count* is the number of members,
     and *members* are the first of them. *verified* are those of *members* whose names belong to
     accounts, or None if there are none.
-
-    The rest is None unless an operator has done something: *operator* says that the receiver is
-    one, *topic* is that of the room, *locked* and *announce* say that the room is in that mode, and
-    *muted* that the receiver is.
     """
 
     room: str
@@ -112,11 +107,6 @@ class Welcome:
     count: int
     members: tuple[str, ...]
     verified: tuple[str, ...] | None = None
-    operator: bool | None = None
-    topic: str | None = None
-    locked: bool | None = None
-    announce: bool | None = None
-    muted: bool | None = None
 
 
 @dataclass(slots=True)
@@ -210,6 +200,21 @@ class Heartbeat:
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateMessage:
+    """A member has sent *text* to the member *to* alone, at the time *at*, see `rfc3339`.
+
+    Only these two get it. It has no number, and is in no log. The sender gets it with the *id* of
+    its request, as the confirmation that it was handed to the connection of the other.
+    """
+
+    name: str
+    to: str
+    text: str
+    at: str
+    id: str | None = None
+
+
 LogEntry = Message | MessageHidden
 """What the log holds for one number."""
 
@@ -217,6 +222,7 @@ Event = (
     Welcome
     | Message
     | MessageHidden
+    | PrivateMessage
     | Joined
     | Left
     | Renamed
@@ -224,7 +230,6 @@ Event = (
     | Members
     | Pong
     | Heartbeat
-    | OperatorEvent
 )
 
 BAD_ID = Error("bad_id", f"id is not a string of 1 to {MAX_ID_CHARS} characters")
@@ -260,7 +265,31 @@ class RenameRequest:
     id: str | None = None
 
 
-Request = SayRequest | MembersRequest | PingRequest | RenameRequest | OperatorRequest
+@dataclass(frozen=True, slots=True)
+class PrivateRequest:
+    """Send *text* to the member *to* alone."""
+
+    to: str
+    text: str
+    id: str | None = None
+
+
+Request = SayRequest | MembersRequest | PingRequest | RenameRequest | PrivateRequest
+
+
+def not_here(name: str, id: str | None) -> Error:
+    """Return the answer to a private message to *name*, which nobody has."""
+    return Error("not_here", f"{name} is not here, the message was not sent", id)
+
+
+def not_delivered(name: str, reason: str, id: str | None) -> Error:
+    """Return the answer to a private message that was certainly not handed to *name*."""
+    return Error("not_delivered", f"{name} did not get the message: {reason}", id)
+
+
+RECIPIENT_BEHIND = "its connection takes nothing just now, try again in a moment"
+SENDER_BEHIND = "your own connection takes no copy just now, try again in a moment"
+"""Reasons for `not_delivered`."""
 
 # -- validation ---------------------------------------------------------------
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from broadcast_server.protocol.messages import CloseCode, Event, Welcome
-from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
 from broadcast_server.protocol.rejection import Rejection
 
 from .participant import Participant
@@ -68,23 +66,30 @@ class ClaimName:
     id: str | None
 
 
-class Operate(NamedTuple):
-    """Ask the store that all processes share to carry out *request* of the operator *member*.
+@dataclass(frozen=True, slots=True)
+class SendPrivate:
+    """Hand *text* of *author* to *recipient*, if its connection takes it, and confirm that.
 
-    Only the Django deployment uses this action. `Room` itself carries it out at once.
+    *id* is that of the author's request.
     """
 
-    member: Participant
-    request: OperatorRequest
+    author: Participant
+    recipient: Participant
+    text: str
+    id: str | None
 
 
-class NoteAct(NamedTuple):
-    """Take note of what an operator did: log it, and keep the mode of the room, if that changed.
+@dataclass(frozen=True, slots=True)
+class RoutePrivate:
+    """Find the member that is called *to*, in whatever process, and hand it *text* of *author*.
 
-    The participants get *event* by another action.
+    Only the Django deployment uses this action, as `ClaimName`. The author gets an answer.
     """
 
-    event: OperatorEvent
+    author: Participant
+    to: str
+    text: str
+    id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Close:
     reason: str
 
 
-Action = Subscribe | Send | Publish | ClaimName | Operate | NoteAct | Close
+Action = Subscribe | Send | Publish | ClaimName | SendPrivate | RoutePrivate | Close
 
 
 def close_with(participant: Participant, rejection: Rejection) -> list[Action]:

@@ -41,8 +41,10 @@ from broadcast_server.protocol.messages import (
     Message,
     MessageHidden,
     Pong,
+    PrivateMessage,
 )
 
+from .batch import Batch
 from .participant import Participant
 from .payloads import MAX_SERVER_FRAME_CHARS, Encoder, count_messages, merge, pack
 
@@ -56,6 +58,12 @@ NO_PAYLOADS: tuple[bytes, ...] = ()
 
 MAX_WAITING_EVENTS = 4096
 """A participant that is catching up is too far behind if more events than this wait for it."""
+
+MAX_PRIVATE_CHARS = 64 * 2**10
+"""A participant takes no further private message while so many characters of them wait for it."""
+
+PRIVATE_OVERHEAD_CHARS = 256
+"""What a private message counts in addition, so that many short ones fill no queue of events."""
 
 
 @dataclass(slots=True)
@@ -78,36 +86,6 @@ class _CatchingUp:
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)  # each after that number
 
 
-class Batch:
-    """What is to be sent: the common payloads for most participants, others for a few."""
-
-    def __init__(self, events: list[Event], encoders: dict[Format, Encoder]) -> None:
-        self.private: dict[Participant, Sequence[bytes]] = {}
-        """The payloads of participants that do not get the common ones. They may be none."""
-        self.message_count = count_messages(events)
-        """How many messages are in the common payloads."""
-        self._events = events
-        self._encoders = encoders
-        self._encoded: dict[Format, list[str | None]] = {}
-        self._common: dict[Format, list[bytes]] = {}
-
-    def __bool__(self) -> bool:
-        """Return whether anything in the batch is for everyone."""
-        return bool(self._events)
-
-    def common(self, format: Format) -> list[bytes]:
-        """Return the common payloads in *format*: the same list each time."""
-        if format not in self._common:
-            self._common[format] = list(pack(self.encoded(format)))
-        return self._common[format]
-
-    def encoded(self, format: Format) -> list[str | None]:
-        """Return the events for everyone as lines in *format*."""
-        if format not in self._encoded:
-            self._encoded[format] = list(map(self._encoders[format], self._events))
-        return self._encoded[format]
-
-
 class Fanout:
     """Collects the events of one room, and knows what each of its participants has not received.
 
@@ -127,6 +105,7 @@ class Fanout:
         self._chars = 0  # characters of the messages among them
         self._private: dict[Participant, _PrivateEvents] = {}
         self._catching_up: dict[Participant, _CatchingUp] = {}
+        self._private_chars: dict[Participant, int] = {}  # of private messages that wait
         self._members_answered: set[Participant] = set()  # has an unsent `Members` in its events
         self._ready: dict[Participant, None] = {}  # see `take_ready`
         # What was encoded for participants that are catching up: log entries by number, and other
@@ -205,6 +184,19 @@ class Fanout:
             private = self._private.setdefault(participant, _PrivateEvents(0))
             private.events.append((len(self._events), event))
 
+    def takes_private(self, participant: Participant) -> bool:
+        """Return whether *participant* can be sent a private message: few wait for it.
+
+        A private message is not in the log, so it waits in memory until the participant takes it.
+        """
+        return self._private_chars.get(participant, 0) < MAX_PRIVATE_CHARS
+
+    def send_private(self, participant: Participant, message: PrivateMessage) -> None:
+        """Send *participant* a private message, in order with the events for everyone."""
+        waiting = self._private_chars.get(participant, 0)
+        self._private_chars[participant] = waiting + len(message.text) + PRIVATE_OVERHEAD_CHARS
+        self.send_to(participant, message)
+
     def remove(self, participant: Participant) -> Iterator[bytes]:
         """Forget *participant*, and return the payloads that it has not been sent yet.
 
@@ -218,6 +210,7 @@ class Fanout:
         """
         format = participant.join.format
         self._members_answered.discard(participant)
+        self._private_chars.pop(participant, None)
         self._ready.pop(participant, None)
         state = self._catching_up.pop(participant, None)
         if state is not None:
@@ -247,6 +240,9 @@ class Fanout:
             self._delivered += batch.message_count - not_received
         self._events, self._chars, self._private, self._sent = [], 0, {}, self._head
         self._members_answered &= self._catching_up.keys()
+        if self._private_chars:
+            behind = self._private_chars.keys() & self._catching_up.keys()
+            self._private_chars = {each: self._private_chars[each] for each in behind}
         if not self._catching_up:
             self.forget_encoded()
         return batch
@@ -336,6 +332,7 @@ class Fanout:
         if state.seq >= self._sent:
             del self._catching_up[participant]
             self._ready.pop(participant, None)
+            self._private_chars.pop(participant, None)
         return payloads
 
     def _interleave(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from broadcast_server.protocol.messages import (
     NORMAL_CLOSURE,
@@ -27,16 +27,25 @@ from broadcast_server.protocol.messages import (
     Heartbeat,
     LogEntry,
     Message,
+    PrivateMessage,
 )
-from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 
-from .actions import Action, ClaimName, Close, NoteAct, Operate, Publish, Send, Subscribe
+from .actions import (
+    Action,
+    ClaimName,
+    Close,
+    Publish,
+    RoutePrivate,
+    Send,
+    SendPrivate,
+    Subscribe,
+)
 from .batch_timer import BatchTimer
 from .fanout import Fanout
 from .metrics import Metrics
 from .participant import Participant
-from .payloads import join_frames
+from .receiver import FrameEncoder, Receiver, StreamReceiver, join_frames
 from .room import Room
 
 READ_CHUNK_MESSAGES = 64
@@ -49,37 +58,6 @@ MAX_JOINS_PER_BATCH = 512
 """A batch ends after this many joins. A participant that joins in a batch gets private lines, one
 for each join after its own in that batch. Joins in a later batch reach it in a frame that is common
 to all. Without this limit, 5,000 clients that reconnect at once would need 12 million lines."""
-
-FrameEncoder = Callable[[bytes], Any]
-"""Makes the frame of a payload, in the form that the transport writes."""
-
-
-class Receiver(Protocol):
-    """The connection of one participant, to write to."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether its buffer is full, so that nothing more should be written for now."""
-
-    @property
-    def encode(self) -> FrameEncoder:
-        """The encoder of its frames.
-
-        Receivers of the same kind must return the same function. It is called once for all of them.
-        """
-
-    def write(self, frames: Iterable[Any]) -> None:
-        """Write *frames*, which `encode` has made, without waiting."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Close the connection after everything that was written."""
-
-
-class StreamReceiver(Receiver, Protocol):
-    """The connection of a subscriber: an HTTP response that is an event stream."""
-
-    def start(self, at: Cursor) -> None:
-        """Send the head of the response. The first events will be those after *at*."""
 
 
 class LiveRoom(ABC):
@@ -119,11 +97,11 @@ class LiveRoom(ABC):
     def _claim_name(self, action: ClaimName) -> None:  # noqa: B027  # only if the room returns it
         """Rename a member where the room itself does not decide about names."""
 
-    def _operate(self, action: Operate) -> None:  # noqa: B027  # only if the room returns it
-        """Carry out what an operator asks for, where the room itself does not."""
+    def _send_private(self, action: SendPrivate) -> None:  # noqa: B027  # as the one before
+        """Send a private message to a member of this process, and answer its author."""
 
-    def _note_act(self, event: OperatorEvent) -> None:  # noqa: B027  # only if the room returns it
-        """Log what an operator did, and keep the mode of the room if that has changed."""
+    def _route_private(self, action: RoutePrivate) -> None:  # noqa: B027  # only if the room returns it
+        """Send a private message where the room itself does not know all members."""
 
     def _send_to(self, participant: Participant, event: Event) -> None:
         """Send *event* to one participant, in order after the answers to its earlier requests."""
@@ -222,7 +200,7 @@ class LiveRoom(ABC):
 
     def heartbeat(self) -> None:
         """Send every JSON client the number of the newest message, as a sign of life."""
-        self.room.reset_quotas()
+        self.room.reset_rename_quota()
         if self._receivers:
             self._execute([Send(None, Heartbeat(self.room.log.head))])
 
@@ -258,10 +236,10 @@ class LiveRoom(ABC):
             match action:
                 case ClaimName():
                     self._claim_name(action)
-                case Operate():
-                    self._operate(action)
-                case NoteAct(event=event):
-                    self._note_act(event)
+                case SendPrivate():
+                    self._send_private(action)
+                case RoutePrivate():
+                    self._route_private(action)
                 case Send(to=None, event=event):
                     self._broadcast(event)
                 case Send(to=Participant() as participant, event=event):
@@ -280,6 +258,24 @@ class LiveRoom(ABC):
                     self._on_close(receiver, code)
         if actions:
             self._timer.schedule(announces=announces)
+
+    def takes_private(self, participant: Participant) -> bool:
+        """Return whether the connection of *participant* takes a private message now."""
+        receiver = self._receivers.get(participant)
+        if receiver is None or receiver.paused:
+            return False
+        return self._fanout.takes_private(participant)
+
+    def hand_over(self, recipient: Participant, message: PrivateMessage) -> bool:
+        """Hand a private message to *recipient*, unless its connection takes nothing now.
+
+        Otherwise it would wait in memory for as long as the connection lasts.
+        """
+        if not self.takes_private(recipient):
+            return False
+        self._fanout.send_private(recipient, message)
+        self._timer.schedule()
+        return True
 
     def _broadcast(self, event: Event) -> None:
         """Send *event* to everyone. `ObservedRoom` needs all that everyone gets to come by here."""

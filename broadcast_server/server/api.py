@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from broadcast_server.http.site import ServerStatus
-from broadcast_server.rooms.live_room import Receiver, StreamReceiver
+from broadcast_server.rooms.receiver import Receiver, StreamReceiver
 
 if TYPE_CHECKING:
     from broadcast_server.admission.admission import ClientPlace
     from broadcast_server.admission.allowances import Allowance
-    from broadcast_server.admission.token import Credentials
     from broadcast_server.admission.trusted_proxies import TrustedProxies
     from broadcast_server.http.allowed_hosts import AllowedHosts
     from broadcast_server.http.stream import StreamRequest
@@ -112,7 +111,7 @@ class ServerAPI(ServerStatus, Protocol):
         self,
         applicant: Applicant,
         join: JoinRequest,
-        credentials: Credentials,
+        token: str | None,
         on_admitted: Callable[[ClientPlace], None],
         *,
         joins: bool = True,

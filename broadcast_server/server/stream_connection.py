@@ -22,7 +22,7 @@ from broadcast_server.http.stream import (
 )
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, NORMAL_CLOSURE, Cursor, Format
 from broadcast_server.protocol.rejection import STOPPING
-from broadcast_server.rooms.live_room import FrameEncoder
+from broadcast_server.rooms.receiver import FrameEncoder
 
 from .api import ServerAPI
 from .transport import describe_client, limit_buffers

@@ -12,7 +12,8 @@ import asyncio
 from abc import ABC, abstractmethod
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
-from broadcast_server.client.session import ClientSession, left_early_text
+from broadcast_server.client.report_texts import left_early_text
+from broadcast_server.client.session import ClientSession
 from broadcast_server.console.signals import handle_signals
 from broadcast_server.console.streams import note
 from broadcast_server.protocol.messages import (
@@ -22,13 +23,16 @@ from broadcast_server.protocol.messages import (
     Members,
     MembersRequest,
     Message,
+    PrivateMessage,
+    Renamed,
     Welcome,
 )
-from broadcast_server.protocol.names import name_key
 from broadcast_server.protocol.sanitize import strip_control, strip_keys
 
-from .commands import TypedCommand, help_lines, parse_command
+from .commands import TypedCommand, help_lines, parse_command, split_recipient
 from .crowd import Crowd, group_crowds
+from .hidden_events import HiddenEvents
+from .known_names import KnownNames
 from .render import Line, dim, is_mention, local_day, today
 from .status_line import Status
 
@@ -64,8 +68,9 @@ class ChatUI(ABC):
         self._show_again_count = 0  # messages that /history asked for and that are not shown yet
         self._count = 0  # members of the room
         self._day = today()  # of the last message shown
-        self._quiet = False  # whether joins and leaves are hidden
-        self._ignored: set[str] = set()  # keys of names whose messages are hidden
+        self._hidden = HiddenEvents()
+        self._names = KnownNames()
+        self._reply_to = ""  # who has sent the last private message
 
     # -- for subclasses to implement --
 
@@ -106,12 +111,17 @@ class ChatUI(ABC):
         """Redraw the status line, if there is one."""
 
     def _track(self, event: Event) -> None:
-        """Update what the status line shows."""
+        """Update what the status line shows, the known names, and to whom /r answers."""
+        self._names.apply(event)
         match event:
             case Welcome(count=count) | Members(count=count):
                 self._count = count
             case Joined(count=count) | Left(count=count):
                 self._count = count
+            case PrivateMessage(name=name, id=None) if event not in self._hidden:
+                self._reply_to = name
+            case Renamed(name=self._reply_to, to=to):
+                self._reply_to = to
 
     def show_notice(self, text: str) -> None:
         """Print a notice of the program itself."""
@@ -124,7 +134,7 @@ class ChatUI(ABC):
         me = self._connected_client.session.name
         for event in events:
             self._track(event)
-        events = [event for event in events if not self._is_hidden(event)]
+        events = [event for event in events if event not in self._hidden]
         lines: list[Line] = []
         for item in group_crowds(events):
             if isinstance(item, Crowd):
@@ -142,6 +152,8 @@ class ChatUI(ABC):
     def note(self, text: str) -> None:
         """Print why the connection was lost, and how many messages wait to be sent."""
         self._disconnected, self._live = True, False
+        for name in self._connected_client.session.private.take_lost():
+            self.show_notice(strip_control(f"{name} may not have got your private message"))
         unsent = len(self._connected_client.session)
         waiting = f"; {_messages(unsent)} waiting to be sent" if unsent else ""
         self.show_notice(f"{strip_control(text)}{waiting}")
@@ -162,16 +174,7 @@ class ChatUI(ABC):
             unsent=len(session),
         )
 
-    def _is_hidden(self, event: Event) -> bool:
-        if isinstance(event, Joined | Left):
-            return self._quiet  # `group_crowds` leaves out quiet members
-        return (
-            isinstance(event, Message)
-            and bool(self._ignored)
-            and name_key(event.name) in self._ignored
-        )
-
-    def _render_message(self, message: Message, me: str) -> list[Line]:
+    def _render_message(self, message: Message | PrivateMessage, me: str) -> list[Line]:
         lines = self._render(message, me, again=False)
         day = local_day(message.at)
         if day and day != self._day:
@@ -189,7 +192,7 @@ class ChatUI(ABC):
         return strip_control(f"the name {asked} is not yours, you are {welcome.name}")
 
     def _render_event(self, event: Event, me: str) -> list[Line]:
-        if isinstance(event, Message):
+        if isinstance(event, Message | PrivateMessage):
             return self._render_message(event, me)
         if not isinstance(event, Welcome):
             return self._render(event, me, again=False)
@@ -278,10 +281,11 @@ class ChatUI(ABC):
     def handle_line(self, text: str) -> None:
         """Send *text*, or carry out the command in it."""
         try:
-            command = parse_command(strip_keys(text))
+            self._carry_out(parse_command(strip_keys(text)))
         except ValueError as error:
             self.show_notice(strip_control(str(error)))
-            return
+
+    def _carry_out(self, command: TypedCommand | None) -> None:
         match command:
             case TypedCommand("say", message):
                 self._send(message)
@@ -301,23 +305,32 @@ class ChatUI(ABC):
                 self.client.show_again(int(count))
                 self._notice_if_disconnected("the history will be shown")
             case TypedCommand("quiet"):
-                self._quiet = not self._quiet
-                state = "hidden, /quiet shows them again" if self._quiet else "shown again"
-                self.show_notice(f"joins and leaves are {state}")
+                self.show_notice(self._hidden.toggle_moves())
             case TypedCommand("ignore", name):
-                self._ignore(name)
+                self.show_notice(self._hidden.toggle_name(name))
+            case TypedCommand("msg", rest):
+                self._send_private(*split_recipient(rest, self._names.all))
+            case TypedCommand("r", message):
+                self._reply(message)
             case TypedCommand("clear"):
                 self._clear()
             case TypedCommand("help"):
                 self._print([dim(f"   {line}") for line in help_lines()])
 
-    def _ignore(self, name: str) -> None:
-        """Hide the messages of *name*, or show them again."""
-        key = name_key(name)
-        self._ignored ^= {key}
-        hidden = key in self._ignored
-        state = "are hidden, type it again to show them" if hidden else "are shown again"
-        self.show_notice(f"messages of {strip_control(name)} {state}")
+    @property
+    def reply_to(self) -> str:
+        """The member that has sent the last private message, empty if there was none."""
+        return strip_control(self._reply_to)
+
+    def _reply(self, text: str) -> None:
+        if not self._reply_to:
+            raise ValueError("nobody has sent you a private message: type /msg NAME TEXT")
+        self._send_private(self._reply_to, text)
+
+    def _send_private(self, to: str, text: str) -> None:
+        if self.client.send_private(to, text) is None:
+            reason = "others have no answer yet" if self._live else "not connected"
+            self.show_notice(f"not sent, try again: {reason}")
 
     def _send(self, text: str) -> None:
         session = self.client.session
@@ -354,6 +367,8 @@ class ChatUI(ABC):
             del self._left_sessions[left]
         self.client, self._previous_room = old_client.in_room(new), old.room
         self._show_again_count, self._members_requested = 0, False
+        self._reply_to = ""  # a name is another person in another room
+        self._names.clear()
         leaving = asyncio.ensure_future(self._leave_room(old_client, at_once))
         self._leaving_tasks.add(leaving)
         leaving.add_done_callback(self._leaving_tasks.discard)

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from broadcast_server.protocol.names import room_from_text, validate_room
+from broadcast_server.protocol.names import room_from_text, validate_name, validate_room
 
 COMMANDS = {
     "/who": ("", "list who is in the room"),
     "/name": ("NEW", "change your name"),
+    "/msg": ("NAME TEXT", "send TEXT to NAME alone"),
+    "/r": ("TEXT", "answer the private message that came last"),
     "/me": ("ACTION", "show an action, as in /me waves"),
     "/room": ("ROOM", "switch to another room"),
     "/history": ("N", "show the last N messages again"),
@@ -24,7 +27,17 @@ COMMANDS = {
 }
 """Each command's argument (empty if it takes none) and what it does."""
 
-ALIASES = {"/nick": "/name", "/names": "/who", "/join": "/room"}
+PRIVATE = ("/msg", "/r")
+"""The commands whose text may have several lines: as messages, everyone would read them."""
+
+ALIASES = {
+    "/nick": "/name",
+    "/names": "/who",
+    "/join": "/room",
+    "/tell": "/msg",
+    "/w": "/msg",
+    "/reply": "/r",
+}
 """Other names of commands, as people know them from IRC."""
 
 MAX_HISTORY = 10**6
@@ -43,18 +56,24 @@ def parse_command(text: str) -> TypedCommand | None:
     """Parse a typed line; return None if it is blank.
 
     Only a single line that begins with a slash can be a command, so that a pasted log or a
-    list of paths is sent as a message. Raises ValueError for an unknown command and for an
-    argument that is missing, unexpected or invalid; its text says how to type the command.
+    list of paths is sent as a message. `PRIVATE` commands are commands in any case, also with
+    several lines, after spaces or in capitals: a slip must not publish what is for one person.
+
+    Raises ValueError for an unknown command and for an argument that is missing, unexpected or
+    invalid; its text says how to type the command.
     """
     if not text.strip():
         return None
-    if not text.startswith("/") or "\n" in text or text.startswith("/me "):
+    first = text.split(maxsplit=1)[0].lower()
+    if ALIASES.get(first, first) in PRIVATE:
+        text = first + text.lstrip()[len(first) :]
+    elif not text.startswith("/") or "\n" in text or text.startswith("/me "):
         return TypedCommand("say", text)
     if text.startswith("//"):
         return TypedCommand("say", text[1:])
-    word, _, rest = text.partition(" ")
-    rest = rest.strip()
-    word = ALIASES.get(word, word)
+    word = text.split(maxsplit=1)[0]
+    rest = text[len(word) :].strip()
+    word = ALIASES.get(word.lower(), word.lower())
     if word not in COMMANDS:
         raise ValueError(_unknown_text(word))
     argument, effect = COMMANDS[word]
@@ -68,10 +87,43 @@ def parse_command(text: str) -> TypedCommand | None:
     return TypedCommand(word[1:], rest)
 
 
+def split_recipient(text: str, names: Iterable[str]) -> tuple[str, str]:
+    """Split what follows /msg into a name and a text. The page does the same.
+
+    A name can have spaces. So the longest of *names* with which *text* begins is the name. It ends
+    at white space or at a colon, which no name has. *names* are those who are here and those who
+    were, so that a message to "ann lee", who has left, does not go to "ann". If none of them fits,
+    what is before a colon is the name, if it can be one, else the first word.
+
+    Raises ValueError if there is no text.
+    """
+    name = max((name for name in names if _begins(text, name)), key=len, default="")
+    if not name:
+        before, colon, _ = text.partition(":")
+        name = before if colon and _is_name(before) else text.split(maxsplit=1)[0]
+    rest = text[len(name) :].removeprefix(":").strip()
+    if not rest:
+        raise ValueError("/msg takes NAME TEXT: send TEXT to NAME alone")
+    return name, rest
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return validate_name(text) == text
+    except ValueError:
+        return False
+
+
+def _begins(text: str, name: str) -> bool:
+    end = text[len(name) : len(name) + 1]
+    is_name = text[: len(name)].casefold() == name.casefold()
+    return is_name and (not end or end == ":" or end.isspace())
+
+
 def _unknown_text(word: str) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(word, [*COMMANDS, *ALIASES], n=1)
+    nearest = get_close_matches(word, [*COMMANDS, *ALIASES], n=1) if len(word) > 1 else []
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
     return f"unknown command {word}{hint}: see /help, or type /{word} to send it as text"
 

@@ -8,39 +8,20 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from broadcast_server.protocol.names import MAX_NAME_CHARS
-from broadcast_server.protocol.sanitize import strip_control
 
 from .commands import COMMANDS
-
-MAX_NAMES = 1000
-"""Names that can be completed at most; the ones seen longest ago are forgotten first."""
+from .known_names import KnownNames
 
 
 class NameCompleter(Completer):
-    """Completes commands, the names of members and of senders, and after /room the left rooms.
+    """Completes commands, *names*, and after /room the rooms that were left, which *rooms* returns.
 
-    *rooms* returns the rooms that were left.
+    After /msg a colon ends the name, so that it is clear where a name with spaces ends.
     """
 
-    def __init__(self, rooms: Callable[[], list[str]] = list) -> None:
-        self._known: dict[str, None] = {}  # the one seen last comes last
+    def __init__(self, names: KnownNames, rooms: Callable[[], list[str]] = list) -> None:
+        self._names = names
         self._rooms = rooms
-
-    def add(self, name: str) -> None:
-        """Add *name*, or note that it was seen again."""
-        name = strip_control(name)
-        self._known.pop(name, None)
-        self._known[name] = None
-        if len(self._known) > MAX_NAMES:
-            del self._known[next(iter(self._known))]
-
-    def remove(self, name: str) -> None:
-        """Forget *name*."""
-        self._known.pop(strip_control(name), None)
-
-    def clear(self) -> None:
-        """Forget all names."""
-        self._known.clear()
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -61,6 +42,12 @@ class NameCompleter(Completer):
                         completed, start_position=-len(text), display=command, display_meta=effect
                     )
             return
+        if text.startswith("/msg "):
+            prefix = text.removeprefix("/msg ").lstrip()
+            for name in reversed(self._names):
+                if name.casefold().startswith(prefix.casefold()):
+                    yield Completion(f"{name}: ", -len(prefix), display=name)
+            return
         # A name can contain spaces, so it may have begun some words before the cursor.
         starts: dict[str, int] = {}
         for start, char in enumerate(
@@ -68,7 +55,7 @@ class NameCompleter(Completer):
         ):
             if not char.isspace() and (start == 0 or text[start - 1].isspace()):
                 prefix = text[start:].casefold()
-                for name in reversed(self._known):
+                for name in reversed(self._names):
                     if name.casefold().startswith(prefix):
                         starts.setdefault(name, start)
         for name, start in starts.items():

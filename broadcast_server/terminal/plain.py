@@ -3,8 +3,8 @@
 A line is written once and never redrawn, coloured or moved. Events are told in words, and
 without the time, which a screen reader would read out with each line.
 
-Only a message has a colon and a space, after the name. So no name, such as ``Error``, makes a
-message look like a line of the server or of the program.
+Only a message has a colon and a space, after the name, or after ``to you, in private``. So no name,
+such as ``Error``, makes a message look like a line of the server or of the program.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ import asyncio
 import sys
 
 from broadcast_server.client.client import ReconnectingClient
-from broadcast_server.client.session import missed_text
+from broadcast_server.client.report_texts import missed_text
 from broadcast_server.console.stdio import StdoutWriter, encoding_of, read_stdin
 from broadcast_server.pipe.line_splitter import LineSplitter
-from broadcast_server.protocol.codec import encode_text
-from broadcast_server.protocol.messages import Error, Event, Members, Message, Welcome
+from broadcast_server.protocol.codec import encode_text, private_heading
+from broadcast_server.protocol.messages import (
+    Error,
+    Event,
+    Members,
+    Message,
+    PrivateMessage,
+    Welcome,
+)
 from broadcast_server.protocol.sanitize import lines_to_print, strip_control
 
 from .chat import ChatUI
@@ -58,7 +65,7 @@ class PlainUI(ChatUI):
         return [[("", "Each line is a message; /help for help, Ctrl+D leaves.")]]
 
     def _render(self, event: Event, me: str, *, again: bool) -> list[Line]:
-        at = event.at if isinstance(event, Message) else None
+        at = event.at if isinstance(event, Message | PrivateMessage) else None
         begin = f"{local_time(at)} " if self._timestamps else ""
         return [[("", begin + line)] for line in event_text(event, again=again)]
 
@@ -100,6 +107,8 @@ def event_text(event: Event, *, again: bool) -> list[str]:
     """Return *event* in words, without control characters; *again* is true after a reconnect."""
     if isinstance(event, Message):
         return lines_to_print(event.name, event.text)
+    if isinstance(event, PrivateMessage):  # no name has a comma
+        return lines_to_print(private_heading(event), event.text)
     return [_without_colon(line) for line in _notice_text(event, again=again)]
 
 

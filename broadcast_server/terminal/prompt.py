@@ -37,15 +37,7 @@ from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
 from broadcast_server.client.client import ReconnectingClient
-from broadcast_server.protocol.messages import (
-    Event,
-    Joined,
-    Left,
-    Members,
-    Message,
-    Renamed,
-    Welcome,
-)
+from broadcast_server.protocol.messages import Event
 
 from .chat import ChatUI
 from .completer import NameCompleter
@@ -62,12 +54,12 @@ class PromptUI(ChatUI):
 
     def __init__(self, client: ReconnectingClient, *, bell: bool = False) -> None:
         super().__init__(client, bell=bell)
-        self._names = NameCompleter(lambda: self.rooms)
+        completer = NameCompleter(self._names, lambda: self.rooms)
         self._style = Style.from_dict(STYLE)
         self._output = _output()
         self._session: PromptSession[str] = PromptSession(
             "> ",
-            completer=self._names,
+            completer=completer,
             complete_while_typing=False,
             erase_when_done=True,
             style=self._style,
@@ -133,25 +125,6 @@ class PromptUI(ChatUI):
     def _status_changed(self) -> None:
         self._session.app.invalidate()
 
-    def _track(self, event: Event) -> None:
-        """Update the names that Tab completes."""
-        super()._track(event)
-        match event:
-            case Welcome(members=members):
-                self._names.clear()
-                for name in members:
-                    self._names.add(name)
-            case Members(members=members):
-                for name in members:
-                    self._names.add(name)
-            case Joined(name=name) | Message(name=name):
-                self._names.add(name)
-            case Left(name=name):
-                self._names.remove(name)
-            case Renamed(name=name, to=to):
-                self._names.remove(name)
-                self._names.add(to)
-
     # -- internals --
 
     def _accept(self, buffer: Buffer) -> bool:
@@ -160,12 +133,21 @@ class PromptUI(ChatUI):
         self.handle_line(text)
         return False  # clear the input line
 
+    def _typed(self, text: str) -> bool:
+        return self._session.default_buffer.text == text
+
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
         @keys.add("escape", "enter")  # as Alt+Enter arrives
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
+
+        # So that it is seen to whom the answer goes, also if somebody else writes meanwhile.
+        @keys.add(" ", filter=Condition(lambda: self.reply_to != "" and self._typed("/r")))
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.text = f"/msg {self.reply_to}: "
+            event.current_buffer.cursor_position = len(event.current_buffer.text)
 
         @keys.add("c-z")  # which prompt_toolkit would insert
         def _(event: KeyPressEvent) -> None:

@@ -11,15 +11,16 @@ import unicodedata
 import zlib
 from datetime import datetime
 
-from broadcast_server.client.session import missed_text
+from broadcast_server.client.report_texts import missed_text
 from broadcast_server.protocol.appearance import IGNORED
-from broadcast_server.protocol.codec import encode_text
+from broadcast_server.protocol.codec import encode_text, private_heading
 from broadcast_server.protocol.messages import (
     Error,
     Event,
     Heartbeat,
     Members,
     Message,
+    PrivateMessage,
     Renamed,
     Welcome,
 )
@@ -43,6 +44,7 @@ STYLE = {
     "quiet": "ansibrightblack",
     "own": "bold underline",
     "mention": "bold reverse",
+    "private": "bold",
     "status": "reverse",
 }
 
@@ -95,7 +97,9 @@ def find_mentions(text: str, name: str) -> list[tuple[int, int]]:
 
 
 def is_mention(event: Event, me: str) -> bool:
-    """Whether *event* is somebody else's message that mentions *me*."""
+    """Whether *event* is somebody else's message that mentions *me*, or is for me alone."""
+    if isinstance(event, PrivateMessage):
+        return event.id is None
     return isinstance(event, Message) and event.name != me and bool(find_mentions(event.text, me))
 
 
@@ -104,6 +108,8 @@ def render_event(event: Event, me: str, *, again: bool) -> list[Line]:
     match event:
         case Message():
             return _render_message(event, me)
+        case PrivateMessage():
+            return _render_private(event)
         case Renamed(to=to) if to == me:
             return [dim(f"-- you are {strip_control(me)} --")]
         case Welcome():
@@ -133,6 +139,14 @@ def _render_message(message: Message, me: str) -> list[Line]:
         shown = strip_control(text.removeprefix(ACTION_PREFIX) if is_action else text)
         lines.append([*line, ("", shown)] if own else line + _highlight_mentions(shown, me))
     return lines
+
+
+def _render_private(message: PrivateMessage) -> list[Line]:
+    """Return a private message's lines. No public message has this mark, and no name a comma."""
+    begin = [("class:quiet", f"{local_time(message.at)} "), ("class:private", "* ")]
+    heading = ("class:private", f"{strip_control(private_heading(message))}: ")
+    texts = message.text.splitlines() or [""]
+    return [[*begin, heading, ("", strip_control(text))] for text in texts]
 
 
 def _highlight_mentions(text: str, me: str) -> Line:

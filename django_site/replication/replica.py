@@ -23,11 +23,12 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Cursor, Event, LogEntry, Members
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.rejection import STOPPING
-from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, Send
+from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, RoutePrivate, Send
 from broadcast_server.rooms.kept_names import KEEPING_CODES
-from broadcast_server.rooms.live_room import LiveRoom, Receiver, StreamReceiver
+from broadcast_server.rooms.live_room import LiveRoom
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.receiver import Receiver, StreamReceiver
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.store import message_log, presence, rejections
@@ -43,6 +44,7 @@ from .drafts import draft_of_member, draft_of_post
 from .notifications import Notifications
 from .outbox import Batch, Outbox
 from .pending_posts import PendingPosts
+from .private_messages import PrivateMessages
 from .replicated_roster import ReadPosition, ReplicatedRoster
 from .synchronizer import Synchronizer
 
@@ -60,11 +62,13 @@ class RoomReplica(LiveRoom):
         max_message_bytes: int,
         metrics: Metrics,
         catching_up: CatchUp,
+        private_messages: PrivateMessages,
     ) -> None:
         self._position = ReadPosition(row.epoch, row.head)
         self._roster = ReplicatedRoster(row.name, self._position, max_message_bytes)
         # A connection that the room closes calls `leave_roster` by itself.
         super().__init__(self._roster.room, lambda receiver, code: None, metrics)
+        self.member = self._roster.member
         self.key = row.pk
         self.deleted = False
         """Whether the room was deleted."""
@@ -78,6 +82,7 @@ class RoomReplica(LiveRoom):
         self._joining_count = 0
         self._synchronizer = Synchronizer(self, process, row.epoch, self._outbox)
         self._catching_up = catching_up
+        self._private_messages = private_messages
         self._admission = AdmissionBatch(
             before=self._synchronizer.finish_leaving,
             join=self._join_roster,
@@ -277,6 +282,9 @@ class RoomReplica(LiveRoom):
     def _claim_name(self, action: ClaimName) -> None:
         self._outbox.add_claim(action)
         self._synchronizer.request()
+
+    def _route_private(self, action: RoutePrivate) -> None:
+        self._private_messages.send(self, self._attempts[action.author].connection_id, action)
 
     def _execute(self, actions: list[Action], *, announces: bool = False) -> None:
         # A participant that is closed is told the reason at once, and waits for no echo.

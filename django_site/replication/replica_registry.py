@@ -29,6 +29,7 @@ from django_site.store.rejections import Rejected
 from .admission import ProcessAdmission, limits_from_settings
 from .catch_up import CatchUp
 from .open_logins import CHECK_INTERVAL_S, OpenLogins
+from .private_messages import PrivateMessages
 from .replica import RoomReplica
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class ReplicaRegistry:
         self.metrics = Metrics()
         self.logins = OpenLogins()
         self._catching_up = CatchUp()
+        self._private_messages = PrivateMessages(self.process, self._replicas.get)
 
     async def get(self, name: str) -> RoomReplica:
         """Return the replica of a room, and open it if there is none.
@@ -74,7 +76,12 @@ class ReplicaRegistry:
                 row = await database_sync_to_async(message_log.open_room)(name)
                 max_bytes = settings.BROADCAST_MAX_MESSAGE_BYTES
                 self._replicas[name] = RoomReplica(
-                    row, self.process, max_bytes, self.metrics, self._catching_up
+                    row,
+                    self.process,
+                    max_bytes,
+                    self.metrics,
+                    self._catching_up,
+                    self._private_messages,
                 )
             return self._replicas[name]
 
@@ -86,6 +93,7 @@ class ReplicaRegistry:
             (CHECK_INTERVAL_S, self.logins.check),
         ]
         self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
+        self._private_messages.start()
 
     @cached_property
     def admission(self) -> ProcessAdmission:
@@ -117,6 +125,7 @@ class ReplicaRegistry:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._catching_up.close()
+        await self._private_messages.close()
         await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
         with contextlib.suppress(DatabaseError):  # the others will notice by the time-out
             await database_sync_to_async(liveness.remove_process)(self.process)

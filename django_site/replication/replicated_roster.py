@@ -74,6 +74,11 @@ class ReplicatedRoster:
         names = self._names
         return {id: names[id] for id in connection_ids if id is not None and id in names}
 
+    def member(self, connection_id: str) -> Participant | None:
+        """Return the member of this process that has a connection, None if there is none."""
+        participant = self.participants.get(connection_id)
+        return participant if participant is not None and participant in self.room else None
+
     # -- what the database says --
 
     def check(self, participant: Participant, connection_id: str) -> None:

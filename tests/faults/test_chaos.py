@@ -23,11 +23,11 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import LogEntry, Message
 from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.actions import Publish
-from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DEFAULT_MAX_MESSAGES, MessageLog
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.receiver import Receiver
 from broadcast_server.rooms.room import Room
 from broadcast_server.server.room_registry import RoomRegistry
 from broadcast_server.server.server import Server

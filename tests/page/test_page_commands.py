@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from browsing import AWAY, Open, browser, here, needed, tab
+from browsing import AWAY, Open, audit, browser, here, needed, tab
 from page_player import Player, message, play
 from programs import say, until
 
@@ -67,6 +67,77 @@ def test_quiet_and_ignored(play: Player) -> None:
         until(lambda: play.tab.notes() == [], "an empty screen")
         play.tab.page.click("#more")
         play.tab.heard("t1", "t2")
+
+
+def test_private_messages(play: Player) -> None:
+    """/msg sends to one member alone, however it is typed, and shows what is private as such."""
+    members = ["alice", "bob", "Bob Smith"]
+    play.welcome(0, count=3, members=members)
+    play.tab.live(3)
+    play.send({"type": "left", "name": "Bob Smith", "count": 2})
+    play.tab.live(2)
+
+    def sent() -> list[tuple[str, str]]:
+        play.tab.js("1")
+        return [(each["to"], each["text"]) for each in play.frames[-1] if each["type"] == "private"]
+
+    for count, (typed, to, text) in enumerate(
+        (
+            ("/msg bob hi: there", "bob", "hi: there"),
+            (" /MSG BOB: hi", "bob", "hi"),
+            ("/msg bob\none\ntwo", "bob", "one\ntwo"),
+            ("/tell bob smith: hi", "Bob Smith", "hi"),  # who has left, but is not bob
+            ("/w Eve Lee: hi", "Eve Lee", "hi"),
+            ("/msg eve hi", "eve", "hi"),
+        ),
+        1,
+    ):
+        play.tab.type(typed)
+        until(lambda: len(sent()) == count, typed)  # noqa: B023  # called at once
+        assert sent()[-1] == (to, text)
+        assert play.tab.js(TEXT) == ""
+    assert play.says() == []
+    ids = [each["id"] for each in play.frames[-1] if each["type"] == "private"]
+    at = "2026-11-24T13:00:00.123Z"
+    common = {"type": "private", "at": at}
+    play.send(
+        message(1, "bob"),
+        {**common, "name": "alice", "to": "bob", "text": "one\ntwo", "id": ids[2]},
+        {**common, "name": "bob", "to": "alice", "text": "/me <b>alice</b>"},
+        message(2, "bob"),
+        {"type": "error", "code": "not_here", "text": "eve is not here", "id": ids[5]},
+    )
+    play.tab.heard("t1", "one\ntwo", "/me <b>alice</b>", "t2")
+    assert play.tab.texts("#log .private .you") == ["to bob, in private", "to you, in private"]
+    assert play.tab.texts("#log .first b") == ["bob", "alice", "bob", "bob"]
+    assert play.tab.notes()[-1] == "* eve is not here"
+    assert play.tab.js(TEXT) == "/msg eve: hi"
+    audit(play.tab)
+    # /r names to whom the answer goes.
+    play.tab.page.fill("#text", "")
+    play.tab.page.keyboard.type("/r ok")
+    until(lambda: play.tab.js(TEXT) == "/msg bob: ok", "the name")
+    play.send({"type": "renamed", "name": "bob", "to": "rob"})
+    play.tab.page.fill("#text", "/r no")
+    play.tab.page.keyboard.press("Enter")
+    until(lambda: sent()[-1] == ("rob", "no"), "an answer")
+    play.tab.page.fill("#text", "/msg bob s")
+    play.tab.page.keyboard.press("Tab")
+    assert play.tab.js(TEXT) == "/msg bob s"
+    play.tab.page.fill("#text", "/msg ro")
+    play.tab.page.keyboard.press("Tab")
+    assert play.tab.js(TEXT) == "/msg rob: "
+    # What has no answer when the connection breaks may not have arrived, and is not sent again.
+    play.sockets[-1].close(code=1001)
+    lost = "* rob may not have got your private message"
+    until(lambda: lost in play.tab.notes(), lost)
+    play.tab.page.fill("#text", "/msg rob: later")
+    play.tab.page.keyboard.press("Enter")
+    until(lambda: play.tab.notes()[-1] == "* not sent: not connected", "a note")
+    play.tab.page.click("#again")
+    play.welcome(2, sockets=2)
+    play.tab.until("document.querySelector('#banner').hidden")
+    assert sent() == []
 
 
 def test_tab_completes_names(play: Player) -> None:

@@ -82,6 +82,9 @@ def test_mentions_stand_out(play: Player) -> None:
     assert value(play.tab, "words") == "deploy, (v1.0+) ,"
 
 
+AT = "2026-11-24T13:00:00.123Z"
+
+
 def test_alerts_for_mentions_only(play: Player) -> None:
     """Sounds and notifications come for everything, for mentions, or not at all, as chosen."""
     play.welcome(0)
@@ -102,10 +105,15 @@ def test_alerts_for_mentions_only(play: Player) -> None:
         play.tab.page.click("#set")
         play.tab.page.select_option("#notify", choice)
         play.tab.page.keyboard.press("Escape")
-        play.send(message(seq + 1, text="hello"), message(seq + 2, text="alice?"))
+        play.send(
+            message(seq + 1, text="hello"),
+            message(seq + 2, text="alice?"),
+            {"type": "private", "name": "bob", "to": "alice", "text": "psst", "at": AT},
+        )
         expected += [f"bob in {play.query()['room']}: {text}" for text in heard]
+        expected += ["bob in private: psst"] if choice else []  # it concerns nobody else
         seq += 2
-        play.tab.until(f"document.title.startsWith('({seq}) ')")
+        play.tab.until(f"document.title.startsWith('({seq + seq // 2}) ')")
         assert play.tab.js("alerts") == expected
 
 

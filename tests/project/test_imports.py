@@ -64,12 +64,11 @@ MODULES = {
             "control_sequences": "",
             "look_alikes": "",
             "appearance": "look_alikes",
+            "messages": "bounds",
             "names": "appearance look_alikes",
-            "sanitize": "control_sequences",
-            "operators": "sanitize",
-            "messages": "bounds operators",
-            "codec": "bounds messages names operators sanitize",
             "rejection": "messages",
+            "sanitize": "control_sequences",
+            "codec": "bounds messages names sanitize",
             "session_key": "",
             "join": "bounds messages names session_key",
             "publish": "join",
@@ -102,20 +101,22 @@ MODULES = {
             "token": "",
             "trusted_proxies": "",
             "admission": (
-                "allowances auth_throttle connection_counter place rate_limit token trusted_proxies"
+                "allowances auth_throttle connection_counter place rate_limit trusted_proxies"
             ),
         },
         "client": {
             "address": "",
             "close_reason": "",
             "http_status": "",
+            "private_outbox": "",
             "proxy": "address http_status",
             "connect_errors": "proxy",
             "dial": "connect_errors proxy",
             "publish_result": "http_status",
+            "report_texts": "",
             "response_head": "",
             "handshake_errors": "connect_errors http_status response_head",
-            "session": "",
+            "session": "private_outbox",
             "opener": (
                 "address connect_errors dial handshake_errors http_status proxy response_head"
                 " session"
@@ -140,53 +141,44 @@ MODULES = {
         "rooms": {
             "batch_timer": "",
             "kept_names": "",
+            "log_rows": "",
+            "log_kept_names": "kept_names log_rows",
+            "log_session_key": "log_rows",
+            "log_upgrade": "",
             "log_watch": "",
             "message_log": "",
             "log_errors": "message_log",
             "log_marker": "message_log",
-            "log_rows": "message_log",
-            "log_kept_names": "kept_names log_rows",
-            "log_session_key": "log_rows",
-            "metrics": "",
-            "participant": "",
-            "actions": "participant",
-            "faults": "participant",
-            "name_table": "kept_names participant",
-            "payloads": "",
-            "fanout": "participant payloads",
-            "quota": "",
-            "restrictions": "",
-            "resume": "message_log",
-            "room_mode": "",
-            "log_room_modes": "log_rows room_mode",
-            "log_upgrade": "log_room_modes",
-            "log_tables": "log_room_modes log_upgrade message_log",
+            "log_tables": "log_upgrade message_log",
             "log_probe": "log_tables message_log",
             "log_state": "log_rows log_tables",
             "log_backup": "log_errors log_probe log_state log_tables message_log",
             "log_moves": "log_state log_watch",
             "log_start": (
-                "kept_names log_kept_names log_marker log_probe log_room_modes log_session_key"
-                " log_state log_tables log_upgrade log_watch message_log room_mode"
+                "kept_names log_kept_names log_marker log_probe log_session_key log_state"
+                " log_tables log_upgrade log_watch message_log"
             ),
-            "room_control": "participant restrictions room_mode",
-            "operator_acts": "actions name_table participant restrictions room_control room_mode",
-            "renames": "actions name_table participant room_control",
+            "metrics": "",
+            "participant": "",
+            "actions": "participant",
+            "name_table": "kept_names participant",
+            "payloads": "",
+            "batch": "participant payloads",
+            "fanout": "batch participant payloads",
+            "receiver": "",
+            "resume": "message_log",
             "roster": "",
-            "room": (
-                "actions faults kept_names message_log name_table operator_acts participant quota"
-                " renames resume room_control roster"
-            ),
-            "live_room": "actions batch_timer fanout metrics participant payloads room",
+            "room": "actions kept_names message_log name_table participant resume roster",
+            "live_room": "actions batch_timer fanout metrics participant receiver room",
             "sqlite_log": (
-                "kept_names log_backup log_errors log_kept_names log_marker log_moves"
-                " log_room_modes log_rows log_start log_state log_watch message_log room_mode"
+                "kept_names log_backup log_errors log_kept_names log_marker log_moves log_rows"
+                " log_start log_state log_watch message_log"
             ),
             "turns": "",
             "replays": "participant turns",
             "local_room": (
                 "actions batch_timer fanout kept_names live_room message_log metrics participant"
-                " replays room room_control sqlite_log"
+                " receiver replays room sqlite_log"
             ),
             "observed_room": "local_room",
         },
@@ -211,7 +203,6 @@ MODULES = {
             "activation": "listen_socket",
             "handshakes": "listen_socket",
             "log_format": "",
-            "event_log": "log_format",
             "pem_files": "",
             "read_budget": "frame_splitter",
             "server_frames": "",
@@ -231,11 +222,11 @@ MODULES = {
             ),
             "first_request": "api http_connection websocket",
             "server": (
-                "api event_log first_request listen_socket listener log_format own_names"
-                " room_registry settings tls"
+                "api first_request listen_socket listener log_format own_names room_registry"
+                " settings tls"
             ),
             "opening": "file_limit http_connection listen_socket server settings tls websocket",
-            "serve": "event_log file_limit opening settings tls",
+            "serve": "file_limit opening server settings tls",
         },
         "library": {
             "errors": "",
@@ -252,7 +243,7 @@ MODULES = {
             "client_room": "events room_core",
             "async_connect": "client_room errors room_core",
             "sync_client_room": "errors event_queue events loop_thread room_core",
-            "sync_connect": "async_connect errors loop_thread sync_client_room",
+            "sync_connect": "async_connect loop_thread sync_client_room",
             "sync_serve": "async_serve embedded_server errors events loop_thread",
         },
         "single_file": {
@@ -262,11 +253,13 @@ MODULES = {
         },
         "terminal": {
             "commands": "",
-            "completer": "commands",
             "crowd": "",
+            "hidden_events": "",
+            "known_names": "",
+            "completer": "commands known_names",
             "render": "",
             "status_line": "",
-            "chat": "commands crowd render status_line",
+            "chat": "commands crowd hidden_events known_names render status_line",
             "plain": "chat render",
             "suspend": "",
             "prompt": "chat completer render status_line suspend",
@@ -275,7 +268,6 @@ MODULES = {
             "backup": "",
             "browser": "",
             "local_addresses": "",
-            "operator_option": "",
             "qr": "",
             "invitation": "qr",
             "run": "",
@@ -290,7 +282,7 @@ MODULES = {
             "parser_schema": "usage",
             "completion": "parser_schema usage",
             "man_page": "parser_schema usage",
-            "start": "operator_option startup token_option usage",
+            "start": "startup token_option usage",
             "target_option": "env_parser token_option",
             "main": (
                 "backup completion connect env_parser man_page options parser_schema run send"
@@ -346,6 +338,7 @@ MODULES = {
             "notifier": "message_log outage",
             "query_log": "",
             "rejections": "",
+            "private_route": "rejections",
             "roster_batch": "bans kept_names origins",
             "presence": "kept_names notifier origins rejections roster_batch",
             "liveness": "kept_names presence",
@@ -387,13 +380,14 @@ MODULES = {
             "open_logins": "",
             "outbox": "",
             "pending_posts": "",
+            "private_messages": "notifications",
             "replicated_roster": "",
             "synchronizer": "outbox",
             "replica": (
                 "admission_batch catch_up drafts notifications outbox pending_posts"
-                " replicated_roster synchronizer"
+                " private_messages replicated_roster synchronizer"
             ),
-            "replica_registry": "admission catch_up open_logins replica",
+            "replica_registry": "admission catch_up open_logins private_messages replica",
         },
         "transport": {
             "asgi_response": "",

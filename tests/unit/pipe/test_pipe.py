@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import Running, running, say, shell, until
 
-from broadcast_server.client.session import missed_text
+from broadcast_server.client.report_texts import missed_text
 from broadcast_server.pipe.line_splitter import MAX_LINE_BYTES, LineSplitter
 
 MIB = 2**20

@@ -12,7 +12,7 @@ from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Format
 from broadcast_server.rooms.batch_timer import REST_RATIO
-from broadcast_server.rooms.fanout import MAX_BATCH_EVENTS
+from broadcast_server.rooms.fanout import MAX_BATCH_EVENTS, MAX_PRIVATE_CHARS
 from broadcast_server.rooms.live_room import MAX_JOINS_PER_BATCH
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
@@ -167,5 +167,100 @@ def test_a_batch_of_several_frames_is_one_write() -> None:
         room.flush()
         _, frames, _ = receiver.written.get_nowait()
         assert frames == [b"anonymous: " + b"a" * 50_000 + b"anonymous: " + b"b" * 50_000]
+
+    asyncio.run(scenario())
+
+
+def private(to: str, *texts: str) -> str:
+    """Return a frame with private messages to *to*, each with its number as the id."""
+    requests = [
+        {"type": "private", "to": to, "text": text, "id": str(number)}
+        for number, text in enumerate(texts)
+    ]
+    return "\n".join(map(json.dumps, requests))
+
+
+def test_private_messages_to_a_client_that_does_not_read_are_bounded() -> None:
+    """A connection that takes nothing gets none, and the sender is told so for each of them."""
+
+    async def scenario() -> None:
+        room = LocalRoom("lobby", MessageLog(), 2**20, lambda *_: None)
+        receivers = {name: RecordingReceiver() for name in ("alice", "bob")}
+        members = {
+            name: Participant(JoinRequest(name, format=Format.JSON), "") for name in receivers
+        }
+        for name, receiver in receivers.items():
+            room.join(members[name], receiver)
+        await batch_end(room)
+
+        def events(name: str) -> list[dict[str, object]]:
+            frames = receivers[name].frames
+            found = [json.loads(line) for frame in frames for line in frame.split(b"\n")]
+            frames.clear()
+            return found
+
+        # In one batch, up to MAX_PRIVATE_CHARS and one message.
+        text = "x" * (MAX_PRIVATE_CHARS // 4)
+        room.receive(members["alice"], private("bob", *[text] * 8))
+        await batch_end(room)
+        codes = [each.get("code") for each in events("alice") if "id" in each]
+        assert codes == [None] * 4 + ["not_delivered"] * 4
+        assert [each["type"] for each in events("bob")].count("private") == 4
+        # Short ones are bounded as well: many events would be the end of a slow connection.
+        room.receive(members["alice"], private("bob", *["x"] * 1000))
+        await batch_end(room)
+        assert len([each for each in events("bob") if each["type"] == "private"]) < 300
+        events("alice")
+        # Afterwards it takes more; paused, nothing, even before the room was told.
+        receivers["bob"].paused = True
+        room.receive(members["alice"], private("bob", "no"))
+        room.flow_changed(members["bob"])
+        await batch_end(room)
+        room.receive(members["alice"], private("bob", "no"))
+        await batch_end(room)
+        assert [each["code"] for each in events("alice")] == ["not_delivered"] * 2
+        receivers["bob"].paused = False
+        room.flow_changed(members["bob"])
+        await batch_end(room)
+        room.receive(members["alice"], private("bob", "yes"))
+        await batch_end(room)
+        assert [each["text"] for each in events("bob")] == ["yes"]
+        # A sender that reads nothing sends nothing, to itself neither.
+        events("alice")
+        receivers["alice"].paused = True
+        room.receive(members["alice"], private("bob", "no") + "\n" + private("alice", "no"))
+        await batch_end(room)
+        assert [each["code"] for each in events("alice")] == ["not_delivered"] * 2
+        assert events("bob") == []
+
+    asyncio.run(scenario())
+
+
+def test_private_messages_to_a_client_that_catches_up_are_bounded() -> None:
+    """They wait for their place behind the messages before them, up to a bound, in order."""
+
+    async def scenario() -> None:
+        log = MessageLog()
+        for number in range(5000):
+            log.append("old", f"m{number}", "2026-11-25T09:00:00.000Z", None, "")
+        room = LocalRoom("lobby", log, 2**20, lambda *_: None)
+        alice, late = RecordingReceiver(), RecordingReceiver()
+        member = Participant(JoinRequest("alice", format=Format.JSON), "")
+        room.join(member, alice)
+        room.join(Participant(JoinRequest("late", history=5000, format=Format.JSON), ""), late)
+        text = "x" * (MAX_PRIVATE_CHARS // 4)
+        for _ in range(3):
+            room.receive(member, private("late", *[text] * 3))
+        await room.wait_caught_up()
+        room.receive(member, private("late", "at last"))
+        await batch_end(room)
+        lines = [json.loads(line) for frame in late.frames for line in frame.split(b"\n")]
+        texts = [each["text"] for each in lines if each["type"] == "private"]
+        assert texts == [text] * 4 + ["at last"]
+        assert [each["type"] for each in lines].count("message") == 5000
+        answers = [json.loads(line) for frame in alice.frames for line in frame.split(b"\n")]
+        assert [each.get("code") for each in answers if "id" in each] == (
+            [None] * 4 + ["not_delivered"] * 5 + [None]
+        )
 
     asyncio.run(scenario())

@@ -20,13 +20,13 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Cursor, Format
 from broadcast_server.protocol.names import MAX_NAME_CHARS, name_key, with_suffix, without_number
 from broadcast_server.protocol.rejection import BINARY
-from broadcast_server.rooms.live_room import Receiver
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
-from broadcast_server.rooms.quota import MAX_RENAMES_PER_HEARTBEAT
+from broadcast_server.rooms.receiver import Receiver
 from broadcast_server.rooms.replays import Replays
+from broadcast_server.rooms.room import MAX_RENAMES_PER_HEARTBEAT
 
 MAX_MESSAGES = 100
 """How many messages the log keeps."""
@@ -173,7 +173,7 @@ REQUESTS = st.one_of(
 ERRORS = {
     "too_long": f"message is {MAX_MESSAGE_BYTES + 1} bytes, limit is {MAX_MESSAGE_BYTES}",
     "empty": "message is empty",
-    "bad_type": "type is unknown, known are say, members, name and ping",
+    "bad_type": "type is unknown, known are say, members, name, private and ping",
     "bad_name": "name begins with *",
     "too_often": (
         f"name was changed {MAX_RENAMES_PER_HEARTBEAT} times just now, try again in half a minute"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timezone
 from urllib.parse import parse_qs, urlsplit
 
@@ -280,6 +280,59 @@ def test_ignoring_somebody() -> None:
                 bob.handle_line("hello ann")
                 await ann.sees("  Bob: hello ann")
                 assert ann.rang == 1
+
+    play(part)
+
+
+def test_private_messages() -> None:
+    """/msg reaches one member alone, both ends see that it is private, and /r answers."""
+
+    async def part() -> None:
+        async with AsyncExitStack() as stack:
+            _, url = await stack.enter_async_context(deployment())
+            people = []
+            for name in ("ann", "Bob B", "cy"):
+                each = await stack.enter_async_context(person(url, name))
+                await each.until(lambda: each.client.session.live)  # noqa: B023  # at once
+                people.append(each)
+            ann, bob, cy = people
+            await ann.sees("  Bob B joined the chat", "  cy joined the chat")
+            ann.handle_line("/r hi")
+            await ann.sees("nobody has sent you a private message: type /msg NAME TEXT")
+            ann.handle_line("/msg bob b one\ntwo")
+            heading = "* you, in private to Bob B: "
+            await ann.sees(f"{heading}one", f"{heading}two")
+            await bob.sees("* ann to you, in private: one", "* ann to you, in private: two")
+            assert bob.rang == 1
+            ann.handle_line("/name anna")
+            await bob.sees("  ann is now anna")
+            bob.handle_line(" /R yes")
+            await ann.sees("* Bob B to you, in private: yes")
+            bob.handle_line("/msg dave: hi")
+            await bob.sees("  * dave is not here, the message was not sent")
+            # /ignore hides them, and /r does not answer somebody ignored.
+            ann.handle_line("/ignore cy")
+            cy.handle_line("/msg anna psst")
+            await cy.sees("* you, in private to anna: psst")
+            ann.handle_line("/r ok")
+            await bob.sees("* anna to you, in private: ok")
+            assert not any("psst" in line for line in ann.seen)
+
+    play(part)
+
+
+def test_a_private_message_without_a_connection() -> None:
+    """It is sent at once or not at all; without an answer it may not have arrived."""
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann:
+            ann.handle_line("/msg bob hi")
+            assert ann.seen == ["not sent, try again: not connected"]
+            await ann.until(lambda: ann.client.session.live)
+            ann.client.session.send_private("bob", "hi")
+            ann.client.session.connection_lost()
+            ann.note("connection lost")
+            await ann.sees("bob may not have got your private message", "connection lost")
 
     play(part)
 

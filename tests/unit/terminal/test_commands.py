@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from broadcast_server.terminal.commands import COMMANDS, TypedCommand, help_lines, parse_command
+from broadcast_server.terminal.commands import (
+    COMMANDS,
+    TypedCommand,
+    help_lines,
+    parse_command,
+    split_recipient,
+)
 
 TO_SEND = "see /help, or type //"
 
@@ -21,6 +27,7 @@ TO_SEND = "see /help, or type //"
         ("/etc/passwd\n/etc/shadow", TypedCommand("say", "/etc/passwd\n/etc/shadow")),
         ("/who", TypedCommand("who")),
         ("/who ", TypedCommand("who")),
+        ("/Who", TypedCommand("who")),
         ("/name Carol Ann ", TypedCommand("name", "Carol Ann")),
         ("/room ops", TypedCommand("room", "ops")),
         ("/history 10", TypedCommand("history", "10")),
@@ -30,6 +37,17 @@ TO_SEND = "see /help, or type //"
         ("/names", TypedCommand("who")),
         ("/ignore Bob B", TypedCommand("ignore", "Bob B")),
         ("/exit", TypedCommand("exit")),
+        # What is for one person is never sent as a message, whatever slips in.
+        ("/msg bob hi there", TypedCommand("msg", "bob hi there")),
+        ("/msg bob one\ntwo", TypedCommand("msg", "bob one\ntwo")),
+        ("/tell bob hi\n", TypedCommand("msg", "bob hi")),
+        ("/w bob\nhi", TypedCommand("msg", "bob\nhi")),
+        (" /msg bob hi", TypedCommand("msg", "bob hi")),
+        ("\n/MSG bob hi", TypedCommand("msg", "bob hi")),
+        ("/msg\nbob hi", TypedCommand("msg", "bob hi")),
+        ("/r yes", TypedCommand("r", "yes")),
+        ("/Reply yes\nno", TypedCommand("r", "yes\nno")),
+        ("//msg bob hi", TypedCommand("say", "/msg bob hi")),
     ],
 )
 def test_a_typed_line_is_parsed(text: str, command: TypedCommand | None) -> None:
@@ -45,6 +63,8 @@ def test_a_typed_line_is_parsed(text: str, command: TypedCommand | None) -> None
         ("/", "unknown command /: see /help, or type // to send it as text"),
         ("/name", "/name takes NEW: change your name"),
         ("/me", "/me takes ACTION: show an action, as in /me waves"),
+        ("/msg", "/msg takes NAME TEXT: send TEXT to NAME alone"),
+        (" /r", "/r takes TEXT: answer the private message that came last"),
         ("/quit now", "/quit takes no argument: leave"),
         ("/room Öps", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
         ("/room \udcff", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
@@ -60,6 +80,42 @@ def test_an_invalid_command_is_rejected(text: str, error: str) -> None:
     with pytest.raises(ValueError) as raised:
         parse_command(text)
     assert str(raised.value) == error
+
+
+NAMES = ("bob", "Bob Smith", "ann", "Straße")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("bob hi", "bob", "hi"),
+        ("BOB hi", "bob", "hi"),
+        ("bob: hi", "bob", "hi"),
+        ("bob :) hi", "bob", ":) hi"),
+        ("bob see: this", "bob", "see: this"),
+        ("bob\nhi", "bob", "hi"),
+        ("bob smith hi", "Bob Smith", "hi"),
+        ("bob smith: hi", "Bob Smith", "hi"),
+        ("bob: smith hi", "bob", "smith hi"),
+        ("bobby hi", "bobby", "hi"),
+        ("ann Lee: hi", "ann", "Lee: hi"),
+        ("Eve Lee: hi", "Eve Lee", "hi"),
+        ("eve see: /x", "eve see", "/x"),
+        ("eve hi\nnote: x", "eve", "hi\nnote: x"),
+        ("straße hi", "Straße", "hi"),
+        ("STRASSE hi", "STRASSE", "hi"),
+    ],
+)
+def test_a_private_message_is_for_the_longest_name(text: str, name: str, message: str) -> None:
+    """The longest known name is meant, with spaces too; a colon ends it. The page does the same."""
+    assert split_recipient(text, NAMES) == (name, message)
+
+
+@pytest.mark.parametrize("text", ["bob", "bob:", "bob smith", "eve", "Eve Lee:", ":"])
+def test_a_private_message_without_a_text(text: str) -> None:
+    """Without a text, or a name, nothing is sent."""
+    with pytest.raises(ValueError, match="/msg takes NAME TEXT"):
+        split_recipient(text, NAMES)
 
 
 def test_help_lists_every_command() -> None:

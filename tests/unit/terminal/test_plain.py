@@ -11,6 +11,7 @@ from broadcast_server.protocol.messages import (
     Left,
     Members,
     Message,
+    PrivateMessage,
     Renamed,
     Welcome,
 )
@@ -43,3 +44,14 @@ def test_only_a_message_has_a_colon(event: Event, again: bool) -> None:
 def test_a_message_begins_with_its_author_and_a_colon(name: str) -> None:
     """A message under a name such as ``Error`` is still a message."""
     assert event_text(Message(1, name, "x", AT), again=False) == [f"{name}: x"]
+
+
+def test_a_private_message_says_so() -> None:
+    """Each line says from whom it is, or to whom; no name has a comma."""
+    message = PrivateMessage("ann", "bob", "one\n\x1b[2Jtwo", AT)
+    assert event_text(message, again=False) == [
+        "ann to you, in private: one",
+        "ann to you, in private: two",
+    ]
+    echo = PrivateMessage("ann", "bob", "one", AT, "id")
+    assert event_text(echo, again=False) == ["you, in private to bob: one"]

@@ -15,7 +15,9 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from terminal_person import CTRL_A, CTRL_C, CTRL_D, CTRL_U, ENTER, TAB, TIME, UP, person
 
-from broadcast_server.terminal.completer import MAX_NAMES, NameCompleter
+from broadcast_server.protocol.messages import Joined, Left, Renamed
+from broadcast_server.terminal.completer import NameCompleter
+from broadcast_server.terminal.known_names import MAX_NAMES, KnownNames
 
 
 def test_two_people_chat(program: list[str], server: Running) -> None:
@@ -394,10 +396,11 @@ def completed(names: NameCompleter, text: str) -> list[str]:
 
 
 def test_completion_of_names() -> None:
-    """A name is completed from the start of any of its words, and forgotten when it is removed."""
-    names = NameCompleter()
+    """A name is completed from the start of any of its words, and forgotten when it has left."""
+    known = KnownNames()
+    names = NameCompleter(known)
     for name in ("Carol Ann", "anna", "bob"):
-        names.add(name)
+        known.apply(Joined(name, 2))
     assert completed(names, "carol a") == ["Carol Ann", "carol anna"]
     assert completed(names, "hi an") == ["hi anna"]
     assert completed(names, "hi, ") == []
@@ -405,17 +408,30 @@ def test_completion_of_names() -> None:
     assert completed(names, "/w") == ["/who"]
     assert completed(names, "/na") == ["/name "]
     assert completed(names, "/room ") == []
-    assert completed(NameCompleter(lambda: ["ops", "lobby"]), "/room o") == ["/room ops"]
+    rooms = NameCompleter(known, lambda: ["ops", "lobby"])
+    assert completed(rooms, "/room o") == ["/room ops"]
     assert completed(names, "/me an") == ["/me anna"]
-    names.remove("anna")
+    assert completed(names, "/msg carol a") == ["/msg Carol Ann: "]
+    assert completed(names, "/msg ") == ["/msg bob: ", "/msg anna: ", "/msg Carol Ann: "]
+    assert completed(names, "/msg bob: ann") == []
+    known.apply(Left("anna", 2))
     assert completed(names, "hi an") == []
+    assert {*known.all} == {"Carol Ann", "anna", "bob"}
+    known.apply(Joined("anna", 3))
+    known.apply(Renamed("bob", "rob"))
+    assert [*known] == ["Carol Ann", "anna", "rob"]
+    assert known.all == ("Carol Ann", "anna", "rob", "bob")
 
 
 def test_known_names_are_bounded() -> None:
-    """Of too many names, the ones seen last are kept."""
-    names = NameCompleter()
+    """Of too many names, the ones seen last are kept, of those who have left as well."""
+    known = KnownNames()
+    names = NameCompleter(known)
     for number in range(MAX_NAMES + 10):
-        names.add(f"n{number}")
+        known.apply(Joined(f"n{number}", number))
     assert completed(names, "n9 n1") != []
     assert len(completed(names, "n")) == MAX_NAMES
     assert completed(names, f"n{MAX_NAMES + 9}") == [f"n{MAX_NAMES + 9}"]
+    for number in range(2 * MAX_NAMES):
+        known.apply(Left(f"n{number}", number))
+    assert len(known.all) == MAX_NAMES
