@@ -43,12 +43,9 @@ ADDRESS_FACTOR = 4
 address can chat, and many tabs are no way around the rate."""
 
 TURN_TOKENS = 8
+TURN_BYTES = TURN_TOKENS * BYTES_PER_TOKEN
 """How much a client that has tokens of its own may send in its turn at the bucket of its address.
-The last message may cost more. So a few short lines need no more turns than a long message, and two
-messages of the longest kind need two."""
-
-MAX_EXPECTED_TOKENS = 2 * TURN_TOKENS
-"""A turn is expected to cost no more than this. What it has cost counts for the next one."""
+A message that costs more takes a turn of its own."""
 
 SWEEP_INTERVAL = 1024
 """After how many buckets that began to rest those that are full again are dropped."""
@@ -203,13 +200,14 @@ class Allowance:
         return max(free + 1, TURN_TOKENS if place else 1.0)
 
     def limit(
-        self, max_messages: int, max_bytes: int, now: float, unread: int = 0
+        self, max_messages: int, max_bytes: int, now: float, turn_bytes: int = 0
     ) -> tuple[int, int]:
         """Return how many messages and bytes of the given ones the connection may send now.
 
-        If it has a turn, and more is *unread* than was known before, it may have to wait again.
+        If it has a turn, and would take more *turn_bytes* than was known before (see `reserve`),
+        it may have to wait again.
         """
-        self._expect(unread)
+        self._expect(turn_bytes)
         available = self.available(now)
         return min(max_messages, int(available)), min(max_bytes, int(available * BYTES_PER_TOKEN))
 
@@ -243,14 +241,19 @@ class Allowance:
         turns, turn = self._buckets[place].turns, self._turns[place]
         return len(turns) if turn is None else bisect_left(turns, turn)
 
-    def reserve(self, now: float, unread: int = 0) -> float:
+    @property
+    def has_turn(self) -> bool:
+        """Whether the connection waits in turn with others."""
+        return self._turns != [None, None]
+
+    def reserve(self, now: float, turn_bytes: int = 0) -> float:
         """Return the same, and begin to wait: the connection has a turn until it spends something.
 
         If those before it spend more than a token, as for a long message, or others come who ask
-        for less, it has to wait longer, but keeps its turn. *unread* is how many bytes it has sent
-        that wait, as far as that is known.
+        for less, it has to wait longer, but keeps its turn. *turn_bytes* is how much its turn would
+        take of what it has sent: the next message, or short ones of `TURN_BYTES`.
         """
-        self._expect(unread)
+        self._expect(turn_bytes)
         delay = self.delay(now)
         if not delay or self.closed:
             return delay
@@ -262,10 +265,10 @@ class Allowance:
                     break
         return self.delay(now)
 
-    def _expect(self, unread: int) -> None:
-        """Let the turns cost what *unread* bytes do: less only if there are none yet."""
-        cost = max(1.0, min(unread / BYTES_PER_TOKEN, MAX_EXPECTED_TOKENS))
-        if cost <= self._turn_cost and self._turns != [None, None]:
+    def _expect(self, turn_bytes: int) -> None:
+        """Let the turns cost what *turn_bytes* do: less only if there are none yet."""
+        cost = max(1.0, turn_bytes / BYTES_PER_TOKEN)
+        if cost <= self._turn_cost and self.has_turn:
             return
         places = [place for place, turn in enumerate(self._turns) if turn is not None]
         self.give_back()

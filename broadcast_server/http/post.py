@@ -15,12 +15,19 @@ from broadcast_server.protocol.join import (
     parse_query,
     session_from,
 )
-from broadcast_server.protocol.messages import BAD_ID, Error, Format, is_valid_id, validate_message
+from broadcast_server.protocol.messages import (
+    BAD_ID,
+    Error,
+    Format,
+    is_valid_id,
+    limit_text,
+    validate_message,
+)
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.sanitize import escape_control
 from broadcast_server.protocol.session_key import SessionKey
 
-from .responses import Response, plain_response, text_response
+from .responses import RETRY_WHEN_FULL_S, Response, plain_response, text_response
 from .site import is_socket_path
 
 BODY_TIMEOUT_S = 20.0
@@ -79,12 +86,18 @@ def long_body_response(size: str, max_bytes: int) -> Response:
 
 def too_long_response(size: str, limit: int) -> Response:
     """Return the response to a message that is too long. *size* is what is known of its size."""
-    return plain_response(413, f"message is {size}, limit is {limit}")
+    return plain_response(413, f"message is {size}, {limit_text(limit)}")
 
 
 def timeout_response(seconds: float) -> Response:
     """Return the response to a client that did not send the whole body in time."""
     return plain_response(408, f"message did not arrive within {seconds:g} s")
+
+
+def busy_response() -> Response:
+    """Return the response to an upload that was cut for the sake of newer ones."""
+    text = f"too many uploads, try again in {RETRY_WHEN_FULL_S} s"
+    return plain_response(503, text, ("Retry-After", str(RETRY_WHEN_FULL_S)))
 
 
 def parse_publish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from broadcast_server.protocol.messages import CloseCode
+from broadcast_server.protocol.messages import LIMIT_REMEDY, CloseCode
 
 OPTIONS = re.compile(r"--(tls-[a-z]+|proxy|log(?:-sync)?|token)(?:-file)?\b(?: (?=[A-Zh]))?")
 """Options of the command line, in texts about them, that are parameters of the library."""
@@ -65,6 +65,7 @@ class RejectedError(BroadcastError):
 
     def __init__(self, code: str, text: str) -> None:
         remedy = REJECTION_REMEDIES.get(code)
+        text = text.removesuffix(f" ({LIMIT_REMEDY})")
         super().__init__(f"{text} ({remedy})" if remedy else text)
         self.code: str = code
         """The code of the error, as in docs/protocol.md: `too_many_lines`, for example."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-MAX_MESSAGE_BYTES = 4096
-"""The default limit of one message, in bytes of UTF-8."""
+MAX_MESSAGE_BYTES = 2**15
+"""The default limit of one message, in bytes of UTF-8: a stack trace of 400 lines."""
 
 MAX_FRAME_BYTES = 2**20
 """The longest WebSocket frame. The library closes the connection with 1009 for a longer one."""

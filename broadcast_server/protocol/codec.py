@@ -304,6 +304,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "recovered": lambda value: isinstance(value, bool),
     "members": _are_names,
     "verified": lambda value: value is None or _are_names(value),
+    "max_bytes": lambda value: value is None or (_is_number(value) and value != 0),
     "joined.verified": lambda value: value is None or value is True,
     "renamed.verified": lambda value: value is None or value is True,
     "quiet": lambda value: value is None or value is True,

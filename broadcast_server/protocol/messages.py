@@ -20,6 +20,9 @@ SUBPROTOCOL = "broadcast.v1.json"
 BYTES_PER_LINE = 16
 """A message may have one line for this many bytes of its limit, see `validate_message`."""
 
+LIMIT_REMEDY = "the server's --max-message-bytes or BROADCAST_MAX_MESSAGE_BYTES raises it"
+"""What to do about a message that is too long, or has too many lines."""
+
 MAX_ID_CHARS = 64
 
 EPOCH_PATTERN = "[A-Za-z0-9_-]{1,64}"
@@ -95,7 +98,8 @@ class Welcome:
     *recovered* says whether it gets every message after its cursor. If not, *missed* is the number
     of messages that it does not get, or None if that is unknown. *count* is the number of members,
     and *members* are the first of them. *verified* are those of *members* whose names belong to
-    accounts, or None if there are none.
+    accounts, or None if there are none. *max_bytes* is the limit of a message, None if it is the
+    default, `MAX_MESSAGE_BYTES`.
     """
 
     room: str
@@ -107,6 +111,7 @@ class Welcome:
     count: int
     members: tuple[str, ...]
     verified: tuple[str, ...] | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -308,15 +313,20 @@ def validate_message(text: str, id: str | None, limit: int) -> SayRequest | Erro
     if size is None:
         return Error("bad_text", "text holds half a surrogate pair", id)
     if size > limit:
-        return Error("too_long", f"message is {size} bytes, limit is {limit}", id)
+        return Error("too_long", f"message is {size} bytes, {limit_text(limit)}", id)
     if not size:
         return Error("empty", "message is empty", id)
     # A text client gets the author's name in front of each line. Without this limit, a message
     # of nothing but line breaks would grow a hundredfold. `encode_text` counts lines in this way.
     max_lines = max(1, limit // BYTES_PER_LINE)
     if len(text) > max_lines and (lines := len(text.splitlines())) > max_lines:
-        return Error("too_many_lines", f"message is {lines} lines, limit is {max_lines}", id)
+        return Error("too_many_lines", f"message is {lines} lines, {limit_text(max_lines)}", id)
     return SayRequest(text, id)
+
+
+def limit_text(limit: int) -> str:
+    """Return what to say of the limit that a message exceeds: it, and what raises it."""
+    return f"limit is {limit} ({LIMIT_REMEDY})"
 
 
 def fit_text(text: str) -> str:

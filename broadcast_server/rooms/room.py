@@ -54,6 +54,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import count, islice
 
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.protocol.codec import decode_json, decode_text
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
@@ -362,6 +363,9 @@ class Room:
             count=len(self),
             members=self._member_names(MAX_WELCOME_MEMBERS),
             verified=self._verified_names(MAX_WELCOME_MEMBERS),
+            max_bytes=None
+            if self.max_message_bytes == MAX_MESSAGE_BYTES
+            else self.max_message_bytes,
         )
         return Subscribe(participant, participant.after_seq, welcome)
 

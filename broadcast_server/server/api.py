@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from broadcast_server.admission.trusted_proxies import TrustedProxies
     from broadcast_server.http.allowed_hosts import AllowedHosts
     from broadcast_server.http.stream import StreamRequest
+    from broadcast_server.http.upload_budget import UploadBudget
     from broadcast_server.protocol.join import JoinRequest
     from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
     from broadcast_server.protocol.rejection import Rejection
@@ -91,6 +92,13 @@ class Applicant(Protocol):
         """Tell the client why it is not admitted, and end the connection."""
 
 
+class Upload(Hashable, Protocol):
+    """A connection that receives the body of a request."""
+
+    def cut(self) -> None:
+        """Give up the upload for the sake of newer ones."""
+
+
 class ServerAPI(ServerStatus, Protocol):
     """What connections need of the server that they belong to."""
 
@@ -100,6 +108,7 @@ class ServerAPI(ServerStatus, Protocol):
     trusted_proxies: TrustedProxies
     max_message_bytes: int
     session_key: SessionKey
+    uploads: UploadBudget[Upload]
 
     def connection_opened(self, connection: Connection) -> None:
         """Remember *connection* until `connection_closed`."""

@@ -26,6 +26,7 @@ from broadcast_server.http.invalid_request import invalid_request_text
 from broadcast_server.http.own_page import check_page
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
+    busy_response,
     check_head,
     check_length,
     is_post,
@@ -119,6 +120,7 @@ class HTTPConnection(asyncio.Protocol):
         """Cancel what it waits for."""
         if self._timer is not None:
             self._timer.cancel()
+        self._server.uploads.remove(self)
         self._server.cancel_wait(self)
         self._server.connection_closed(self)
 
@@ -211,6 +213,14 @@ class HTTPConnection(asyncio.Protocol):
         if self._http.they_are_waiting_for_100_continue:
             self._write(h11.InformationalResponse(status_code=100, headers=[]))
 
+    def cut(self) -> None:
+        """Give up the upload for the sake of newer ones."""
+        if self._upload is None:  # it has arrived, and the message may have been published
+            self._transport.abort()
+        else:
+            self._upload = None
+            self._respond(busy_response())
+
     def _body_timed_out(self) -> None:
         self._upload = None
         self._respond(timeout_response(BODY_TIMEOUT_S))
@@ -224,6 +234,9 @@ class HTTPConnection(asyncio.Protocol):
                 self._upload = None
                 size = f"more than {max_body_bytes(limit)} bytes"
                 self._start_response(too_long_response(size, limit))
+                return
+            for oldest in self._server.uploads.add(self, len(event.data)):
+                oldest.cut()
             return
         self._upload = None
         request = parse_publish(

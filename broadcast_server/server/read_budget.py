@@ -77,7 +77,7 @@ class ReadBudget:
     ) -> Iterator[Piece]:
         """Yield what one batch takes: at most *max_messages*, and no more after *max_bytes*.
 
-        Raw bytes count as one message. A message is never split, so the last one may exceed
+        Raw bytes count as one message. A message is never split, so the first one may exceed
         *max_bytes*.
         """
         self.pending, self.spent, self.spent_bytes = True, 0, 0
@@ -85,6 +85,8 @@ class ReadBudget:
         while self.spent < max_messages and max_bytes > 0:
             if self._at < len(self._payload):
                 piece: Piece = 1, self._next_lines(max_messages - self.spent, max_bytes)
+                if not piece[1]:
+                    break
             else:
                 self._payload, self._at = b"", 0
                 if run := self._take_run(max_messages - self.spent, max_bytes):
@@ -107,6 +109,9 @@ class ReadBudget:
                     ):
                         self._payload = piece[1]
                         continue
+                    if self.spent and len(piece[1]) > max_bytes:
+                        self._next = piece
+                        break
             size = len(piece[1])
             newlines = 0
             if piece[0]:
@@ -132,25 +137,41 @@ class ReadBudget:
             if not is_message or not payload or b"\n" in payload:
                 self._next = piece
                 break
-            run.append(payload)
             max_bytes -= len(payload)
-            if len(run) == max_messages or max_bytes <= 0:
+            if max_bytes < 0 and (run or self.spent):
+                self._next = piece
+                break
+            run.append(payload)
+            if len(run) == max_messages:
                 break
         return run
 
     def _next_lines(self, max_lines: int, max_bytes: int) -> bytes:
-        """Cut the next lines off the payload, at least one."""
+        """Cut the next lines off the payload, at least one if the batch has taken nothing yet."""
         begin, end = self._at, self._at
         for _ in range(max_lines):
-            end = self._payload.find(b"\n", end)
-            if end < 0:
-                end = len(self._payload)
+            next_end = self._payload.find(b"\n", end) + 1 or len(self._payload)
+            if next_end - begin > max_bytes and (end > begin or self.spent):
                 break
-            end += 1
-            if end - begin >= max_bytes:
+            end = next_end
+            if end == len(self._payload):
                 break
         self._at = end
         return self._payload[begin:end]
+
+    def next_size(self, enough: int) -> int:
+        """Return how many bytes a batch of *enough* bytes would take, as far as that is known.
+
+        It is the size of the next message if that is longer.
+        """
+        if self._at < len(self._payload):
+            size = (self._payload.find(b"\n", self._at) + 1 or len(self._payload)) - self._at
+        else:
+            if self._next is None:
+                self._next = next(self._pieces, None)
+            line = self._next[1] if self._next and self._next[0] else b""
+            size = line.find(b"\n") + 1 or len(line)
+        return max(min(size, self._longest), min(self.unread, enough))
 
 
 def _chain(pieces: Iterable[Piece], splitter: FrameSplitter, data: bytes) -> Iterator[Piece]:

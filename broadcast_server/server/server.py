@@ -12,6 +12,7 @@ from broadcast_server.admission.admission import AdmissionControl, ClientPlace
 from broadcast_server.admission.pending import PendingConnections
 from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.http.prometheus import Gauges, exposition
+from broadcast_server.http.upload_budget import UploadBudget
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.rejection import STOPPING, Rejection
@@ -22,7 +23,7 @@ from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.receiver import Receiver
 
-from .api import Applicant, Connection, ParticipantConnection, SubscriberConnection
+from .api import Applicant, Connection, ParticipantConnection, SubscriberConnection, Upload
 from .first_request import FirstRequest
 from .listen_socket import ConnectionTracker
 from .listener import Listener
@@ -70,6 +71,7 @@ class Server:
         self.trusted_proxies = settings.trusted_proxies
         self.max_message_bytes = settings.max_message_bytes
         self.session_key = SessionKey() if log_file is None else log_file.session_key
+        self.uploads: UploadBudget[Upload] = UploadBudget()
         self._metrics = Metrics()
         self._rooms = RoomRegistry(settings, self._metrics, self._closed_by_room, log_file)
         self._admission = AdmissionControl(settings.token, settings.limits)
@@ -383,16 +385,8 @@ class Server:
             "here": members,
             "clients": participants,
         }
-        logger.info(
-            "%s %s %s%s (%d here, %s)",
-            name,
-            action,
-            room.room.name,
-            suffix,
-            members,
-            clients,
-            extra={"fields": fields},
-        )
+        words = name, action, room.room.name, suffix, members, clients
+        logger.info("%s %s %s%s (%d here, %s)", *words, extra={"fields": fields})
 
 
 def _random_id_scope() -> str:

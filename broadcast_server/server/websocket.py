@@ -18,7 +18,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from broadcast_server.admission.allowances import Allowance
+from broadcast_server.admission.allowances import TURN_BYTES, Allowance
 from broadcast_server.admission.token import find_token
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
@@ -230,7 +230,8 @@ class WebSocketConnection(asyncio.Protocol):
         allowance = self.allowance if self._state is State.OPEN else None
         now = asyncio.get_running_loop().time()
         if allowance is not None:
-            limits = allowance.limit(*limits, now, budget.unread if budget.pending else 0)
+            turn = budget.next_size(TURN_BYTES) if budget.pending and allowance.has_turn else 0
+            limits = allowance.limit(*limits, now, turn)
         for count, piece in budget.take(*limits):
             if not count:
                 # What the library assembles goes to the front of the budget, and is taken next.
@@ -243,7 +244,7 @@ class WebSocketConnection(asyncio.Protocol):
         if allowance is not None:
             allowance.spend(budget.spent, budget.spent_bytes)
             if budget.pending:
-                delay = allowance.reserve(now, budget.unread)
+                delay = allowance.reserve(now, budget.next_size(TURN_BYTES))
             else:
                 allowance.give_back()  # it is to wait again for as much as it will send then
         if delay:

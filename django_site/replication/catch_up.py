@@ -16,8 +16,8 @@ from typing import Protocol
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
-from broadcast_server.protocol.messages import LogEntry
-from broadcast_server.rooms.live_room import READ_CHUNK_MESSAGES
+from broadcast_server.protocol.messages import LogEntry, Message
+from broadcast_server.rooms.live_room import READ_CHUNK_BYTES, READ_CHUNK_MESSAGES
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.replays import MIN_SLICE_S
 from broadcast_server.rooms.turns import Turns
@@ -138,14 +138,28 @@ class CatchUp:
         self, room: CatchUpRoom, participant: Participant, page: Sequence[LogEntry]
     ) -> None:
         """Send as much of *page* as the connection takes, and note how much to read next time."""
-        room.send_chunk(participant, page[:READ_CHUNK_MESSAGES])
-        for start in range(READ_CHUNK_MESSAGES, len(page), READ_CHUNK_MESSAGES):
+        start = chunk_end(page, 0)
+        room.send_chunk(participant, page[:start])
+        while start < len(page):
             if room.place_of(participant) is None:
                 # Most of a large page would be read in vain.
-                self._page_sizes[participant] = READ_CHUNK_MESSAGES
+                self._page_sizes[participant] = min(2 * start, READ_CHUNK_MESSAGES)
                 return
-            room.send_chunk(participant, page[start : start + READ_CHUNK_MESSAGES])
+            end = chunk_end(page, start)
+            room.send_chunk(participant, page[start:end])
+            start = end
         self._page_sizes[participant] = min(2 * self._page_size(participant), MAX_PAGE_MESSAGES)
 
     def _page_size(self, participant: Participant) -> int:
         return self._page_sizes.get(participant, READ_CHUNK_MESSAGES)
+
+
+def chunk_end(page: Sequence[LogEntry], start: int) -> int:
+    """Return where the chunk of *page* from *start* on ends."""
+    chars = 0
+    for place in range(start, min(start + READ_CHUNK_MESSAGES, len(page))):
+        entry = page[place]
+        chars += len(entry.text) if isinstance(entry, Message) else 0
+        if chars >= READ_CHUNK_BYTES:
+            return place + 1
+    return min(start + READ_CHUNK_MESSAGES, len(page))

@@ -22,7 +22,9 @@ MAX_BATCH_MESSAGES = 1000
 """How many items one transaction takes."""
 
 MAX_OUTBOX = 1000
-"""With this many items waiting, no further frame is taken from the room's members."""
+MAX_OUTBOX_CHARS = 4 * 2**20
+"""With this many items, or characters of messages, waiting, no further frame is taken from the
+room's members. One transaction takes no more after so many characters either."""
 
 Item = PendingMessage | ClaimName | Event
 """A message, a rename, or an event that follows what its member asked for before."""
@@ -53,6 +55,7 @@ class Outbox:
         self._pending: Counter[Participant] = Counter()  # messages and renames in it
         self._answers: dict[int, list[tuple[Participant, Event]]] = {}  # by the number they follow
         self._removed = 0  # items that were taken out, since the start
+        self._chars = 0  # of the messages in it
 
     def __len__(self) -> int:
         return len(self._items)
@@ -69,7 +72,7 @@ class Outbox:
     @property
     def is_full(self) -> bool:
         """Whether so much waits that no more should be taken."""
-        return len(self._items) >= MAX_OUTBOX
+        return len(self._items) >= MAX_OUTBOX or self._chars >= MAX_OUTBOX_CHARS
 
     def log_key(self, id_scope: str, id: str | None) -> tuple[str, str]:
         """Return the source and id under which the log knows a message.
@@ -83,12 +86,13 @@ class Outbox:
 
     def add_message(self, author: Participant, message: PendingMessage) -> None:
         """Add a message of a member."""
-        self._items.append((author, message))
+        self.add_post(author, message)
         self._pending[author] += 1
 
     def add_post(self, author: Participant, message: PendingMessage) -> None:
         """Add a message of a client that does not join. It has no other answers to wait for."""
         self._items.append((author, message))
+        self._chars += len(message.text)
 
     def add_claim(self, claim: ClaimName) -> None:
         """Add a rename."""
@@ -105,6 +109,7 @@ class Outbox:
     def clear(self) -> None:
         """Drop everything: the room is gone."""
         self._items.clear()
+        self._chars = 0
 
     def next_batch(self) -> Batch:
         """Return what the next transaction takes: messages, or renames, for which others wait.
@@ -113,6 +118,7 @@ class Outbox:
         """
         items: list[tuple[Participant, Item]] = []
         renaming: set[Participant] = set()
+        chars = 0
         for participant, item in self._items[:MAX_BATCH_MESSAGES]:
             is_claim = isinstance(item, ClaimName)
             if participant in renaming or (items and is_claim != bool(renaming)):
@@ -120,12 +126,17 @@ class Outbox:
             if is_claim:
                 renaming.add(participant)
             items.append((participant, item))
+            if isinstance(item, PendingMessage):
+                chars += len(item.text)
+                if chars >= MAX_OUTBOX_CHARS:
+                    break
         return Batch(items)
 
     def remove(self, batch: Batch) -> None:
         """Remove *batch*, which the database has taken."""
         del self._items[: len(batch.items)]
         self._removed += len(batch.items)
+        self._chars -= sum(len(message.text) for message in batch.messages())
 
     def sort_answers(
         self, batch: Batch, outcomes: Sequence[Outcome], renamed: Sequence[Renamed | Error]

@@ -22,7 +22,7 @@ from broadcast_server.library.errors import BroadcastError, MessageTooLongError,
 from broadcast_server.library.events import Message
 from broadcast_server.protocol.bounds import MAX_SEQ
 from broadcast_server.protocol.join import join_from_parameters
-from broadcast_server.protocol.messages import Error, Format, validate_message
+from broadcast_server.protocol.messages import LIMIT_REMEDY, Error, Format, validate_message
 from broadcast_server.protocol.messages import Message as LoggedMessage
 from broadcast_server.protocol.publish import PublishRequest
 from django_site import models
@@ -224,7 +224,8 @@ def _log(post: PendingPost, wait: float) -> Message:
 def _rejected(error: Error) -> RejectedError:
     rejected = ERRORS.get(error.code, RejectedError)(error.code, error.text)
     if error.code in REMEDIES:  # the library has those for a client
-        rejected.args = (f"{error.text} ({REMEDIES[error.code]})",)
+        text = error.text.removesuffix(f" ({LIMIT_REMEDY})")
+        rejected.args = (f"{text} ({REMEDIES[error.code]})",)
     return rejected
 
 

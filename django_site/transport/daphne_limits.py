@@ -25,15 +25,16 @@ from broadcast_server.http.cors import cors_headers
 from broadcast_server.http.invalid_request import invalid_request_text
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
+    busy_response,
     long_body_response,
     timeout_response,
     too_long_response,
 )
 from broadcast_server.http.responses import SECURITY_HEADERS, Response, plain_response
+from broadcast_server.http.upload_budget import UploadBudget
 
 from .prefix import prefix
-from .request_body import busy_response, max_request_body, publishes
-from .upload_budget import UploadBudget
+from .request_body import max_request_body, publishes
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from django.db import Error as DatabaseError
 from broadcast_server.http.cors import cors_headers, preflight_response
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
+    busy_response,
     check_head,
     is_post,
     max_body_bytes,
@@ -54,7 +55,6 @@ from .request_body import (
     Receive,
     Send,
     UploadCut,
-    busy_response,
     read_body,
     routes_to_room,
 )

@@ -15,6 +15,7 @@ from django.urls import Resolver404, resolve
 
 from broadcast_server.http.post import (
     BODY_TIMEOUT_S,
+    busy_response,
     check_length,
     has_body,
     is_post,
@@ -22,18 +23,13 @@ from broadcast_server.http.post import (
     max_body_bytes,
     timeout_response,
 )
-from broadcast_server.http.responses import (
-    RETRY_WHEN_FULL_S,
-    Response,
-    plain_response,
-    reject_response,
-)
+from broadcast_server.http.responses import reject_response
+from broadcast_server.http.upload_budget import UploadBudget
 from broadcast_server.protocol.rejection import STOPPING
 from django_site.store.rejections import Rejected
 
 from .asgi_response import send_response
 from .prefix import below
-from .upload_budget import UploadBudget
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -167,12 +163,6 @@ class BodyReader:
                 problem = long_body_response(f"more than {max_bytes} bytes", max_bytes)
         # It may not have been read, so the connection has to end.
         await send_response(problem, send, ("Connection", "close"))
-
-
-def busy_response() -> Response:
-    """Return the response to an upload that was cut for the sake of newer ones."""
-    text = f"too many uploads, try again in {RETRY_WHEN_FULL_S} s"
-    return plain_response(503, text, ("Retry-After", str(RETRY_WHEN_FULL_S)))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

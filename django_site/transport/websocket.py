@@ -17,7 +17,7 @@ from channels.exceptions import StopConsumer
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from broadcast_server.admission.allowances import Allowance
+from broadcast_server.admission.allowances import TURN_TOKENS, Allowance
 from broadcast_server.admission.message_cost import chargeable_size, end_of_affordable_lines
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
@@ -212,7 +212,7 @@ class RoomConsumer(AsyncConsumer):
         """Handle a frame, as much of it at a time as the client may send."""
         begin = 0
         while not self._closed:
-            await self._wait_to_read(len(text) - begin)
+            await self._wait_to_read(text, begin)
             end = len(text)
             if self._allowance is not None:
                 available = self._allowance.available(asyncio.get_running_loop().time())
@@ -225,19 +225,23 @@ class RoomConsumer(AsyncConsumer):
             if begin >= len(text):
                 return
 
-    async def _wait_to_read(self, unread: int) -> None:
+    async def _wait_to_read(self, text: str, begin: int) -> None:
         """Wait while the log is behind or this client is over its rate, without reading.
 
-        *unread* is how many characters of what it sent wait.
+        *text* is a frame, of which nothing from *begin* on was taken yet.
         """
         if self._replica is None or self._flow_control is None:
             return
-        loop = asyncio.get_running_loop()
+        loop, turn = asyncio.get_running_loop(), 0
 
         def reserve() -> float:  # the connection can be lost meanwhile, and its allowance with it
-            return 0.0 if self._allowance is None else self._allowance.reserve(loop.time(), unread)
+            return 0.0 if self._allowance is None else self._allowance.reserve(loop.time(), turn)
 
         delay = reserve()
+        if delay:
+            part = text[begin : end_of_affordable_lines(text, begin, TURN_TOKENS)]
+            turn = chargeable_size(part.encode(), settings.BROADCAST_MAX_MESSAGE_BYTES)
+            delay = reserve()
         if not (delay or self._replica.is_full):
             return
         self._flow_control.pause_reading()

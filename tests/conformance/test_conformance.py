@@ -21,6 +21,8 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.prometheus import CONTENT_TYPE
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.messages import limit_text
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 UPGRADE = HEAD + (
@@ -230,7 +232,7 @@ def test_the_largest_frame(own_server: Player) -> None:
     async def part(deployment: ServedDeployment) -> None:
         bob = await deployment.open("/?name=bob", as_json=False)
         await bob.send("x" * 2**20)
-        assert await bob.line() == f"* message is {2**20} bytes, limit is 4096"
+        assert await bob.line() == f"* message is {2**20} bytes, {limit_text(MAX_MESSAGE_BYTES)}"
         await bob.send("\n".join(f"{number:07}" for number in range(2**17)))
         for number in range(2**17):
             assert await bob.line() == f"bob: {number:07}"
@@ -293,7 +295,8 @@ def test_a_too_large_request_is_read_to_its_end(own_server: Player) -> None:
             wire.send(b"x" * 2**18)
             await wire.writer.drain()
             await alice.assert_nothing_new(1)
-        assert await wire.read_to_end() == b"message is 1048576 bytes, limit is 4096\n"
+        told = f"message is 1048576 bytes, {limit_text(MAX_MESSAGE_BYTES)}\n"
+        assert await wire.read_to_end() == told.encode()
 
     own_server.play_served(part)
 

@@ -12,6 +12,9 @@ from curl import Stream, post, read_head, read_response, request_head, send_requ
 from deployments import ServedDeployment
 from wire import Wire
 
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.messages import BYTES_PER_LINE, limit_text
+
 SESSION = "0123456789abcdef"
 
 
@@ -109,7 +112,7 @@ def test_a_post_that_expects_100_continue(any_server: Player) -> None:
         wire = await Wire.connect(url)
         wire.send(request_head(url, "POST", "/?room=expect", "Content-Length: 2000000", expect))
         reply = await read_response(wire)
-        assert (reply.status, reply.line) == (413, "message is 2000000 bytes, limit is 4096")
+        assert (reply.status, reply.line) == (413, f"message is 2000000 bytes, {TOO_LONG}")
 
     any_server.play_served(part)
 
@@ -223,15 +226,17 @@ def test_too_few_receivers(any_server: Player) -> None:
     any_server.play_served(part)
 
 
-BIG = "x" * 4097
+BIG = "x" * (MAX_MESSAGE_BYTES + 1)
+TOO_LONG = limit_text(MAX_MESSAGE_BYTES)
+MAX_LINES = MAX_MESSAGE_BYTES // BYTES_PER_LINE
 
 
 @pytest.mark.parametrize(
     ("target", "body", "status", "reason"),
     [
-        ("/", BIG, 413, "message is 4097 bytes, limit is 4096"),
-        ("/", BIG * 2, 413, "message is 8194 bytes, limit is 4096"),
-        ("/", "\n" * 300, 413, "message is 299 lines, limit is 256"),
+        ("/", BIG, 413, f"message is {len(BIG)} bytes, {TOO_LONG}"),
+        ("/", BIG * 2, 413, f"message is {2 * len(BIG)} bytes, {TOO_LONG}"),
+        ("/", "\n" * 3000, 413, f"message is 2999 lines, {limit_text(MAX_LINES)}"),
         ("/", "", 400, "message is empty"),
         ("/", "\r\n", 400, "message is empty"),
         ("/", b"a\xff", 400, "message is not UTF-8: invalid start byte at position 1"),
@@ -282,7 +287,7 @@ def test_a_length_beyond_the_limit(own_server: Player, digits: int) -> None:
         wire.send(request_head(deployment.url, "POST", "/", f"Content-Length: {'9' * digits}"))
         reply = await read_response(wire)
         assert reply.status == 413
-        assert reply.line == f"message is {'9' * min(digits, 20)} bytes, limit is 4096"
+        assert reply.line == f"message is {'9' * min(digits, 20)} bytes, {TOO_LONG}"
         wire.cut()
 
     own_server.play_served(part)
@@ -294,11 +299,11 @@ def test_chunks_beyond_the_limit(own_server: Player) -> None:
     async def part(deployment: ServedDeployment) -> None:
         wire = await Wire.connect(deployment.url)
         wire.send(request_head(deployment.url, "POST", "/", "Transfer-Encoding: chunked"))
-        wire.send(b"1000\r\n" + b"x" * 4096 + b"\r\n" + b"3\r\nxxx\r\n")
+        wire.send(b"8000\r\n" + b"x" * 2**15 + b"\r\n" + b"3\r\nxxx\r\n")
         reply = await read_response(wire)
         assert (reply.status, reply.line) == (
             413,
-            "message is more than 4098 bytes, limit is 4096",
+            f"message is more than {MAX_MESSAGE_BYTES + 2} bytes, {TOO_LONG}",
         )
 
     own_server.play_served(part)

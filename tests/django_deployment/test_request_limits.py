@@ -23,13 +23,14 @@ from programs import PATIENCE, Running, listening, running
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from broadcast_server.http.upload_budget import UploadBudget
+from broadcast_server.protocol.messages import limit_text
 from django_site.transport import daphne_limits, request_body
 from django_site.transport.daphne_limits import LimitedFactory
 from django_site.transport.request_body import MAX_FORM_BYTES, max_request_body
-from django_site.transport.upload_budget import UploadBudget
 
-LONG = 4099
-"""One byte more than a body for a room may have: a message of 4096 bytes, and a line break."""
+LONG = 32771
+"""One byte more than a body for a room may have: the longest message, and a line break."""
 
 
 # -- which limit --
@@ -90,7 +91,7 @@ def test_a_body_reaches_django_in_one_piece() -> None:
         words = f"body is {MAX_FORM_BYTES + 1} bytes, limit is {MAX_FORM_BYTES}\n"
         assert (status, text) == (413, words)
         status, text = await http_request("GET", "/healthz", body=b"x" * LONG)
-        assert (status, text) == (413, "body is 4099 bytes, limit is 4098\n")
+        assert (status, text) == (413, "body is 32771 bytes, limit is 32770\n")
         assert (await http_request("GET", "/healthz", body=b"x" * (LONG - 1)))[0] == 200
 
     run_async(part)
@@ -246,15 +247,15 @@ def test_daphne_rejects_a_long_body(factory: LimitedFactory, clock: Clock) -> No
     """The rest is dropped, nothing is kept, and the application never hears of it."""
     connection = Connection(factory, clock)
     head = (
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4099\r\n\r\n"
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 32771\r\n\r\n"
     )
-    answer = connection.send(head + "x" * 4099 + "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = connection.send(head + "x" * 32771 + "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith("HTTP/1.1 413 ") and answer.count("HTTP/1.1") == 1
-    assert answer.endswith("\r\n\r\nbody is 4099 bytes, limit is 4098\n")
+    assert answer.endswith("\r\n\r\nbody is 32771 bytes, limit is 32770\n")
     assert connection.transport.half_closed and not connection.transport.aborted
     clock.advance(daphne_limits.LINGER_S)
     assert connection.transport.aborted
-    assert connection.send("x" * 4099) == answer
+    assert connection.send("x" * 32771) == answer
     assert apps(factory) == 0 and not factory.uploads._held
 
 
@@ -272,11 +273,11 @@ def test_daphne_counts_chunks(factory: LimitedFactory, clock: Clock) -> None:
     """A body in chunks is rejected when it is too long, in the words for a message."""
     connection = Connection(factory, clock)
     connection.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-    chunk = "800\r\n" + "x" * 2048 + "\r\n"
+    chunk = "4000\r\n" + "x" * 2**14 + "\r\n"
     assert connection.send(chunk) == connection.send(chunk) == ""
     answer = connection.send("3\r\nabc\r\n0\r\n\r\n")
     assert answer.startswith("HTTP/1.1 413 ")
-    assert answer.endswith("message is more than 4098 bytes, limit is 4096\n")
+    assert answer.endswith(f"message is more than 32770 bytes, {limit_text(32768)}\n")
     assert apps(factory) == 0 and not factory.uploads._held
 
 
@@ -311,7 +312,7 @@ def test_daphne_answers_a_long_head(
 
 def test_daphne_takes_what_is_allowed(factory: LimitedFactory, clock: Clock) -> None:
     """A body at the limit reaches the application; it counts until its client is gone."""
-    for path, size in (("/", 4098), ("/accounts/login/", MAX_FORM_BYTES)):
+    for path, size in (("/", 32770), ("/accounts/login/", MAX_FORM_BYTES)):
         connection = Connection(factory, clock)
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
         assert connection.send(head + "x" * size) == ""

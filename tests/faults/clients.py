@@ -61,7 +61,7 @@ REPLACED_CODE = 4504
 HANDSHAKE_TIMEOUT_S = 4.0
 """After this time, an attempt to connect is given up. `FaultKind.LATE` delays some for longer."""
 
-TOO_LONG_BYTES = 4097
+TOO_LONG_BYTES = 2**15 + 1
 """One byte more than a message may have."""
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "broadcast_server")

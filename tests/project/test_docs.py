@@ -17,7 +17,7 @@ from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli import send
 from broadcast_server.cli.options import make_parser
 from broadcast_server.client import session
-from broadcast_server.http import post, site, stream
+from broadcast_server.http import post, site, stream, upload_budget
 from broadcast_server.library import event_queue, room_core
 from broadcast_server.pipe import exec_sink, line_splitter
 from broadcast_server.protocol import bounds, messages
@@ -110,7 +110,8 @@ BOUNDS = {
         (transport.PAUSE_AT_BYTES, stream.STALL_TIMEOUT_S) == (2**16, 40)
     ),
     "a frame | 1 MiB": bounds.MAX_FRAME_BYTES == 2**20,
-    "a message | 4,096 bytes": bounds.MAX_MESSAGE_BYTES == 4096,
+    "a message | 32 KiB": bounds.MAX_MESSAGE_BYTES == 2**15,
+    "bodies of requests that a process holds | 16 MiB": upload_budget.MAX_UPLOADED_BYTES == 2**24,
     "a line for each 16": messages.BYTES_PER_LINE == 16,
     "4,096, 1 MiB of text": (fanout.MAX_BATCH_EVENTS, fanout.MAX_BATCH_CHARS) == (4096, 2**20),
     "joins in a batch | 512": live_room.MAX_JOINS_PER_BATCH == 512,

@@ -13,6 +13,7 @@ from broadcast_server.admission.allowances import (
     ADDRESS_FACTOR,
     MESSAGE_BURST_S,
     SWEEP_INTERVAL,
+    TURN_BYTES,
     TURN_TOKENS,
     Allowance,
     Allowances,
@@ -23,6 +24,7 @@ from broadcast_server.admission.message_cost import (
     end_of_affordable_lines,
 )
 from broadcast_server.admission.rate_limit import MAX_KEYS
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
 
 RATE = AdmissionLimits().rate
@@ -154,10 +156,11 @@ def test_who_joins_during_a_flood_takes_turns_as_a_client_of_its_own(
     allowances = Allowances(RATE)
     clients = [allowances.open(key, "s0", 0.0)]
     take_all(clients[0], 0.0)
-    due = [(clients[0].reserve(0.0, 50_000), 0)]
+    turn = max(size, TURN_BYTES)
+    due = [(clients[0].reserve(0.0, turn), 0)]
     for number in range(1, flooders):
         clients.append(allowances.open(key, f"s{number}" if sessions else None, 0.0))
-        due.append((clients[-1].reserve(0.0, 50_000 if known else 0), number))
+        due.append((clients[-1].reserve(0.0, turn if known else 0), number))
     late = allowances.open(key, "new" if sessions else None, 0.0)
     clients.append(late)
     pause, asked = 1.2 * flooders / RATE, 1.25  # less than an equal share
@@ -165,7 +168,7 @@ def test_who_joins_during_a_flood_takes_turns_as_a_client_of_its_own(
     waits, spent = list[float](), 0.0
     while due[0][0] < 40:
         now, place = heappop(due)
-        client, unread = clients[place], 9 if clients[place] is late else 50_000
+        client, unread = clients[place], 9 if clients[place] is late else turn
         count = min(1, client.limit(1, 65536, now, unread)[0])
         if count > 0 and client is late:
             client.spend(1, 9)
@@ -426,24 +429,30 @@ def test_who_asks_for_little_waits_for_one_round(flooders: int, size: int) -> No
     assert len(waits) > (60 - 3.25) / max(0.5, *waits) - 2
 
 
-@pytest.mark.parametrize(("flooders", "size"), [(100, 4000), (100, 1), (400, 1)])
+@pytest.mark.parametrize(
+    ("flooders", "size", "asks"),
+    [(100, 4000, 1), (100, 1, 1), (400, 1, 1), (100, MAX_MESSAGE_BYTES, 6000)],
+)
 @pytest.mark.parametrize("connections", [1, 3])
-def test_who_asks_for_little_goes_first(flooders: int, size: int, connections: int) -> None:
+def test_who_asks_for_little_goes_first(
+    flooders: int, size: int, asks: int, connections: int
+) -> None:
     """Its wait does not grow with what floods cost, and one client has one place in the round."""
     allowances, key = Allowances(RATE), "192.0.2.1"
     clients = [allowances.open(key, f"s{number // connections}", 0.0) for number in range(flooders)]
     clients.append(allowances.open(key, "quiet", 0.0))
     quiet, asked, waits = flooders, 10.25, list[float]()
-    pause = 1.2 * flooders / (ADDRESS_FACTOR * RATE)  # less than an equal share
+    cost, turn = max(1, asks / BYTES_PER_TOKEN), max(size, TURN_BYTES)
+    pause = 1.2 * flooders * cost / (ADDRESS_FACTOR * RATE)  # less than an equal share
     due = [(0.0, place) for place in range(flooders)] + [(asked, quiet)]
     heapify(due)
-    while due[0][0] < 40:
+    while due[0][0] < 40 + 4 * pause:
         now, place = heappop(due)
         client = clients[place]
-        again = client.reserve(now, 9 if place == quiet else 50_000)
+        again = client.reserve(now, asks if place == quiet else turn)
         if not again:
             if place == quiet:
-                client.spend(1, 1)
+                client.spend(1, asks)
                 waits.append(now - asked)
                 again = pause
                 asked = now + again
@@ -451,10 +460,10 @@ def test_who_asks_for_little_goes_first(flooders: int, size: int, connections: i
                 count, _ = client.limit(256, 65536, now)
                 count = count if size == 1 else 1
                 client.spend(count, count * size)
-                again = client.reserve(now, 50_000)
+                again = client.reserve(now, turn)
         heappush(due, (now + again + 1e-6, place))
     one_turn = max(TURN_TOKENS, size / BYTES_PER_TOKEN)
-    assert max(waits) <= (2 * one_turn + 2) / (ADDRESS_FACTOR * RATE)
+    assert max(waits) <= (2 * one_turn + 2 * cost) / (ADDRESS_FACTOR * RATE)
     assert len(waits) > 25 / pause
 
 

@@ -48,7 +48,7 @@ def test_a_message_is_sent(program: list[str], url: str) -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("head -c 131072 /dev/zero | tr '\\0' x | \"$@\" send -", "limit is 4096"),
+        ("head -c 131072 /dev/zero | tr '\\0' x | \"$@\" send -", "limit is 32768"),
         ('"$@" send - </dev/zero', "message is over 131072 bytes, more than any server accepts"),
         ('"$@" send - <&-', "message is empty"),
     ],

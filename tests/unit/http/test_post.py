@@ -7,6 +7,7 @@ import pytest
 from broadcast_server.http.post import check_head, max_body_bytes, parse_publish, publish_response
 from broadcast_server.http.responses import Response
 from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import limit_text
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.session_key import SessionKey
 
@@ -54,7 +55,7 @@ def test_a_body_may_have_a_line_break_beyond_the_limit() -> None:
     assert isinstance(parse_publish("", body, 4096, KEY), PublishRequest)
     response = parse_publish("", b"x" * 4097, 4096, KEY)
     assert isinstance(response, Response)
-    assert body_text(response) == "message is 4097 bytes, limit is 4096\n"
+    assert body_text(response) == f"message is 4097 bytes, {limit_text(4096)}\n"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from programs import Running, running, say, shell, until
 
 from broadcast_server.client.report_texts import missed_text
 from broadcast_server.pipe.line_splitter import MAX_LINE_BYTES, LineSplitter
+from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
+from broadcast_server.protocol.messages import limit_text
 
 MIB = 2**20
 
@@ -101,7 +103,7 @@ def test_kinds_of_input(program: list[str], server: Running, script: str, texts:
 def test_lines_that_are_too_long(program: list[str], server: Running) -> None:
     """Lines over a limit are reported, and make the exit code 1 at the end."""
     script = (
-        """(echo 1; printf 'x%.0s' {1..5000}; echo; echo 2;"""
+        """(echo 1; printf 'x%.0s' {1..40000}; echo; echo 2;"""
         """ head -c 10000000 /dev/zero; echo; printf 3)"""
     )
     done = shell(f'{script} | "$@" connect {server.url} --room long', program)
@@ -109,7 +111,7 @@ def test_lines_that_are_too_long(program: list[str], server: Running) -> None:
     assert done.output == "anonymous: 1\nanonymous: 2\nanonymous: 3\n"
     assert sorted(done.errors.splitlines()) == [
         "* line 4 is over 131072 bytes, it is not sent",
-        "* message is 5000 bytes, limit is 4096",
+        f"* message is 40000 bytes, {limit_text(MAX_MESSAGE_BYTES)}",
     ]
 
 

@@ -34,6 +34,7 @@ from broadcast_server.protocol.messages import (
     Request,
     SayRequest,
     Welcome,
+    limit_text,
     validate_message,
 )
 
@@ -313,7 +314,7 @@ def test_an_invalid_line_does_not_affect_the_others() -> None:
 def test_the_limit_counts_bytes_and_may_be_reached(text: str) -> None:
     """A message of exactly the limit in bytes of UTF-8 is accepted; one byte more is an error."""
     line = json.dumps({"type": "say", "text": text, "id": "x"})
-    too_long = Error("too_long", "message is 4 bytes, limit is 3")
+    too_long = Error("too_long", f"message is 4 bytes, {limit_text(3)}")
     assert list(decode_text(text, 4)) == [SayRequest(text)]
     assert list(decode_json(line, 4)) == [SayRequest(text, "x")]
     assert list(decode_text(text, 3)) == [too_long]
@@ -423,7 +424,7 @@ def test_the_lines_of_a_message_are_limited(line_break: str) -> None:
         if allowed:
             assert request == SayRequest(text)
         else:
-            assert request == Error("too_many_lines", "message is 257 lines, limit is 256")
+            assert request == Error("too_many_lines", f"message is 257 lines, {limit_text(256)}")
 
 
 def test_server_sent_events() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import CloseCode, Cursor, Format
+from broadcast_server.protocol.messages import CloseCode, Cursor, Format, limit_text
 from broadcast_server.protocol.names import MAX_NAME_CHARS, name_key, with_suffix, without_number
 from broadcast_server.protocol.rejection import BINARY
 from broadcast_server.rooms.local_room import LocalRoom
@@ -171,7 +171,7 @@ REQUESTS = st.one_of(
     st.builds(Request, st.sampled_from(("bad_json", "bad_id"))),
 )
 ERRORS = {
-    "too_long": f"message is {MAX_MESSAGE_BYTES + 1} bytes, limit is {MAX_MESSAGE_BYTES}",
+    "too_long": f"message is {MAX_MESSAGE_BYTES + 1} bytes, {limit_text(MAX_MESSAGE_BYTES)}",
     "empty": "message is empty",
     "bad_type": "type is unknown, known are say, members, name, private and ping",
     "bad_name": "name begins with *",

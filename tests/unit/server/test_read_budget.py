@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,10 +72,34 @@ def test_a_batch_is_limited_in_bytes() -> None:
 
 
 def test_a_run_is_limited_in_bytes() -> None:
-    """Messages that are one piece end the batch with the one that uses up the bytes."""
+    """Messages that are one piece end the batch before the one that there are no bytes for."""
     budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
     budget.add(frame(b"x" * 10) * 5)
-    assert [count for batch in take_batches(budget, 100, 15) for count, _ in batch] == [2, 2, 1]
+    counts = [sum(count for count, _ in batch) for batch in take_batches(budget, 100, 25)]
+    assert counts == [2, 2, 1]
+
+
+@pytest.mark.parametrize("long", [b"y" * 50, b"y" * 50 + b"\nz", b"y\n" + b"z" * 50])
+def test_a_long_message_waits_for_a_batch_of_its_own(long: bytes) -> None:
+    """What there are no bytes left for is taken first in the next batch, and is known before."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
+    budget.add(frame(b"x" * 5) + frame(long) + frame(b"last"))
+    first, *rest = take_batches(budget, 100, 10)
+    assert sum(len(piece) for _, piece in first) <= 10
+    taken = [line for batch in (first, *rest) for _, piece in batch for line in piece.split()]
+    assert taken == [b"x" * 5, *long.split(), b"last"]
+
+
+def test_the_next_size_is_that_of_a_long_message() -> None:
+    """A client waits for as much as its next message costs, or as its next short ones do."""
+    budget = ReadBudget(FrameSplitter(apply_zero_mask), 4096)
+    budget.add(frame(b"x" * 5) + frame(b"y" * 500 + b"\n" + b"z" * 600) + frame(b"s" * 9000))
+    sizes = []
+    while budget.next_size(10) and (batch := list(budget.take(1, 10000))):
+        sizes.append(len(batch[0][1].rstrip(b"\n")))
+        budget.unread = 10 if len(sizes) == 4 else budget.unread
+        sizes.append(budget.next_size(10))
+    assert sizes[:7] == [5, 501, 500, 600, 600, 4096, 9000]
 
 
 def test_pings_count_as_messages() -> None:
@@ -172,6 +197,8 @@ def test_a_run_is_what_its_messages_are(
     budget.add(data)
     single = ReadBudget(FrameSplitter(apply_zero_mask), longest)
     single.add(data)
+    ahead = ReadBudget(FrameSplitter(apply_zero_mask), 1000)  # at the same place
+    ahead.add(data)
     for max_messages, max_bytes in [*limits, (1000, 10_000)]:
         pieces = list(budget.take(max_messages, max_bytes))
         assert all(piece.count(b"\n") == count - 1 for count, piece in pieces if count > 1)
@@ -179,7 +206,10 @@ def test_a_run_is_what_its_messages_are(
         spent = spent_bytes = 0
         bytes_left = max_bytes
         while spent < max_messages and bytes_left > 0:
+            if spent and ahead.next_size(0) > bytes_left:
+                break
             step = list(single.take(1, bytes_left))
+            assert list(ahead.take(1, bytes_left)) == step
             expected += step
             spent += single.spent
             spent_bytes += sum(chargeable_size(piece, longest) for count, piece in step if count)

@@ -32,6 +32,7 @@ from wire import CLOSE, PING, PONG, TEXT, Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.console.time_limit import run_within
+from broadcast_server.http.upload_budget import UploadBudget
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.sqlite_log import MAX_JOURNAL_BYTES
@@ -843,3 +844,29 @@ def test_more_clients_than_the_soft_limit_on_files() -> None:
 
         asyncio.run(part())
         assert server.signal(signal.SIGTERM) == 0
+
+
+# -- uploads ---------------------------------------------------------------------
+
+
+def test_the_oldest_upload_is_cut() -> None:
+    """What all posts together hold is bounded: the oldest is told to try again."""
+
+    async def part(server: Server, deployment: ServedDeployment) -> None:
+        server.uploads = UploadBudget(50)
+        oldest, newer = [await Wire.connect(server.url) for _ in range(2)]
+        for wire in (oldest, newer):
+            wire.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n")
+            wire.send(b"x" * 30)
+        head = await oldest.read_head()
+        assert head.startswith("HTTP/1.1 503 ") and "\r\nRetry-After: " in head
+        newer.send(b"x" * 10)
+        assert (await newer.read_head()).startswith("HTTP/1.1 200 ")
+        for _ in range(5):  # what is given back can be used again
+            wire = await Wire.connect(server.url)
+            wire.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n")
+            wire.send(b"x" * 40)
+            assert (await wire.read_head()).startswith("HTTP/1.1 200 ")
+            await wire.read_to_end()
+
+    play(part)
