@@ -24,16 +24,20 @@ ORIGIN_CHARS = 16
 class Room(models.Model):
     """A room: the epoch of its log, and counters that show replicas what is new.
 
-    *head* is the number of the last message, *roster* the version of the roster, and *edits* the
-    count of messages that moderators have hidden. *closed* is the time since which the room is
+    *head* is the number of the last message, *first* that of the first one that was not deleted,
+    *roster* the version of the roster, and *edits* the count of the times that moderators have
+    hidden messages. Messages are deleted after *keep_days*: 0 is never, and None as the site has it
+    (BROADCAST_KEEP_DAYS). *closed* is the time since which the room is
     closed, None if it is open, and *closed_why* the reason that clients are told.
     """
 
     name = models.CharField(max_length=64, unique=True)
     epoch = models.CharField(max_length=64, default=new_epoch)
     head = models.BigIntegerField(default=0)
+    first = models.BigIntegerField(default=1, db_default=1)
     roster = models.BigIntegerField(default=0)
     edits = models.BigIntegerField(default=0)
+    keep_days = models.PositiveIntegerField(null=True, blank=True)
     closed = models.DateTimeField(null=True, blank=True)
     closed_why = models.CharField(max_length=200, blank=True)
 

@@ -100,6 +100,8 @@ if BROADCAST_PUBLIC_URL is not None:
     SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = BROADCAST_PUBLIC_URL.prefix + "/"
 ALLOWED_HOSTS: list[str] = NAMED_HOSTS or OwnHosts()
 
+KEEP_DAYS = IntRange(0, 36_500)
+
 BROADCAST_MAX_MESSAGE_BYTES = env.number(
     "BROADCAST_MAX_MESSAGE_BYTES", MESSAGE_BYTES, MAX_MESSAGE_BYTES
 )
@@ -123,6 +125,9 @@ BROADCAST_DB_CONNECTIONS = env.number("BROADCAST_DB_CONNECTIONS", IntRange(2, 10
 
 # Seconds without a sign of life after which a process counts as dead.
 BROADCAST_DEAD = env.seconds("BROADCAST_DEAD", 1, 3600, 40.0)
+
+# How many days messages are kept, 0 for ever. A room can have a number of its own.
+BROADCAST_KEEP_DAYS = env.number("BROADCAST_KEEP_DAYS", KEEP_DAYS, 0)
 
 BROADCAST_LOGIN = env.choice("BROADCAST_LOGIN", ("optional", "required"))
 

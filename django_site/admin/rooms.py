@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -17,20 +19,33 @@ from django.utils.safestring import SafeString
 from django_site.accounts.models import Account
 from django_site.models import Member, Room
 from django_site.moderation import actions
+from django_site.store import retention
 
-from .row_actions import ReadOnlyAdmin, RowAction, visible
+from .row_actions import ReadOnlyAdmin, ReasonForm, RowAction, visible
 
 MAX_SHOWN_MEMBERS = 500
 """How many names of a room's members are shown."""
 
 
-def _for_each(action: Callable[[Room, Account, str], None]) -> Callable[..., int]:
-    def act_on_all(rooms: Sequence[Room], by: Account, reason: str) -> int:
+def _for_each(action: Callable[..., None]) -> Callable[..., int]:
+    def act_on_all(rooms: Sequence[Room], by: Account, **values: Any) -> int:
         for room in rooms:
-            action(room, by, reason)
+            action(room, by, **values)
         return len(rooms)
 
     return act_on_all
+
+
+class KeepForm(ReasonForm):
+    """The form that asks how long messages are kept."""
+
+    days = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=retention.MAX_KEEP_DAYS,
+        help_text="0 is for ever. Leave it empty for as long as the site has it.",
+    )
+    field_order = ("days", "reason")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -76,12 +91,20 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
             lambda room: room.closed is not None,
             _for_each(actions.reopen_room),
         ),
+        RowAction(
+            "keep",
+            "Set how long messages of {} are kept",
+            "Messages that are older are deleted within ten minutes, and cannot be restored.",
+            lambda room: True,
+            _for_each(actions.keep_messages),
+            KeepForm,
+        ),
     )
     list_display = ("name", "messages", "here", "closed", "closed_why")
     list_filter = (StateFilter,)
     search_fields = ("name",)
     ordering = ("name",)
-    fields = readonly_fields = ("name", "messages", "closed", "closed_why", "members")
+    fields = readonly_fields = ("name", "messages", "kept", "closed", "closed_why", "members")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
         """Return the rooms with the count of their members."""
@@ -101,7 +124,13 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
         """The count of messages, with a link to them."""
         url = reverse("admin:django_site_message_changelist")
         query = urlencode({"room": room.name})
-        return format_html('<a href="{}?{}">{}</a>', url, query, room.head)
+        return format_html('<a href="{}?{}">{}</a>', url, query, room.head - room.first + 1)
+
+    @admin.display(description="kept for")
+    def kept(self, room: Room) -> str:
+        """How long messages are kept."""
+        days = settings.BROADCAST_KEEP_DAYS if room.keep_days is None else room.keep_days
+        return f"{days} days" if days else "ever"
 
     @admin.display(description="members now")
     def members(self, room: Any) -> SafeString:

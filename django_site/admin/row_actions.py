@@ -53,7 +53,9 @@ class RowAction(Generic[M]):
         label: the text of its button, with ``{}`` for the rows, such as "Hide {}".
         effect: what it does, for the page that asks for the reason.
         can: tells whether a row is in a state in which the action applies.
-        do: does it to rows, for a moderator and a reason, and returns how many rows changed.
+        do: does it to rows, for a moderator, with the fields of the form as keywords, of which
+            ``reason`` is one, and returns how many rows changed.
+        form: asks for the reason, and for what else the action needs.
 
     """
 
@@ -61,14 +63,18 @@ class RowAction(Generic[M]):
     label: str
     effect: str
     can: Callable[[M], bool]
-    do: Callable[[Sequence[M], Account, str], int]
+    do: Callable[..., int]
+    form: type[ReasonForm] | None = None
 
 
 class ReasonForm(forms.Form):
     """The form that asks for the reason of an action."""
 
     reason = forms.CharField(
-        max_length=200, required=False, widget=forms.TextInput({"size": 80, "autofocus": True})
+        max_length=200,
+        required=False,
+        widget=forms.TextInput({"size": 80, "autofocus": True}),
+        help_text="The reason is recorded with your name.",
     )
 
 
@@ -165,9 +171,9 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
         if not rows:
             self.message_user(request, f"nothing to {action.name}", messages.WARNING)
             return HttpResponseRedirect(back)
-        form = ReasonForm(request.POST or None)
+        form = (action.form or ReasonForm)(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            count = action.do(rows, moderator(request), form.cleaned_data["reason"])
+            count = action.do(rows, moderator(request), **form.cleaned_data)
             names = self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural
             self.message_user(request, f"{action.name}: {count} {names}", messages.SUCCESS)
             return HttpResponseRedirect(back)

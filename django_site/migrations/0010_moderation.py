@@ -46,6 +46,16 @@ class Migration(migrations.Migration):
             name='origin',
             field=models.CharField(max_length=16, null=True),
         ),
+        migrations.AddField(
+            model_name='room',
+            name='first',
+            field=models.BigIntegerField(db_default=1, default=1),
+        ),
+        migrations.AddField(
+            model_name='room',
+            name='keep_days',
+            field=models.PositiveIntegerField(blank=True, null=True),
+        ),
         migrations.AddConstraint(
             model_name='ban',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('account__isnull', False), ('name', ''), ('network', ''), ('origin', ''), ('session', '')), models.Q(models.Q(('name', ''), _negated=True), ('account__isnull', True), ('network', ''), ('origin', ''), ('session', '')), models.Q(models.Q(('session', ''), _negated=True), ('account__isnull', True), ('name', ''), ('network', ''), ('origin', '')), models.Q(models.Q(('origin', ''), _negated=True), ('account__isnull', True), ('name', ''), ('network', ''), ('session', '')), models.Q(models.Q(('network', ''), _negated=True), ('account__isnull', True), ('name', ''), ('origin', ''), ('session', '')), _connector='OR'), name='a_ban_is_of_one_thing'),

@@ -107,6 +107,18 @@ def reopen_room(room: models.Room, by: Account, reason: str = "") -> None:
         _record(by, "reopen", f"room {row.name}", reason)
 
 
+def keep_messages(
+    room: models.Room, by: Account, reason: str = "", days: int | None = None
+) -> None:
+    """Delete messages of *room* after *days*: 0 is never, None as long as the site has it."""
+    with transaction.atomic():
+        row = _locked(room)
+        row.keep_days = days
+        row.save(update_fields=["keep_days"])
+        kept = "as long as the site has it" if days is None else f"{days} days" if days else "ever"
+        _record(by, "keep", f"messages of room {row.name} for {kept}", reason)
+
+
 def impose_ban(ban: models.Ban, by: Account) -> None:
     """Save the new *ban*, and disconnect the clients that it applies to."""
     rooms = models.Room.objects.all()

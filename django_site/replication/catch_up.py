@@ -17,6 +17,7 @@ from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
 from broadcast_server.protocol.messages import LogEntry, Message
+from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 from broadcast_server.rooms.live_room import READ_CHUNK_BYTES, READ_CHUNK_MESSAGES
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.replays import MIN_SLICE_S
@@ -53,8 +54,31 @@ class CatchUpRoom(Protocol):
     def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
         """Send *participant* a chunk: the next *entries* of the log."""
 
+    def kick(self, participant: Participant, rejection: Rejection) -> None:
+        """Close *participant* with *rejection*."""
+
     def chunks_sent(self) -> None:
         """Take note of connections that the chunks paused, and of subscribers with everything."""
+
+
+def close_outrun(
+    room: CatchUpRoom,
+    served: Sequence[tuple[Participant, int]],
+    page: Sequence[LogEntry],
+    after: int,
+) -> None:
+    """Close those of *served* that need messages which were deleted before they took them.
+
+    *page* is what the log has after number *after*. They come back, and are told what they missed.
+    """
+    if page and page[0].seq == after + 1:
+        return
+    head = room.known.head
+    first = page[0].seq if page else head + 1
+    for participant, _ in served:
+        seq = room.place_of(participant)
+        if seq is not None and after <= seq < min(first - 1, head):
+            room.kick(participant, TOO_SLOW)
 
 
 class CatchUp:
@@ -99,6 +123,7 @@ class CatchUp:
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 page = []
             else:
+                close_outrun(room, served, page, after)
                 await self._send(room, [each for each, _ in served], page, after)
             for each, _ in served:
                 if room.place_of(each) is not None:

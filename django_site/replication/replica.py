@@ -64,7 +64,7 @@ class RoomReplica(LiveRoom):
         catching_up: CatchUp,
         private_messages: PrivateMessages,
     ) -> None:
-        self._position = ReadPosition(row.epoch, row.head)
+        self._position = ReadPosition(row.epoch, row.head, row.first)
         self._roster = ReplicatedRoster(row.name, self._position, max_message_bytes)
         # A connection that the room closes calls `leave_roster` by itself.
         super().__init__(self._roster.room, lambda receiver, code: None, metrics)
@@ -199,7 +199,8 @@ class RoomReplica(LiveRoom):
     @property
     def known(self) -> RoomState:
         """What this process knows of the room."""
-        return RoomState(self._position.head, self._roster_version, self._edits)
+        position = self._position
+        return RoomState(position.head, self._roster_version, self._edits, position.first)
 
     async def close(self) -> None:
         """End the replica's tasks, and reject what waits for a response."""
@@ -333,6 +334,7 @@ class RoomReplica(LiveRoom):
             self._execute(self._roster.apply_arrivals(result.present, result.removed))
         self._settle(batch, result)
         head_before = self._position.head
+        self._position.first = result.state.first
         self._send_answers(head_before)
         for message in result.messages:
             self._position.head = message.seq

@@ -23,7 +23,7 @@ from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.protocol.rejection import STOPPING
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.server.file_limit import raise_file_limit
-from django_site.store import liveness, message_log, outage
+from django_site.store import liveness, message_log, outage, retention
 from django_site.store.rejections import Rejected
 
 from .admission import ProcessAdmission, limits_from_settings
@@ -36,6 +36,12 @@ logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two polls of the log, which find what the notifications missed."""
+
+RETENTION_INTERVAL_S = 600.0
+"""Seconds between two searches for messages that are older than their rooms keep them."""
+
+DELETION_PAUSE_S = 0.1
+"""Seconds for which everything else has its turn, after some of them were deleted."""
 
 HEARTBEAT_INTERVAL_S = 25.0
 """Seconds between two heartbeats, which show clients of a quiet room that it is alive."""
@@ -91,6 +97,7 @@ class ReplicaRegistry:
             (liveness.LIVENESS_INTERVAL_S, self._record_liveness),
             (HEARTBEAT_INTERVAL_S, self._send_heartbeats),
             (CHECK_INTERVAL_S, self.logins.check),
+            (RETENTION_INTERVAL_S, _delete_expired),
         ]
         self._tasks = [asyncio.ensure_future(_every(*job)) for job in jobs]
         self._private_messages.start()
@@ -148,6 +155,13 @@ class ReplicaRegistry:
     async def _send_heartbeats(self) -> None:
         for replica in self._replicas.values():
             replica.heartbeat()
+
+
+async def _delete_expired() -> None:
+    for expiry in await database_sync_to_async(retention.expiries)():
+        while await database_sync_to_async(retention.delete_some)(expiry):  # noqa: ASYNC110
+            await asyncio.sleep(DELETION_PAUSE_S)
+        await database_sync_to_async(retention.redact_records)(expiry)
 
 
 async def _every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:

@@ -25,11 +25,10 @@ from django_site.store.rejections import Rejected
 class ReadPosition:
     """How far this process has read the log, which is all that a room needs to know of it."""
 
-    first = 1  # the database keeps every message
-
-    def __init__(self, epoch: str, head: int) -> None:
+    def __init__(self, epoch: str, head: int, first: int = 1) -> None:
         self.epoch = epoch
         self.head = head
+        self.first = first
 
 
 class ReplicatedRoster:

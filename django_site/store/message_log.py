@@ -39,8 +39,11 @@ NO_ID_PREFIX = "~"
 """Begins the source of a message that came without an id. The server made up an id for it, which
 is never sent to clients."""
 
+STATE_COLUMNS = "head", "roster", "edits", "first"
+"""The columns of a room that make its state, see `RoomState`."""
+
 STATE = (
-    "SELECT head, roster, edits FROM django_site_room"
+    f"SELECT {', '.join(STATE_COLUMNS)} FROM django_site_room"  # noqa: S608  # constants
     " WHERE id = %s AND (%s IS NULL OR epoch = %s) AND head >= %s"
 )
 """It takes 90 us of CPU instead of 430 with Django's query."""
@@ -91,13 +94,15 @@ def unescape_nul(stored: str) -> str:
 class RoomState:
     """The counters of a room, which show a replica whether there is something new to read.
 
-    *head* is the number of the last message, *roster* the version of the roster, and *edits* the
-    count of messages that were hidden.
+    *head* is the number of the last message, *roster* the version of the roster, *edits* the count
+    of the times that messages were hidden, and *first* the number of the first message that was not
+    deleted.
     """
 
     head: int
     roster: int
     edits: int
+    first: int = 1
 
 
 def open_room(name: str) -> models.Room:
@@ -127,7 +132,7 @@ def rooms_of(epoch: str | None, head: int) -> QuerySet[models.Room]:
 
 def room_states(rooms: Sequence[int]) -> dict[int, RoomState]:
     """Read the states of *rooms*, by their keys. A deleted room is missing in the result."""
-    rows = models.Room.objects.filter(pk__in=rooms).values_list("pk", "head", "roster", "edits")
+    rows = models.Room.objects.filter(pk__in=rooms).values_list("pk", *STATE_COLUMNS)
     return {pk: RoomState(*state) for pk, *state in rows}
 
 
@@ -208,14 +213,14 @@ def append_at_once(
     )
     if found is None:
         return None
-    before, edits = found
+    before, edits, first = found
     at = rfc3339(now)
     messages = [
         Message(seq, each.name, each.text, at, _own_id(each))
         for seq, each in enumerate(pending, before + 1)
     ]
     logged = [Logged(message.seq, repeated=False) for message in messages]
-    return Appended(logged, messages, RoomState(before + len(rows), roster, edits))
+    return Appended(logged, messages, RoomState(before + len(rows), roster, edits, first))
 
 
 def append(
@@ -246,7 +251,7 @@ def append(
     if rows:
         check_in_place(connection)
         insert(row.pk, now, rows)
-    return Appended(logged, messages, RoomState(row.head, row.roster, row.edits))
+    return Appended(logged, messages, RoomState(row.head, row.roster, row.edits, row.first))
 
 
 def read(room: int, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:

@@ -19,7 +19,7 @@ from channels.layers import get_channel_layer
 from broadcast_server.console.time_limit import run_within
 
 from . import message_log, outage
-from .message_log import RoomState
+from .message_log import STATE_COLUMNS, RoomState
 
 SEND_TIMEOUT_S = 5.0
 """Seconds after which a notification that the channel layer does not take is given up."""
@@ -39,7 +39,8 @@ def group_name(room: int) -> str:
 
 def parse_notification(message: dict[str, Any]) -> RoomState:
     """Return the state of the room that a notification carries."""
-    return RoomState(message["head"], message["roster"], message["edits"])
+    # A process of an earlier version does not know them all.
+    return RoomState(**{key: message[key] for key in message.keys() & STATE_COLUMNS})
 
 
 async def notify(room: int, state: RoomState) -> None:

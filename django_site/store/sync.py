@@ -83,6 +83,9 @@ def sync(
         epochs.end_if_set_back(room, epoch, known.head)
         raise
     new = _read_new(room, known.head, state.head, appended.messages if appended else ())
+    if state.head > known.head and (not new or new[0].seq != known.head + 1):
+        # What comes next was deleted before this process has read it: clients have to come back.
+        raise models.Room.DoesNotExist
     hidden: list[MessageHidden] = []
     if state.edits > known.edits:
         hidden = message_log.read_hidden(room, known.edits, state.edits)

@@ -199,6 +199,7 @@ BAD: dict[str, dict[str, str | None]] = {
         "-5": "-5 is not between 1 and 3600",
         "3601": "3601 is not between 1 and 3600",
     },
+    "BROADCAST_KEEP_DAYS": {"-1": "-1 is not between 0 and 36500", "1.5": None},
     "BROADCAST_RATE": {
         "-1": "-1 is not between 0 and 1000000",
         "1_0": None,

@@ -340,6 +340,7 @@ MODULES = {
             "query_log": "",
             "rejections": "",
             "private_route": "rejections",
+            "retention": "notifier",
             "roster_batch": "bans kept_names origins",
             "presence": "kept_names notifier origins rejections roster_batch",
             "liveness": "kept_names presence",
@@ -353,6 +354,7 @@ MODULES = {
         "management": {
             "commands": "",
             "commands.broadcast": "",
+            "commands.delete_messages": "",
             "commands.migrate": "",
             "commands.new_epochs": "",
         },
