@@ -30,7 +30,7 @@ from deployments import (
 )
 from hypothesis import HealthCheck, settings
 from programs import Running, listening, running
-from services import SHARED_FOLDER, postgresql, redis_server
+from services import SHARED_FOLDER, postgresql, redis_server, site_folder
 from wire import Wire
 from xdist.scheduler import LoadScopeScheduling
 
@@ -81,7 +81,10 @@ NO_RATE = ("--rate", "0")
 FRIEND = "https://friend.example"
 """The only origin besides its own that each server allows."""
 
-USUAL = (*NO_RATE, "--allow-origin", FRIEND)
+OPERATOR_FILE = Path(__file__).parent / "operator_key.txt"
+"""A file with the operator key of each server."""
+
+USUAL = (*NO_RATE, "--allow-origin", FRIEND, "--operator-file", str(OPERATOR_FILE))
 """The options of each server: with options of their own, tests cost a server of each kind."""
 
 SHARED = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()
@@ -181,7 +184,7 @@ class Processes:
         """Return the address of a Django deployment that *command* serves."""
         key = command, options
         if key not in self._running:
-            data = self._stack.enter_context(tempfile.TemporaryDirectory())
+            data = site_folder(self._stack.enter_context(tempfile.TemporaryDirectory()))
             site = running(*command, BROADCAST_DATA=data, **variables(options))
             self._running[key] = self._stack.enter_context(site)
         return listening(self._running[key])

@@ -36,10 +36,12 @@ from broadcast_server.protocol.messages import (
     NORMAL_CLOSURE,
     SUBPROTOCOL,
     CloseCode,
+    Error,
     Event,
     Format,
     PrivateMessage,
 )
+from broadcast_server.protocol.operators import OPERATOR_HEADER
 from broadcast_server.protocol.session_key import SESSION_HEADER, SessionKey
 from broadcast_server.rooms.actions import Action, Close, Publish, Send, SendPrivate, Subscribe
 from broadcast_server.rooms.kept_names import KeptNames
@@ -176,24 +178,30 @@ class BareDeployment(Deployment):
             self._session_key,
             headers=[headers[SESSION_HEADER]] if SESSION_HEADER in headers else [],
             subprotocols=offered,
+            operator=OPERATOR_HEADER in headers,
         )
         if not isinstance(join, JoinRequest):
-            client = BareClient(self, "")
-            client.participant = Participant(
-                JoinRequest(format=Format.JSON if as_json else Format.TEXT), ""
-            )
-            client.receive(join)
-            client.code = CloseCode.REJECTED
-            return client
+            return self._reject(join, CloseCode.REJECTED, as_json=as_json)
         if join.room not in self.rooms:
             log = MessageLog(self.settings.log_messages, self.settings.log_bytes)
             self.logs[join.room] = log
             max_bytes = self.settings.max_message_bytes
             self.rooms[join.room] = Room(join.room, log, max_bytes, kept_names=self._kept_names)
+        rejection = self.rooms[join.room].check_join(join, "")
+        if rejection is not None:
+            return self._reject(rejection.error, rejection.code, as_json=as_json)
         client = BareClient(self, join.room)
         client.participant = Participant(join, join.session or secrets.token_hex(8))
         self.clients[client.participant] = client
         self.execute(join.room, self.rooms[join.room].connect(client.participant))
+        return client
+
+    def _reject(self, error: Error, code: CloseCode, *, as_json: bool) -> BareClient:
+        client = BareClient(self, "")
+        join = JoinRequest(format=Format.JSON if as_json else Format.TEXT)
+        client.participant = Participant(join, "")
+        client.receive(error)
+        client.code = code
         return client
 
     def execute(self, name: str, actions: Sequence[Action]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deployments import INSTALLED
 from programs import Running, listening, running
-from services import free_port
+from services import free_port, site_folder
 
 
 class Restarted:
@@ -27,6 +27,8 @@ class Restarted:
         port = str(free_port())
         self.kind, self._stack = kind, stack
         data = stack.enter_context(tempfile.TemporaryDirectory())
+        if kind == "daphne":
+            site_folder(data)
         log = ("--log", str(Path(data, "log"))) if kind == "logged" else ()
         start = (*INSTALLED, "start", "--port", port, *log, *options)
         site = (sys.executable, "-m", "daphne", "-p", port, "django_site.asgi:application")

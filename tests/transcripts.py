@@ -12,7 +12,8 @@
 
 ``alice sends binary 00 ff`` and ``alice sends text c3 28`` send the bytes as a binary
 or a text frame. The line ``with --log-messages 3`` sets options of the server. The
-line ``needs a socket`` skips the deployment `bare`, which has none. With the line
+line ``needs a socket`` skips the deployment `bare`, which has none, and ``needs operators``
+those that have no operator key. With the line
 ``in one process``, no client connects to another process of the deployment. The first comment is
 the title. At the end, no client may have received anything that is not listed.
 """
@@ -48,13 +49,14 @@ class Transcript:
     title: str
     options: tuple[str, ...]
     needs_socket: bool
+    needs_operators: bool
     in_one_process: bool
     steps: tuple[Step, ...]
 
     @classmethod
     def read(cls, path: Path) -> Transcript:
         """Read a file. Raises ValueError for a line that is no step, comment or option."""
-        title, needs_socket, in_one_process = "", False, False
+        title, needs_socket, needs_operators, in_one_process = "", False, False, False
         options: tuple[str, ...] = ()
         steps: list[Step] = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -67,6 +69,8 @@ class Transcript:
                 options = tuple(line.split()[1:])
             elif line == "needs a socket":
                 needs_socket = True
+            elif line == "needs operators":
+                needs_operators = True
             elif line == "in one process":
                 in_one_process = True
             elif line.lstrip().startswith("| "):
@@ -75,7 +79,8 @@ class Transcript:
                 steps.append(Step(last.number, last.who, last.verb, f"{last.rest}\n{continuation}"))
             elif line.strip():
                 raise ValueError(f"{path.name}:{number}: not a transcript line: {line}")
-        return cls(title, options, needs_socket, in_one_process, tuple(steps))
+        needs = needs_socket, needs_operators
+        return cls(title, options, *needs, in_one_process, tuple(steps))
 
 
 class Playback:

@@ -20,6 +20,7 @@ from .trusted_proxies import client_key
 
 if TYPE_CHECKING:
     from .auth_throttle import AuthThrottle
+    from .token import Credentials
 
 
 # These are named tuples because each dataclass adds 2 ms to the start of the single file.
@@ -53,6 +54,14 @@ WRONG_TOKEN = Rejection(
     CloseCode.SIGN_IN,
     Error("token", "token is wrong: ask the operator of the server for the right one"),
 )
+NO_OPERATORS = Rejection(
+    CloseCode.SIGN_IN,
+    Error("operator", "this server has no operator key (start --operator-file sets one)"),
+)
+WRONG_OPERATOR_KEY = Rejection(
+    CloseCode.SIGN_IN,
+    Error("operator", "operator key is wrong: ask whoever runs the server for the right one"),
+)
 TOO_MANY_GUESSES = Rejection(
     CloseCode.FULL,
     Error("full", "too many wrong tokens from your address, try again later"),
@@ -61,23 +70,34 @@ TOO_MANY_GUESSES = Rejection(
 
 
 class AdmissionControl:
-    """The admission control of all rooms of a server. Without a *token* the server is open."""
+    """The admission control of all rooms of a server.
 
-    def __init__(self, token: str | None, limits: AdmissionLimits) -> None:
-        self._token_and_throttle: tuple[bytes, AuthThrottle] | None = None
-        if token is not None:
-            from .auth_throttle import AuthThrottle  # a server without a token does not load it
+    Without a *token* the server is open. A client with the *operator_key* is an operator.
+    """
 
-            self._token_and_throttle = token.encode(), AuthThrottle()
+    def __init__(
+        self, token: str | None, limits: AdmissionLimits, operator_key: str | None = None
+    ) -> None:
+        self._token = None if token is None else token.encode()
+        self._operator_key = None if operator_key is None else operator_key.encode()
+        self._throttle: AuthThrottle | None = None
+        if token is not None or operator_key is not None:
+            from .auth_throttle import AuthThrottle  # a server without secrets does not load it
+
+            self._throttle = AuthThrottle()
         self._limits = limits
         self._join_rate = KeyedRateLimiter(limits.joins)
         self._allowances = Allowances(limits.rate) if limits.rate else None
         self._connected = ConnectionCounter()
 
     def authenticate(
-        self, address: str | None, token: str | None, now: float, session: str | None = None
+        self,
+        address: str | None,
+        credentials: Credentials,
+        now: float,
+        session: str | None = None,
     ) -> Decision:
-        """Check the join rate of *address* and the *token*, before anything about the rooms.
+        """Check the join rate of *address* and the *credentials*, before anything about the rooms.
 
         The clients of an address are told apart by their *session*.
 
@@ -87,26 +107,32 @@ class AdmissionControl:
         key = client_key(address)
         if not self._join_rate.allow(key, now, session):
             return Decision(0.0, _over_rate(self._limits.joins, "joins"))
-        if self._token_and_throttle is None:
-            return ACCEPTED
-        if token is None:  # not a guess, so it does not count as a failure
+        token, operator_key = credentials
+        # What is no guess does not count as a failure.
+        if self._token is not None and token is None:
             return Decision(0.0, NO_TOKEN)
-        right_token, throttle = self._token_and_throttle
+        if operator_key is not None and self._operator_key is None:
+            return Decision(0.0, NO_OPERATORS)
+        throttle = self._throttle
+        if throttle is None or (self._token is None and operator_key is None):
+            return ACCEPTED
         throttle_key = key or ""
         wait = throttle.delay(throttle_key, now)
         if wait is None:
             return Decision(0.0, TOO_MANY_GUESSES)
-        is_right = compare_digest(right_token, token.encode(errors="replace"))
-        if not is_right:
+        rejection = None if _is_right(token, self._token) else WRONG_TOKEN
+        if operator_key is not None and not _is_right(operator_key, self._operator_key):
+            rejection = rejection or WRONG_OPERATOR_KEY
+        if rejection is not None:
             throttle.record_failure(throttle_key, now)
         if wait:
             throttle.start_wait(throttle_key)
-        return Decision(wait, None if is_right else WRONG_TOKEN)
+        return Decision(wait, rejection)
 
     def end_wait(self, address: str | None) -> None:
         """Note that a client at *address* no longer waits."""
-        if self._token_and_throttle is not None:
-            self._token_and_throttle[1].end_wait(client_key(address) or "")
+        if self._throttle is not None:
+            self._throttle.end_wait(client_key(address) or "")
 
     def admit(
         self, address: str | None, rooms: int, *, new_room: bool, takes_over: bool = False
@@ -155,6 +181,13 @@ class AdmissionControl:
         wait = allowance.post(size, now)
         self._allowances.close(allowance, now)
         return _over_rate(self._limits.rate, "messages", wait) if wait else None
+
+
+def _is_right(secret: str | None, right: bytes | None) -> bool:
+    """Return whether *secret* is *right*, or none is required."""
+    if right is None:
+        return True
+    return secret is not None and compare_digest(right, secret.encode(errors="replace"))
 
 
 def _full(subject: str, limit: int, unit_and_remedy: str) -> Rejection:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from broadcast_server import __version__
 from broadcast_server.admission.int_range import CLIENTS, JOINS, MESSAGE_BYTES, RATE, ROOMS
-from broadcast_server.console.child_environment import TOKEN_VARIABLE
+from broadcast_server.console.child_environment import OPERATOR_VARIABLE, TOKEN_VARIABLE
 from broadcast_server.http.program import running_archive
 from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.protocol.userinfo import without_userinfo
@@ -208,6 +208,13 @@ def _add_start(start: EnvParser) -> None:
         None,
         "file with the token that clients must present;"
         f" {TOKEN_VARIABLE} can hold the token itself",
+        metavar="FILE",
+    )
+    start.option(
+        "--operator-file",
+        None,
+        "file with the key of operators, who may kick, mute and lock; made if it does not exist;"
+        f" {OPERATOR_VARIABLE} can hold the key itself",
         metavar="FILE",
     )
     start.option(

@@ -59,6 +59,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     from broadcast_server.admission.admission import AdmissionLimits
     from broadcast_server.server.settings import Settings
 
+    from .operator_option import operator_key_from_options
     from .token_option import token_from_options
 
     if options.tls_key is not None and options.tls_cert is None:
@@ -83,6 +84,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         origins=options.allow_origin,
         hosts=options.allow_host | _public_host(options.public_url),
         token=token_from_options(options),
+        operator_key=operator_key_from_options(options),
         trusted_proxies=options.trusted_proxy,
         limits=AdmissionLimits(
             clients=options.max_clients,

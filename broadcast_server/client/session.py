@@ -332,6 +332,8 @@ class ClientSession:
 
     def _apply_welcome(self, welcome: Welcome) -> None:
         epoch, cursor, missed = welcome.epoch, self._cursor, welcome.missed
+        if self._welcome is not None:  # each one is answered, so their number must have a bound
+            raise ValueError("welcome came twice")
         if not welcome.name:
             raise ValueError("welcome has no name")
         self.name, self.room = welcome.name, welcome.room

@@ -12,6 +12,11 @@ TOKEN_VARIABLE = "BROADCAST_TOKEN"  # noqa: S105  # the name of a variable, not 
 named by BROADCAST_TOKEN_FILE, which is inherited."""
 
 
+OPERATOR_VARIABLE = "BROADCAST_OPERATOR"
+"""The variable that can hold the operator key, as that for the token."""
+
+
 def child_environment() -> dict[str, str]:
-    """Return a copy of the environment, without the token."""
-    return {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+    """Return a copy of the environment, without the token and the operator key."""
+    secret = (TOKEN_VARIABLE, OPERATOR_VARIABLE)
+    return {name: value for name, value in os.environ.items() if name not in secret}

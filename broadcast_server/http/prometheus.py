@@ -37,6 +37,7 @@ def _lines(metrics: Metrics, gauges: Gauges) -> Iterator[str]:
     yield from _counter("joins_total", "Clients that joined a room.", metrics.joins)
     yield from _counter("messages_total", "Messages that were published.", metrics.messages)
     yield from _counter("posts_total", "Messages that were published over HTTP.", metrics.posts)
+    yield from _counter("operator_acts_total", "What operators did in rooms.", metrics.acts)
     yield from _counter("deliveries_total", "Messages times receivers.", metrics.deliveries)
     yield from _counter("received_bytes_total", "Bytes of text from clients.", metrics.received)
     yield from _counter("sent_bytes_total", "Bytes of text to clients.", metrics.sent)

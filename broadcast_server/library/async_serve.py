@@ -20,10 +20,10 @@ from broadcast_server.http.allowed_hosts import parse_hosts
 from broadcast_server.http.cors import parse_origins
 from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES, LogFileError
+from broadcast_server.server.event_log import logger
 from broadcast_server.server.file_limit import file_limit
 from broadcast_server.server.listen_socket import ListenError
 from broadcast_server.server.opening import exposure_warning, load_late_modules, open_server
-from broadcast_server.server.server import logger
 from broadcast_server.server.settings import Settings
 
 from .embedded_server import BroadcastServer, ObservableServer
@@ -47,6 +47,7 @@ class serve:  # noqa: N801  # it is used as a function, as in the websockets lib
         port: The port to listen on; 0 for any free one, which `server.url` has at once.
         unix: The path of a Unix socket to listen on, instead of the host and port.
         token: The token that clients must present.
+        operator_key: The key that makes a client an operator of its rooms.
         tls_cert: A PEM file with the certificate (chain), for `wss://`.
         tls_key: A PEM file with the private key, if it is not in that file.
         log: A file that stores the messages, so that they survive a restart.
@@ -77,6 +78,7 @@ class serve:  # noqa: N801  # it is used as a function, as in the websockets lib
         *,
         unix: str | os.PathLike[str] | None = None,
         token: str | None = None,
+        operator_key: str | None = None,
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,
         log: str | os.PathLike[str] | None = None,
@@ -114,6 +116,7 @@ class serve:  # noqa: N801  # it is used as a function, as in the websockets lib
             origins=parse_origins(_listed("allow_origin", allow_origin)),
             hosts=parse_hosts(_listed("allow_host", allow_host)),
             token=None if token is None else validate_token(token, "token"),
+            operator_key=_checked_key(operator_key),
             trusted_proxies=parse_trusted_proxies(_listed("trusted_proxy", trusted_proxy)),
             limits=AdmissionLimits(
                 clients=_checked("max_clients", max_clients, int_range.CLIENTS),
@@ -173,6 +176,10 @@ def _checked(name: str, value: int, allowed: IntRange) -> int:
             f"{name} is {value}, must be between {allowed.minimum} and {allowed.maximum}"
         )
     return value
+
+
+def _checked_key(key: str | None) -> str | None:
+    return None if key is None else validate_token(key, "operator_key", "an operator key")
 
 
 def _path(value: str | os.PathLike[str] | None) -> Path | None:

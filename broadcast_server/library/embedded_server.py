@@ -13,6 +13,7 @@ from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.names import validate_name, validate_room
 from broadcast_server.protocol.publish import PublishRequest
+from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DamagedRoomError, LogFileError
 from broadcast_server.rooms.observed_room import ObservedRoom
@@ -81,9 +82,11 @@ class ObservableServer(Server):
         published: list[wire.Message] = []
         self._publishing = published
         try:
-            room.publish(PublishRequest(join, text, None, 0), id_scope="")
+            result = room.publish(PublishRequest(join, text, None, 0), id_scope="")
         finally:
             self._publishing = None
+        if isinstance(result, Rejection):
+            raise rejected(result.error.code, result.text)
         delivered = asyncio.Event()
         room.call_after_batch(delivered.set)
         self._rooms.close_if_empty(room)

@@ -70,8 +70,8 @@ class Inbox:
             self.members.apply(event)
             if isinstance(event, wire.Welcome):
                 if self._has_rewound and not self._session.is_rewinding:
+                    # The queue was nearly empty when the client rewound, so there is room now.
                     self._dropping = self._has_dropped_entries = self._has_rewound = False
-                    full = self._queue.full
                 self._epoch = event.epoch
                 self.is_welcomed = True
                 if self.position is None:

@@ -116,7 +116,6 @@ class RoomCore:
         self._check(text)
         while self.session.full:
             await self._unless_ended(self._client.wait_for_window())
-        self._check_open()
         id = self._client.send(text)
         try:
             event, epoch = await self._answer(id)
@@ -130,7 +129,8 @@ class RoomCore:
                 return self._published(seq, text, epoch)
             case wire.Error(code="duplicate", text=reason):
                 number = reason.rpartition(" ")[2]  # "message was said before, as number 42"
-                return self._published(int(number) if number.isdecimal() else 0, text, epoch)
+                is_number = number.isdecimal() and len(number) < 20
+                return self._published(int(number) if is_number else 0, text, epoch)
             case wire.Error(code=code, text=reason):
                 raise rejected(code, reason)
         raise AssertionError(event)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
 from .async_connect import connect
+from .errors import ConnectError
 from .loop_thread import LoopThread
 from .sync_client_room import SyncClientRoom
 
@@ -31,7 +33,8 @@ def connect_sync(
     """Join a room in a program without asyncio.
 
     Use it as `with connect_sync(...) as room:`, or call `room.close()` later. The parameters and
-    errors are those of `connect`. The room is joined when this returns.
+    errors are those of `connect`. The room is joined when this returns. It blocks the thread: in a
+    coroutine, use `connect`.
     """
     connecting = connect(
         url,
@@ -50,7 +53,20 @@ def connect_sync(
     thread = LoopThread()
     try:
         core = thread.run(connecting.open_core)
-    except BaseException:
+    except BaseException as error:
         thread.stop()
+        if isinstance(error, ConnectError) and _has_running_loop():
+            reason = (
+                f"{error}. This thread's event loop was blocked meanwhile: use connect, with await"
+            )
+            raise ConnectError(reason, error.code) from None
         raise
     return SyncClientRoom(thread, core)
+
+
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -39,9 +39,10 @@ from .messages import (
     validate_message,
 )
 from .names import validate_room
+from .operators import ACT_OF_EVENT, ACTS, OperatorEvent, OperatorRequest, act_text
 from .sanitize import escape_control, is_plain, replace_control
 
-_EVENTS: dict[str, type[Event]] = {
+_EVENTS: dict[str, type[Any]] = {
     "welcome": Welcome,
     "message": Message,
     "hidden": MessageHidden,
@@ -96,6 +97,8 @@ def encode_text(event: Event) -> str | None:
             # A name cannot contain a colon, so it cannot imitate this mark.
             marked = f" (verified: {', '.join(verified)})" if verified else ""
             return f"* {count} here: {', '.join(members)}{more}{marked}"
+        case OperatorEvent():
+            return f"* {act_text(event)}"
         case _:
             return None
 
@@ -132,12 +135,25 @@ def encode_json(event: Event | Request) -> str:
         # Who comes back after a restart comes with thousands.
         name = quote(event.name)
         return escape_control(f'{{"type":"joined","name":{name},"count":{event.count}}}')
-    fields: dict[str, object] = {"type": _TYPES[type(event)]}
-    for field in event.__slots__:
-        value = getattr(event, field)
-        if value is not None or field == "missed":
-            fields[field] = value
+    if isinstance(event, OperatorEvent | OperatorRequest):
+        fields = _act_fields(event)
+    else:
+        fields = {"type": _TYPES[type(event)]}
+        for field in event.__slots__:
+            value = getattr(event, field)
+            if value is not None or field == "missed":
+                fields[field] = value
     return escape_control(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+
+
+def _act_fields(act: OperatorEvent | OperatorRequest) -> dict[str, object]:
+    kind = ACTS[act.act]
+    is_event = isinstance(act, OperatorEvent)
+    fields: dict[str, object] = {"type": kind.event if is_event else act.act}
+    fields |= {field: getattr(act, field) for field in kind.fields}
+    if isinstance(act, OperatorEvent):
+        fields["by"] = act.by
+    return fields if act.id is None else fields | {"id": act.id}
 
 
 def encode_sse(event: Event, epoch: str) -> str:
@@ -205,6 +221,8 @@ def _decode_request(line: str, limit: int) -> Request | Error:
             return RenameRequest(name, id)
         case "private":
             return _decode_private(value, id, limit)
+        case str() as act if act in ACTS:
+            return _decode_act(act, value, id)
         case _:
             known = "say, members, name, private and ping"
             return Error("bad_type", f"type is unknown, known are {known}", id)
@@ -220,6 +238,19 @@ def _decode_private(value: dict[str, Any], id: str | None, limit: int) -> Privat
     return checked if isinstance(checked, Error) else PrivateRequest(to, text, id)
 
 
+def _decode_act(act: str, value: dict[str, Any], id: str | None) -> OperatorRequest | Error:
+    fields: dict[str, Any] = {field: value.get(field) for field in ACTS[act].fields}
+    if "on" in fields and "on" not in value:
+        fields["on"] = True
+    for field, content in fields.items():
+        if field == "on":
+            if not isinstance(content, bool):
+                return Error("bad_on", "on is not true or false", id)
+        elif not _is_text(content):
+            return Error(f"bad_{field}", f"{field} is not a string", id)
+    return OperatorRequest(act, id=id, **fields)
+
+
 def decode_event(line: str) -> Event | None:
     """Read a JSON line from a server. None if its type is unknown, from a later version.
 
@@ -229,18 +260,21 @@ def decode_event(line: str) -> Event | None:
     try:
         value = _EVENT_DECODER.decode(line)
         event = _EVENTS.get(value["type"])
+        act = ACT_OF_EVENT.get(value["type"])
     except (RecursionError, TypeError, KeyError):
         raise ValueError("line is not an event") from None
-    if event is None:
+    if event is None and act is None:
         return None
-    fields: dict[str, Any] = {field: value.get(field) for field in event.__slots__}
+    names = event.__slots__ if event else (*ACTS[act or ""].fields, "by", "id")
+    fields: dict[str, Any] = {field: value.get(field) for field in names}
     for field, content in fields.items():
         is_valid = _CHECKS.get(f"{value['type']}.{field}") or _CHECKS.get(field, _is_text)
         if not is_valid(content):
             raise ValueError(f"{field} of {value['type']} is missing or invalid")
         if isinstance(content, list):
             fields[field] = tuple(content)
-    return event(**fields)
+    decoded: Event = event(**fields) if event else OperatorEvent(act or "", **fields)
+    return decoded
 
 
 def _parse_int(digits: str) -> int:
@@ -309,6 +343,13 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "renamed.verified": lambda value: value is None or value is True,
     "quiet": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
+    "by": _is_name,
+    "on": lambda value: isinstance(value, bool),
+    **dict.fromkeys(
+        ("welcome.operator", "welcome.locked", "welcome.announce", "welcome.muted"),
+        lambda value: value is None or value is True,
+    ),
+    "welcome.topic": lambda value: value is None or _is_text(value),
     # In an event stream, the welcome of a subscriber has no name.
     "welcome.name": lambda value: value == "" or _is_name(value),
 }

@@ -33,7 +33,8 @@ class JoinRequest:
     It first gets the messages after the cursor *since* or, without one, the last *history*
     messages. *session* is the digest of the secret by which it can take over its own stale
     connection. The join and the leave of a *quiet* member are for lists of members, and are not
-    told to people.
+    told to people. *operator* says that it is an operator or wants to be one: admission rejects it
+    if it is not.
     """
 
     name: str = DEFAULT_NAME
@@ -43,6 +44,7 @@ class JoinRequest:
     session: str | None = None
     format: Format = Format.TEXT
     quiet: bool = False
+    operator: bool = False
 
 
 def parse_query(query: str) -> dict[str, str] | Error:
@@ -68,6 +70,7 @@ def parse_join(
     *,
     headers: Sequence[str] = (),
     subprotocols: Iterable[str] = (),
+    operator: bool = False,
 ) -> JoinRequest | Error:
     """Read a join request from a query string, and its session from where the client sent it.
 
@@ -77,13 +80,14 @@ def parse_join(
         key: The key for the digest of the session.
         headers: The values of all headers that carry a session.
         subprotocols: The subprotocols that the client offers.
+        operator: Whether the client wants to be an operator.
 
     """
     parameters = parse_query(query)
     if isinstance(parameters, Error):
         return parameters
     session = session_from(parameters, key, headers=headers, subprotocols=subprotocols)
-    return join_from_parameters(parameters, format, session)
+    return join_from_parameters(parameters, format, session, operator=operator)
 
 
 def session_from(
@@ -119,11 +123,16 @@ def parse_cursor(text: str) -> Cursor | None:
 
 
 def join_from_parameters(
-    parameters: Mapping[str, str], format: Format, session: str | Error | None = None
+    parameters: Mapping[str, str],
+    format: Format,
+    session: str | Error | None = None,
+    *,
+    operator: bool = False,
 ) -> JoinRequest | Error:
     """Read a join request from parsed parameters. Unknown parameters are ignored.
 
-    *session* is what `session_from` returns.
+    *session* is what `session_from` returns, and *operator* says whether the client wants to be an
+    operator.
     """
     try:
         name = validate_name(parameters.get("name", DEFAULT_NAME))
@@ -153,4 +162,5 @@ def join_from_parameters(
         session=session,
         format=format,
         quiet=quiet == "1",
+        operator=operator,
     )

@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass
 
 from .bounds import MAX_TEXT_BYTES
+from .operators import OperatorEvent, OperatorRequest
 
 SUBPROTOCOL = "broadcast.v1.json"
 """The WebSocket subprotocol of clients that use JSON."""
@@ -100,6 +101,10 @@ class Welcome:
     and *members* are the first of them. *verified* are those of *members* whose names belong to
     accounts, or None if there are none. *max_bytes* is the limit of a message, None if it is the
     default, `MAX_MESSAGE_BYTES`.
+
+    The rest is None unless an operator has done something: *operator* says that the receiver is
+    one, *topic* is that of the room, *locked* and *announce* say that the room is in that mode, and
+    *muted* that the receiver is.
     """
 
     room: str
@@ -111,6 +116,11 @@ class Welcome:
     count: int
     members: tuple[str, ...]
     verified: tuple[str, ...] | None = None
+    operator: bool | None = None
+    topic: str | None = None
+    locked: bool | None = None
+    announce: bool | None = None
+    muted: bool | None = None
     max_bytes: int | None = None
 
 
@@ -235,6 +245,7 @@ Event = (
     | Members
     | Pong
     | Heartbeat
+    | OperatorEvent
 )
 
 BAD_ID = Error("bad_id", f"id is not a string of 1 to {MAX_ID_CHARS} characters")
@@ -279,7 +290,9 @@ class PrivateRequest:
     id: str | None = None
 
 
-Request = SayRequest | MembersRequest | PingRequest | RenameRequest | PrivateRequest
+Request = (
+    SayRequest | MembersRequest | PingRequest | RenameRequest | PrivateRequest | OperatorRequest
+)
 
 
 def not_here(name: str, id: str | None) -> Error:

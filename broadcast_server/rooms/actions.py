@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from broadcast_server.protocol.messages import CloseCode, Event, Welcome
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
 from broadcast_server.protocol.rejection import Rejection
 
 from .participant import Participant
@@ -66,6 +68,25 @@ class ClaimName:
     id: str | None
 
 
+class Operate(NamedTuple):
+    """Ask the store that all processes share to carry out *request* of the operator *member*.
+
+    Only the Django deployment uses this action. `Room` itself carries it out at once.
+    """
+
+    member: Participant
+    request: OperatorRequest
+
+
+class NoteAct(NamedTuple):
+    """Take note of what an operator did: log it, and keep the mode of the room, if that changed.
+
+    The participants get *event* by another action.
+    """
+
+    event: OperatorEvent
+
+
 @dataclass(frozen=True, slots=True)
 class SendPrivate:
     """Hand *text* of *author* to *recipient*, if its connection takes it, and confirm that.
@@ -101,7 +122,9 @@ class Close:
     reason: str
 
 
-Action = Subscribe | Send | Publish | ClaimName | SendPrivate | RoutePrivate | Close
+Action = (
+    Subscribe | Send | Publish | ClaimName | SendPrivate | RoutePrivate | Operate | NoteAct | Close
+)
 
 
 def close_with(participant: Participant, rejection: Rejection) -> list[Action]:

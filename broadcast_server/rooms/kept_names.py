@@ -79,6 +79,17 @@ class KeptNames:
             self._forget(room, session)
         return name
 
+    def of_name(self, room: str, name: str) -> KeptName | None:
+        """Return what is kept as *name*, in whatever spelling, None if that name is not kept."""
+        self._expire()
+        session = self._sessions.get((room, name_key(name)))
+        return None if session is None else self._kept[room, session][0]
+
+    def at_address(self, address: str) -> list[KeptName]:
+        """Return what is kept for the clients of *address*, in all rooms."""
+        self._expire()
+        return [self._kept[key][0] for key in self._by_address.get(address, ())]
+
     def __contains__(self, key: tuple[str, str]) -> bool:
         """Return whether a name is kept, by its room and its `name_key`."""
         self._expire()

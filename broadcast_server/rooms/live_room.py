@@ -29,12 +29,15 @@ from broadcast_server.protocol.messages import (
     Message,
     PrivateMessage,
 )
+from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 
 from .actions import (
     Action,
     ClaimName,
     Close,
+    NoteAct,
+    Operate,
     Publish,
     RoutePrivate,
     Send,
@@ -45,7 +48,8 @@ from .batch_timer import BatchTimer
 from .fanout import Fanout
 from .metrics import Metrics
 from .participant import Participant
-from .receiver import FrameEncoder, Receiver, StreamReceiver, join_frames
+from .payloads import join_frames
+from .receiver import FrameEncoder, Receiver, StreamReceiver
 from .room import Room
 
 READ_CHUNK_MESSAGES = 64
@@ -96,6 +100,12 @@ class LiveRoom(ABC):
 
     def _claim_name(self, action: ClaimName) -> None:  # noqa: B027  # only if the room returns it
         """Rename a member where the room itself does not decide about names."""
+
+    def _operate(self, action: Operate) -> None:  # noqa: B027  # only if the room returns it
+        """Carry out what an operator asks for, where the room itself does not."""
+
+    def _note_act(self, event: OperatorEvent) -> None:  # noqa: B027  # only if the room returns it
+        """Log what an operator did, and keep the mode of the room if that has changed."""
 
     def _send_private(self, action: SendPrivate) -> None:  # noqa: B027  # as the one before
         """Send a private message to a member of this process, and answer its author."""
@@ -200,7 +210,7 @@ class LiveRoom(ABC):
 
     def heartbeat(self) -> None:
         """Send every JSON client the number of the newest message, as a sign of life."""
-        self.room.reset_rename_quota()
+        self.room.reset_quotas()
         if self._receivers:
             self._execute([Send(None, Heartbeat(self.room.log.head))])
 
@@ -236,6 +246,10 @@ class LiveRoom(ABC):
             match action:
                 case ClaimName():
                     self._claim_name(action)
+                case Operate():
+                    self._operate(action)
+                case NoteAct(event=event):
+                    self._note_act(event)
                 case SendPrivate():
                     self._send_private(action)
                 case RoutePrivate():

@@ -18,7 +18,8 @@ from broadcast_server.protocol.messages import (
     PrivateMessage,
     not_delivered,
 )
-from broadcast_server.protocol.rejection import TOO_SLOW
+from broadcast_server.protocol.operators import OperatorEvent
+from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .actions import Publish, SendPrivate
@@ -36,6 +37,7 @@ from .participant import Participant
 from .receiver import Receiver
 from .replays import Replays
 from .room import Room
+from .room_control import RoomControl
 
 if TYPE_CHECKING:
     from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
@@ -56,7 +58,8 @@ class LocalRoom(LiveRoom):
 
     With *log_file*, each message is also added to that file. *persist* commits the file, and is
     called before a batch is written to the connections. If it returns False, nothing is written.
-    *kept_names* and *replays* are those of all rooms.
+    *kept_names* and *replays* are those of all rooms. *control* is what operators have decided, and
+    *on_act* is called with the room and the event of everything they do.
     """
 
     def __init__(
@@ -71,13 +74,16 @@ class LocalRoom(LiveRoom):
         persist: Callable[[], bool] | None = None,
         kept_names: KeptNames | None = None,
         replays: Replays | None = None,
+        control: RoomControl | None = None,
+        on_act: Callable[[str, OperatorEvent], None] | None = None,
     ) -> None:
-        room = Room(name, log, max_message_bytes, kept_names=kept_names)
+        room = Room(name, log, max_message_bytes, kept_names=kept_names, control=control)
         super().__init__(room, on_close, metrics or Metrics())
         self.log = log
         self._log_file = log_file
         self._persist_all = persist
         self._replays = replays or Replays()
+        self._on_act = on_act
         self._batch_time = ""  # RFC 3339, empty until the first message of a batch
 
     def _publish(self, action: Publish) -> None:
@@ -99,11 +105,14 @@ class LocalRoom(LiveRoom):
         else:
             self.hand_over(author, replace(message, id=id))
 
-    def publish(self, request: PublishRequest, id_scope: str) -> Published | NotEnoughReceivers:
+    def publish(
+        self, request: PublishRequest, id_scope: str, address: str = ""
+    ) -> Published | NotEnoughReceivers | Rejection:
         """Publish a message whose author does not join (HTTP `POST`).
 
-        A duplicate is answered with the number that it has. Nothing is published if fewer clients
-        are connected than *request* requires.
+        A duplicate is answered with the number that it has. Nothing is published if operators do
+        not let the author write, or if fewer clients are connected than *request* requires.
+        *address* is the key of the author's address.
         """
         from broadcast_server.protocol.publish import NotEnoughReceivers, Published
 
@@ -112,12 +121,22 @@ class LocalRoom(LiveRoom):
         if seq is not None:
             (duplicate,) = self.log.read_after(seq - 1, 1)
             return Published(seq, duplicate.name, count, repeated=True)
+        if (rejection := self.room.check_publish(request.join, address)) is not None:
+            return rejection
         if count < request.require:
             return NotEnoughReceivers(count)
         name = self.room.author_name(request.join)
         self._metrics.posts += 1
         seq = self._append(name, request.text, request.id, id_scope)
         return Published(seq, name, count)
+
+    def _note_act(self, event: OperatorEvent) -> None:
+        self._metrics.acts += 1
+        name = self.room.name
+        if self._log_file is not None and event.act not in ("kick", "mute"):
+            self._log_file.set_room_mode(name, self.room.control.mode)
+        if self._on_act is not None:
+            self._on_act(name, event)
 
     def _append(self, name: str, text: str, id: str | None, id_scope: str) -> int:
         if not self._batch_time:

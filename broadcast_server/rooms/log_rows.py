@@ -7,12 +7,14 @@ that it can neither be sent to anyone nor make a number be given twice.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from broadcast_server.protocol.bounds import MAX_FRAME_BYTES, MAX_SEQ
 from broadcast_server.protocol.messages import Message, fit_text, is_valid_id
 from broadcast_server.protocol.sanitize import strip_control
+
+from .message_log import MessageLog
 
 MAX_NAME_CHARS = 64
 MAX_TIME_CHARS = 64
@@ -45,6 +47,30 @@ def read_room_head(base: sqlite3.Connection, room: str) -> int:
     if not isinstance(head, int) or not 0 <= head <= MAX_SEQ:
         raise ValueError("the number of its last message is invalid")
     return head
+
+
+def write_messages(
+    base: sqlite3.Connection,
+    messages: Iterable[tuple[str, Message, str]],
+    logs: Mapping[str, MessageLog],
+) -> None:
+    """Write *messages*, each with its room and id scope, and what else is new in their *logs*.
+
+    Raises sqlite3.Error.
+    """
+    base.executemany(
+        # A row that is there already is damage: the log in memory gives each number once.
+        "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((room, m.seq, m.name, m.text, m.at, m.id, id_scope) for room, m, id_scope in messages),
+    )
+    base.executemany(
+        "INSERT OR REPLACE INTO room VALUES (?, ?, ?)",
+        ((room, log.epoch, log.head) for room, log in logs.items()),
+    )
+    base.executemany(
+        "DELETE FROM message WHERE room = ? AND seq < ?",
+        ((room, log.first) for room, log in logs.items()),
+    )
 
 
 def read_message(row: Sequence[object]) -> tuple[Message, str]:

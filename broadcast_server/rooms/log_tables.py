@@ -6,9 +6,10 @@ import re
 import sqlite3
 from pathlib import Path
 
+from .log_room_modes import create_room_modes
 from .message_log import LogFileError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of the tables. A file with a later version is not opened."""
 
 APPLICATION_ID = 0x62636C67
@@ -31,8 +32,8 @@ phase, and the time of the marker, with spaces between them (see `log_state`); `
 power cut cannot take any of its messages. In `session_key`, `clean` is 0 while unused parts of the
 file may have sessions in clear, as in version 1."""
 
-TABLES = frozenset({"state", "room", "message", "session_key", "kept_name"})
-"""All tables. For `kept_name` see `log_kept_names`."""
+TABLES = frozenset({"state", "room", "message", "session_key", "kept_name", "room_mode"})
+"""All tables. For `kept_name` see `log_kept_names`, for `room_mode` `log_room_modes`."""
 
 COMPUTING_WORDS = frozenset({"as", "check", "default", "virtual", "references"})
 """A table whose definition has none of these words computes nothing:
@@ -96,11 +97,12 @@ def prepare_tables(base: sqlite3.Connection, shown: Path) -> bool:
         base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         for statement in filter(str.strip, SCHEMA.split(";")):
             base.execute(statement)
+        create_room_modes(base)
     for query in TABLE_QUERIES:
         base.execute(query)
     if tables and version < SCHEMA_VERSION:
         from .log_upgrade import upgrade
 
-        upgrade(base)
+        upgrade(base, version)
         base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     return not tables

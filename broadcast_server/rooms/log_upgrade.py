@@ -1,8 +1,11 @@
-"""The log upgrade: turns a log file of version 1, which has sessions in clear, into version 2.
+"""The log upgrade: turns a log file of an earlier version into one of this version.
 
-A session is a secret of its client, so version 2 has a digest in its place. Changing the rows is
-not enough: SQLite leaves what it replaced in unused parts of the file. So the file is written anew
-as well. Both steps may be interrupted, and the next start continues with them.
+Version 1 has sessions in clear. A session is a secret of its client, so version 2 has a digest in
+its place. Changing the rows is not enough: SQLite leaves what it replaced in unused parts of the
+file. So the file is written anew as well. Both steps may be interrupted, and the next start
+continues with them.
+
+Version 3 has the modes of rooms. A program that does not know them would open a locked room.
 """
 
 from __future__ import annotations
@@ -12,9 +15,18 @@ import sqlite3
 
 from broadcast_server.protocol.session_key import KEY_BYTES, SessionKey
 
+from .log_room_modes import create_room_modes
 
-def upgrade(base: sqlite3.Connection) -> None:
-    """Replace the sessions in the file by digests, within a transaction of the caller."""
+
+def upgrade(base: sqlite3.Connection, version: int) -> None:
+    """Upgrade a file of *version*, within a transaction of the caller."""
+    if version < 2:
+        _replace_sessions(base)
+    create_room_modes(base)
+
+
+def _replace_sessions(base: sqlite3.Connection) -> None:
+    """Replace the sessions in the file by digests."""
     key = SessionKey(raw := secrets.token_bytes(KEY_BYTES))
 
     def id_scope(source: bytes) -> str | bytes:

@@ -41,6 +41,8 @@ class Metrics:
     """Clients that joined a room."""
     posts: int = 0
     """Messages that were published over HTTP."""
+    acts: int = 0
+    """What operators did, see `protocol/operators`."""
     closes: Counter[int] = field(default_factory=Counter)
     """Closed connections by close code, with `OTHER_CODE` for codes that nobody defines."""
     seconds: float = 0.0

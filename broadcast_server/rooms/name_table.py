@@ -62,6 +62,15 @@ class NameTable:
         """Return the name that is kept for *session*, None if there is none."""
         return self._kept_names.find(self._room, session) if self._kept_names else None
 
+    def kept(self, name: str) -> KeptName | None:
+        """Return for whom *name* is kept, in whatever spelling, None if it is not."""
+        return self._kept_names.of_name(self._room, name) if self._kept_names else None
+
+    def is_kept_at(self, address: str, but: str) -> bool:
+        """Return whether a name is kept at *address* for a session other than *but*."""
+        kept = self._kept_names.at_address(address) if self._kept_names else ()
+        return any(each.room == self._room and each.session != but for each in kept)
+
     def next_free(self, name: str) -> str:
         """Return *name* if it is free, else its base with the next free suffix: ``bob-2``."""
         key = name_key(name)

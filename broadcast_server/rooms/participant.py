@@ -25,3 +25,4 @@ class Participant:
     faults: int = 0  # in a row
     quiet: bool = False  # its join was quiet; a session takeover keeps that
     address: str = ""
+    is_muted: bool = False  # by an operator

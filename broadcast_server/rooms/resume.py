@@ -1,4 +1,4 @@
-"""Resuming: after which number a participant receives messages. Pure."""
+"""Resuming: after which message a client that joins continues."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .message_log import LogExtent
 def resume_position(log: LogExtent, join: JoinRequest) -> tuple[int, bool, int | None]:
     """Return the resume position, and `recovered` and `missed` of the welcome.
 
-    `missed` counts the messages between the cursor and the position, None if the cursor is
-    unknown in this log.
+    `missed` counts the messages between the cursor and the position, None if the cursor is unknown
+    in this log.
     """
     since = join.since
     if since is None:

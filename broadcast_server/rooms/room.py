@@ -40,6 +40,8 @@ Theory of operation:
   the session of another member, it takes over: it gets that member's place in the list and name,
   and the stale connection is closed with `REPLACED`. Nobody else is told. If the connection of a
   member broke, its name is kept for its session for a while. The room has digests of sessions only.
+- An *operator* is a member that has shown the operator key. What it does in the room is an *act*:
+  it locks the room, for example. The room carries it out and tells everyone (`operator_acts`).
 - A client can give a message an id. The *id scope* is the namespace of such ids: the session, or a
   random token of the connection. A message with the same id and scope as a message in the log is a
   duplicate. The caller does not log it again but calls `acknowledge_duplicate`.
@@ -51,7 +53,6 @@ bytes. With members in several processes, in the Django deployment, a `Roster` n
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import count, islice
 
 from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
@@ -60,7 +61,6 @@ from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
     MAX_LISTED_MEMBERS,
     MAX_WELCOME_MEMBERS,
-    CloseCode,
     Error,
     Format,
     Joined,
@@ -71,19 +71,20 @@ from broadcast_server.protocol.messages import (
     PingRequest,
     Pong,
     PrivateRequest,
-    Renamed,
     RenameRequest,
     SayRequest,
     Welcome,
     not_here,
 )
 from broadcast_server.protocol.names import validate_name
+from broadcast_server.protocol.operators import OperatorRequest
 from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
 
 from .actions import (
     Action,
     ClaimName,
     Close,
+    Operate,
     Publish,
     RoutePrivate,
     Send,
@@ -91,23 +92,17 @@ from .actions import (
     Subscribe,
     close_with,
 )
+from .faults import TOO_MANY_FAULTS, is_too_faulty
 from .kept_names import KEEPING_CODES, KeptNames
 from .message_log import LogExtent
 from .name_table import NameTable
+from .operator_acts import operate
 from .participant import Participant
+from .quota import MAX_ACTS_PER_HEARTBEAT, MAX_RENAMES_PER_HEARTBEAT, Quota
+from .renames import rename
 from .resume import resume_position
+from .room_control import RoomControl
 from .roster import Roster
-
-MAX_CONSECUTIVE_FAULTS = 10
-"""A connection is closed after this many faulty requests in a row: its program is broken."""
-
-USER_ERROR_CODES = frozenset({"too_long", "too_many_lines", "empty", "bad_name"})
-"""Error codes that do not count as faults, because a person can cause them with a sound program."""
-
-MAX_RENAMES_PER_HEARTBEAT = 10
-"""How many renames a member can request between two heartbeats. Unlike messages, renames are not in
-the log. They wait in memory for participants that read slowly, and a participant for which too
-many events wait is closed."""
 
 
 class Room:
@@ -116,6 +111,7 @@ class Room:
     The length of a room is the number of its members, without subscribers. Text that is longer
     than *max_message_bytes* in UTF-8 is answered with an error. With a *roster*, the members are in
     several processes: see `Roster`. In *kept_names* it keeps names for clients that come back.
+    *control* has what operators have decided about it.
     """
 
     def __init__(
@@ -125,16 +121,19 @@ class Room:
         max_message_bytes: int,
         roster: Roster | None = None,
         kept_names: KeptNames | None = None,
+        control: RoomControl | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self.max_message_bytes = max_message_bytes
+        self.control = control or RoomControl(name)
         self._roster = roster
         self._members: dict[int, Participant] = {}  # by member_id
-        self._names = NameTable(name, kept_names)
+        self.names = NameTable(name, kept_names)
         self._sessions: dict[str, Participant] = {}
         self._member_ids = count(1)
-        self._renames: Counter[int] = Counter()  # by member_id, since the last heartbeat
+        self._renames = Quota(MAX_RENAMES_PER_HEARTBEAT)
+        self._acts = Quota(MAX_ACTS_PER_HEARTBEAT)
         self._subscribers: set[Participant] = set()
 
     def __len__(self) -> int:
@@ -157,6 +156,10 @@ class Room:
         """Return the members."""
         return tuple(self._members.values())
 
+    def subscribers(self) -> tuple[Participant, ...]:
+        """Return the subscribers."""
+        return tuple(self._subscribers)
+
     def connect(self, member: Participant) -> list[Action]:
         """Add *member* under the name that it asks for, or with the next free suffix.
 
@@ -168,15 +171,16 @@ class Room:
         actions: list[Action] = []
         previous = self._sessions.get(member.join.session or "")
         if previous is None:
-            kept_name = self._names.take_kept(member.join.session)
-            member.name = self._names.next_free(kept_name or member.join.name)
+            kept_name = self.names.take_kept(member.join.session)
+            member.name = self.names.next_free(kept_name or member.join.name)
             member.member_id, member.quiet = next(self._member_ids), member.join.quiet
         else:
             member.name, member.member_id = previous.name, previous.member_id
             member.quiet = previous.quiet  # whoever was told of its join is told of its leave
             actions += close_with(previous, REPLACED)
         self._members[member.member_id] = member
-        self._names.add(member)
+        self.names.add(member)
+        self.control.joined(member)
         if member.join.session:
             self._sessions[member.join.session] = member
         if previous is None:
@@ -186,11 +190,11 @@ class Room:
 
     def _connect_from_roster(self, member: Participant) -> list[Action]:
         """Add *member* under its name from the roster, taking over from a member with this name."""
-        previous = self._names.owner(member.name)
+        previous = self.names.owner(member.name)
         actions = [] if previous is None else self.take_over(previous)
         member.member_id = next(self._member_ids) if previous is None else previous.member_id
         self._members[member.member_id] = member
-        self._names.add(member)
+        self.names.add(member)
         return [*actions, self._welcome(member)]
 
     def take_over(self, previous: Participant) -> list[Action]:
@@ -200,9 +204,9 @@ class Room:
 
     def set_name(self, member: Participant, name: str) -> None:
         """Give *member* the name that it has on the roster now."""
-        self._names.release(member.name)
+        self.names.release(member.name)
         member.name = name
-        self._names.add(member)
+        self.names.add(member)
 
     def is_subscriber(self, participant: Participant) -> bool:
         """Return whether *participant* is one of the room's subscribers."""
@@ -219,22 +223,41 @@ class Room:
         This is the name that the session has or had, else that in *join* or its next free suffix.
         """
         member = self._sessions.get(join.session or "")
-        name = self._names.find_kept(join.session) if member is None else member.name
-        return name or self._names.next_free(join.name)
+        name = self.names.find_kept(join.session) if member is None else member.name
+        return name or self.names.next_free(join.name)
+
+    def check_join(self, join: JoinRequest, address: str) -> Rejection | None:
+        """Return why operators do not let a client join or subscribe, None if it may.
+
+        *address* is the key of its address.
+        """
+        is_known = self.has_session(join.session) or self.names.find_kept(join.session) is not None
+        return self.control.check_join(join, address, self.names.next_free, is_known=is_known)
+
+    def check_publish(self, join: JoinRequest, address: str) -> Rejection | None:
+        """Return why operators do not let a client publish without joining, None if it may."""
+        return self.check_join(join, address) or self.control.check_post(
+            join, self.author_name(join), address
+        )
 
     def receive(self, member: Participant, frame: str) -> list[Action]:
         """Decode a frame that *member* sent, and handle its lines one by one."""
         decode = decode_json if member.join.format is Format.JSON else decode_text
         actions: list[Action] = []
         members_listed = False
+        silence = self.control.silence(member)
         for request in decode(frame, self.max_message_bytes):
             match request:
-                case SayRequest():
+                case SayRequest() if silence is None:
                     actions.append(Publish(member, request.text, request.id, member.name))
+                case SayRequest(id=id) if silence is not None:
+                    actions.append(Send(member, Error(silence.code, silence.text, id)))
                 case PingRequest(id=id):
                     actions.append(Send(member, Pong(id)))
                 case RenameRequest():
                     actions += self.rename(member, request)
+                case OperatorRequest():
+                    actions += self.operate(member, request)
                 case PrivateRequest():
                     actions.append(self.send_private(member, request))
                 case MembersRequest():
@@ -243,14 +266,10 @@ class Room:
                     if not members_listed:
                         actions.append(Send(member, self.list_members()))
                         members_listed = True
-                case Error(code=code):
+                case Error():
                     actions.append(Send(member, request))
-                    if code not in USER_ERROR_CODES:
-                        member.faults += 1
-                        if member.faults >= MAX_CONSECUTIVE_FAULTS:
-                            text = f"{MAX_CONSECUTIVE_FAULTS} faults in a row"
-                            rejection = Rejection(CloseCode.FAULTS, Error("faults", text))
-                            return actions + self.kick(member, rejection)
+                    if is_too_faulty(member, request):
+                        return actions + self.kick(member, TOO_MANY_FAULTS)
                     continue
             member.faults = 0
         return actions
@@ -293,14 +312,11 @@ class Room:
             name = validate_name(request.name)
         except ValueError as error:
             return [Send(member, Error("bad_name", str(error), request.id))]
-        self._renames[member.member_id] += 1
-        if self._renames[member.member_id] > MAX_RENAMES_PER_HEARTBEAT:
-            text = (
-                f"name was changed {MAX_RENAMES_PER_HEARTBEAT} times just now,"
-                " try again in half a minute"
-            )
-            return [Send(member, Error("too_often", text, request.id))]
-        return self._rename(member, name, request.id)
+        if not self._renames.take(member.member_id):
+            return [Send(member, self._renames.error("name was changed", request.id))]
+        if self._roster is not None:
+            return [ClaimName(member, name, request.id)]
+        return rename(self.names, self.control, member, name, request.id)
 
     def send_private(self, member: Participant, request: PrivateRequest) -> Action:
         """Send a message to one member alone. It is not published: only both ends get it."""
@@ -310,14 +326,26 @@ class Room:
             return Send(member, Error("bad_name", str(error), request.id))
         if self._roster is not None:
             return RoutePrivate(member, name, request.text, request.id)
-        recipient = self._names.owner(name)
+        recipient = self.names.owner(name)
         if recipient is None:
             return Send(member, not_here(name, request.id))
         return SendPrivate(member, recipient, request.text, request.id)
 
-    def reset_rename_quota(self) -> None:
-        """Let every member request `MAX_RENAMES_PER_HEARTBEAT` names again. Call each heartbeat."""
-        self._renames.clear()
+    def operate(self, member: Participant, request: OperatorRequest) -> list[Action]:
+        """Carry out *request* if *member* is an operator, see `operator_acts`, or answer it."""
+        if not member.join.operator:
+            text = f"{request.act} is for operators of the room: connect with the operator key"
+            return [Send(member, Error("not_operator", text, request.id))]
+        if not self._acts.take(member.member_id):
+            return [Send(member, self._acts.error("the room was changed", request.id))]
+        if self._roster is not None:
+            return [Operate(member, request)]
+        return operate(self, member, request)
+
+    def reset_quotas(self) -> None:
+        """Let every member make as many requests as at first. Call it each heartbeat."""
+        self._renames.reset()
+        self._acts.reset()
 
     def disconnect(self, participant: Participant, code: int | None = None) -> list[Action]:
         """Forget *participant*, whose connection is lost with *code*, and tell the others."""
@@ -325,13 +353,14 @@ class Room:
         if participant not in self:  # a subscriber, or replaced or kicked before
             return []
         self._remove(participant)
-        self._renames.pop(participant.member_id, None)
+        self._renames.forget(participant.member_id)
+        self._acts.forget(participant.member_id)
         if self._roster is not None:  # it announces who left
             return []
         if participant.join.session:
             del self._sessions[participant.join.session]
         if code in KEEPING_CODES:
-            self._names.keep(participant)
+            self.names.keep(participant)
         return [Send(None, Left(participant.name, len(self), participant.quiet or None))]
 
     def kick(self, participant: Participant, rejection: Rejection) -> list[Action]:
@@ -345,7 +374,7 @@ class Room:
         participants = *self.members(), *self._subscribers
         closes = [Close(each, STOPPING.code, STOPPING.text) for each in participants]
         self._members.clear()
-        self._names.keep_all()
+        self.names.keep_all()
         self._subscribers.clear()
         self._sessions.clear()
         return [Send(None, STOPPING.error), *closes]
@@ -353,6 +382,7 @@ class Room:
     def _welcome(self, participant: Participant) -> Subscribe:
         """Set the resume position of *participant*, and return its `Subscribe`."""
         participant.after_seq, recovered, missed = self._resume_position(participant.join)
+        mode = self.control.mode
         welcome = Welcome(
             room=self.name,
             name=participant.name,
@@ -366,6 +396,11 @@ class Room:
             max_bytes=None
             if self.max_message_bytes == MAX_MESSAGE_BYTES
             else self.max_message_bytes,
+            operator=participant.join.operator or None,
+            topic=mode.topic or None,
+            locked=mode.locked or None,
+            announce=mode.announce or None,
+            muted=participant.is_muted or None,
         )
         return Subscribe(participant, participant.after_seq, welcome)
 
@@ -378,22 +413,10 @@ class Room:
         """Return which of the first *limit* names belong to accounts, None where none can."""
         return None if self._roster is None else self._roster.verified_names(limit)
 
-    def _rename(self, member: Participant, name: str, id: str | None) -> list[Action]:
-        if self._roster is not None:
-            return [ClaimName(member, name, id)]
-        if name == member.name:
-            return [Send(member, Renamed(name, name))]
-        old_name = member.name
-        self._names.release(old_name)  # so that the member can have it in another spelling
-        member.name = self._names.next_free(name)
-        self._names.add(member)
-        # With the next free suffix, the new name can be the old one. That concerns nobody else.
-        to = member if member.name == old_name else None
-        return [Send(to, Renamed(old_name, member.name))]
-
     def _remove(self, member: Participant) -> None:
         del self._members[member.member_id]
-        self._names.release(member.name)
+        self.names.release(member.name)
 
     def _resume_position(self, join: JoinRequest) -> tuple[int, bool, int | None]:
+        """Return the resume position, and `recovered` and `missed` of the welcome."""
         return resume_position(self.log, join)

@@ -43,7 +43,8 @@ from .log_errors import sqlite_reason, translate_errors
 from .log_kept_names import write_kept_names
 from .log_marker import LogMarker, translate_marker_errors
 from .log_moves import close_without_journal, complete_moved_file
-from .log_rows import read_message, read_room_head
+from .log_room_modes import write_room_modes
+from .log_rows import read_message, read_room_head, write_messages
 from .log_start import begin_run, open_database, prepare_file
 from .log_state import (
     CLOSED,
@@ -56,6 +57,7 @@ from .log_state import (
 )
 from .log_watch import Change, LogWatch, delete_journal, journal_size
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
+from .room_mode import RoomMode, RoomModes
 
 RETRY_INTERVAL_S = 1.0
 """Seconds between two attempts to write, while the file cannot be written."""
@@ -91,6 +93,9 @@ class SQLiteLog:
         self.session_key: SessionKey
         """The key of the sessions in the file. It stays when epochs change, so that a client that
         resends a message is recognised."""
+        self.room_modes: RoomModes
+        """The modes that the rooms had when the file was opened."""
+        self._changed_modes: dict[str, RoomMode] = {}
         self._uncommitted: list[tuple[str, Message, str]] = []
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
         self._is_secret_stored, self._trouble = True, ""  # the trouble: why messages are missing
@@ -107,7 +112,7 @@ class SQLiteLog:
             self._state, self.secret = run.state, run.state.secret
             self._marks: tuple[str, ...] = (self._state.mark,)  # of the file and its journal
             self.kept_names, self.session_key = run.kept_names, run.session_key
-            self.notices = run.notices
+            self.room_modes, self.notices = run.room_modes, run.notices
             self._open()
 
     def _open(self) -> None:
@@ -173,6 +178,10 @@ class SQLiteLog:
         self._uncommitted.append((room, message, id_scope))
         self._logs[room] = log
 
+    def set_room_mode(self, room: str, mode: RoomMode) -> None:
+        """Write the *mode* of *room* with the next `commit`."""
+        self._changed_modes[room] = mode
+
     def commit(self) -> str | None:
         """Write the messages that were added. Return a notice if `recording` changes.
 
@@ -183,7 +192,9 @@ class SQLiteLog:
         the file for whole, and give their numbers again. Then `epochs_must_end`, and also if too
         many rooms wait.
         """
-        if not self._uncommitted or (not self.recording and time.monotonic() < self._retry_at):
+        if not (self._uncommitted or self._changed_modes):
+            return None
+        if not self.recording and time.monotonic() < self._retry_at:
             return None
         try:
             with translate_errors(self.path):
@@ -228,22 +239,8 @@ class SQLiteLog:
         try:
             if not self._is_secret_stored:
                 base.execute("UPDATE state SET secret = ?", (self.secret,))
-            base.executemany(
-                # A row that is there already is damage: the log in memory gives each number once.
-                "INSERT OR REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (room, m.seq, m.name, m.text, m.at, m.id, id_scope)
-                    for room, m, id_scope in self._uncommitted
-                ),
-            )
-            base.executemany(
-                "INSERT OR REPLACE INTO room VALUES (?, ?, ?)",
-                ((room, log.epoch, log.head) for room, log in self._logs.items()),
-            )
-            base.executemany(
-                "DELETE FROM message WHERE room = ? AND seq < ?",
-                ((room, log.first) for room, log in self._logs.items()),
-            )
+            write_messages(base, self._uncommitted, self._logs)
+            write_room_modes(base, self._changed_modes)
             base.execute("COMMIT")
         except BaseException:
             if base.in_transaction:
@@ -252,6 +249,7 @@ class SQLiteLog:
         self._is_secret_stored = True
         self._uncommitted.clear()
         self._logs.clear()
+        self._changed_modes.clear()
         size = journal_size(self._path)
         if size >= self._checkpoint_at:
             self._checkpoint()

@@ -12,6 +12,7 @@ from broadcast_server.rooms.receiver import Receiver, StreamReceiver
 if TYPE_CHECKING:
     from broadcast_server.admission.admission import ClientPlace
     from broadcast_server.admission.allowances import Allowance
+    from broadcast_server.admission.token import Credentials
     from broadcast_server.admission.trusted_proxies import TrustedProxies
     from broadcast_server.http.allowed_hosts import AllowedHosts
     from broadcast_server.http.stream import StreamRequest
@@ -120,7 +121,7 @@ class ServerAPI(ServerStatus, Protocol):
         self,
         applicant: Applicant,
         join: JoinRequest,
-        token: str | None,
+        credentials: Credentials,
         on_admitted: Callable[[ClientPlace], None],
         *,
         joins: bool = True,

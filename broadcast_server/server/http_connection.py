@@ -11,6 +11,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
@@ -19,7 +20,7 @@ import h11
 
 from broadcast_server.admission.admission import ClientPlace
 from broadcast_server.admission.allowances import Allowance
-from broadcast_server.admission.token import find_token
+from broadcast_server.admission.token import find_credentials
 from broadcast_server.http.allowed_hosts import check_host
 from broadcast_server.http.cors import cors_headers, preflight_response
 from broadcast_server.http.invalid_request import invalid_request_text
@@ -245,6 +246,7 @@ class HTTPConnection(asyncio.Protocol):
         if isinstance(request, Response):
             self._start_response(request)
             return
+        request = replace(request, join=self._as_operator(request.join))
 
         def publish(_: ClientPlace) -> None:  # which is given back at once
             self._server.publish(
@@ -258,6 +260,7 @@ class HTTPConnection(asyncio.Protocol):
         if isinstance(request, Response):
             self._start_response(request)
             return
+        request = replace(request, join=self._as_operator(request.join))
         self._stream = request
 
         def start_stream(place: ClientPlace) -> None:
@@ -300,8 +303,13 @@ class HTTPConnection(asyncio.Protocol):
         self._awaiting_server = True
         if self._timer is not None:
             self._timer.cancel()  # from here on the client waits for the server
-        token = find_token(self._headers, ())
-        self._server.admit(self, join, token, on_admitted, joins=joins)
+        credentials = find_credentials(self._headers, ())
+        self._server.admit(self, join, credentials, on_admitted, joins=joins)
+
+    def _as_operator(self, join: JoinRequest) -> JoinRequest:
+        """Return *join* as that of an operator, if the client wants to be one."""
+        key = find_credentials(self._headers, ()).operator_key
+        return join if key is None else replace(join, operator=True)
 
     # -- the response --
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from broadcast_server.protocol.messages import CloseCode, Error
+from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.rooms.kept_names import KeptNames
 from broadcast_server.rooms.local_room import LocalRoom
@@ -17,6 +18,9 @@ from broadcast_server.rooms.message_log import DamagedRoomError, MessageLog, der
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.receiver import Receiver
 from broadcast_server.rooms.replays import Replays
+from broadcast_server.rooms.restrictions import Restrictions
+from broadcast_server.rooms.room_control import RoomControl
+from broadcast_server.rooms.room_mode import RoomModes
 
 from .settings import Settings
 
@@ -60,8 +64,8 @@ Each costs 0.2 KB."""
 class RoomRegistry:
     """All rooms of one server: open ones with participants, and idle ones without.
 
-    *on_close* is called when a room closes a connection. With *log_file*, rooms are restored
-    from it and written to it.
+    *on_close* is called when a room closes a connection, and *on_act* with the room and the event
+    of what an operator does. With *log_file*, rooms are restored from it and written to it.
     """
 
     def __init__(
@@ -70,10 +74,12 @@ class RoomRegistry:
         metrics: Metrics,
         on_close: Callable[[Receiver, CloseCode], None],
         log_file: SQLiteLog | None = None,
+        on_act: Callable[[str, OperatorEvent], None] | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._on_close = on_close
+        self._on_act = on_act
         self._log_file = log_file
         self._epoch_key = secrets.token_bytes(16) if log_file is None else log_file.secret
         self.make_room: Callable[..., LocalRoom] = LocalRoom
@@ -82,6 +88,8 @@ class RoomRegistry:
         self._kept_names = KeptNames(time.monotonic)
         for kept in () if log_file is None else log_file.kept_names:
             self._kept_names.keep(kept)
+        self._restrictions = Restrictions(time.monotonic)
+        self._modes = RoomModes() if log_file is None else log_file.room_modes
         self._open: dict[str, LocalRoom] = {}
         self._idle: dict[str, LocalRoom] = {}  # the one that has been idle longest comes first
         self._drops: dict[str, int] = {}  # how often each room was dropped, without a log file
@@ -201,6 +209,8 @@ class RoomRegistry:
             persist=self.persist,
             kept_names=self._kept_names,
             replays=self._replays,
+            control=RoomControl(name, self._modes, self._restrictions),
+            on_act=self._on_act,
         )
 
     def _restore(self, log_file: SQLiteLog, name: str, log: MessageLog) -> None:

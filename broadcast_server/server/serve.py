@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from broadcast_server.console.signals import handle_signals
 from broadcast_server.http.program import keep_compiled
 
+from .event_log import logger
 from .file_limit import raise_file_limit
 from .opening import OpenedServer, exposure_warning, load_late_modules, open_server
-from .server import logger
 from .settings import Settings
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -24,6 +23,7 @@ from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.receiver import Receiver
 
 from .api import Applicant, Connection, ParticipantConnection, SubscriberConnection, Upload
+from .event_log import EventLog
 from .first_request import FirstRequest
 from .listen_socket import ConnectionTracker
 from .listener import Listener
@@ -33,18 +33,14 @@ from .room_registry import LOG_ENDED, NOT_RECORDING, UNREADABLE, RoomRegistry
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from broadcast_server.admission.token import Credentials
     from broadcast_server.http.stream import StreamRequest
     from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
     from broadcast_server.rooms.sqlite_log import SQLiteLog
 
     from .tls import ReloadableCertificate
 
-logger = logging.getLogger("broadcast_server")
-
 _Participation = tuple[LocalRoom, Participant, ClientPlace]  # of a participant's connection
-
-SUBSCRIBER_LABEL = "a subscriber"
-"""What the log calls a participant that has no name."""
 
 
 class Server:
@@ -73,8 +69,11 @@ class Server:
         self.session_key = SessionKey() if log_file is None else log_file.session_key
         self.uploads: UploadBudget[Upload] = UploadBudget()
         self._metrics = Metrics()
-        self._rooms = RoomRegistry(settings, self._metrics, self._closed_by_room, log_file)
-        self._admission = AdmissionControl(settings.token, settings.limits)
+        self._log = EventLog(lambda: len(self._participants))
+        self._rooms = RoomRegistry(
+            settings, self._metrics, self._closed_by_room, log_file, self._log.note_act
+        )
+        self._admission = AdmissionControl(settings.token, settings.limits, settings.operator_key)
         self._waiting_for_admission: set[Applicant] = set()
         self._participants: dict[ParticipantConnection, _Participation] = {}
         self._connections: set[Connection] = set()
@@ -186,7 +185,7 @@ class Server:
         self,
         applicant: Applicant,
         join: JoinRequest,
-        token: str | None,
+        credentials: Credentials,
         on_admitted: Callable[[ClientPlace], None],
         *,
         joins: bool = True,
@@ -198,7 +197,7 @@ class Server:
         client was made a participant.
         """
         now = asyncio.get_running_loop().time()
-        decision = self._admission.authenticate(applicant.client, token, now, join.session)
+        decision = self._admission.authenticate(applicant.client, credentials, now, join.session)
         delay = decision.wait
         if joins and decision.rejection is None:
             applicant.allowance = self._admission.open_allowance(
@@ -209,7 +208,9 @@ class Server:
 
         def decide() -> None:
             self.cancel_wait(applicant)
-            rejection = self._try_admit(applicant, join, decision.rejection, on_admitted)
+            rejection = decision.rejection if self.accepting else STOPPING
+            if rejection is None:
+                rejection = self._try_admit(applicant, join, on_admitted, joins=joins)
             if rejection is not None:
                 applicant.reject(rejection)
 
@@ -224,14 +225,11 @@ class Server:
         self,
         applicant: Applicant,
         join: JoinRequest,
-        rejection: Rejection | None,
         on_admitted: Callable[[ClientPlace], None],
+        *,
+        joins: bool,
     ) -> Rejection | None:
         """Call *on_admitted* with a place for *applicant*, or return the rejection."""
-        if not self.accepting:
-            return STOPPING
-        if rejection is not None:
-            return rejection
         room = self._rooms.get(join.room)
         takes_over = room is not None and room.room.has_session(join.session)
         place = self._admission.admit(
@@ -245,6 +243,9 @@ class Server:
             except DamagedRoomError:  # which the registry has logged
                 return UNREADABLE
             try:
+                address = client_key(applicant.client) or ""
+                if joins and (rejection := room.room.check_join(join, address)) is not None:
+                    return rejection
                 on_admitted(place)
             finally:
                 self._rooms.close_if_empty(room)
@@ -290,10 +291,13 @@ class Server:
             return
         room = self._rooms.open(request.join.room)
         self._metrics.received += size
-        result = room.publish(request, request.join.session or _random_id_scope())
+        address = client_key(applicant.client) or ""
+        result = room.publish(request, request.join.session or _random_id_scope(), address)
 
         def delivered() -> None:  # by now it is in the log file, too
-            if room.is_abandoned:
+            if isinstance(result, Rejection):
+                applicant.reject(result)
+            elif room.is_abandoned:
                 applicant.reject(LOG_ENDED)
             else:
                 done(result)
@@ -308,7 +312,7 @@ class Server:
             name_before = member.name
             room.receive(member, lines)
             if member.name != name_before and connection in self._participants:
-                self._log_event(member, "renamed in", room, f"was {quote_word(name_before)}")
+                self._log.note(member, "renamed in", room, f"was {quote_word(name_before)}")
 
     def call_after_batch(
         self, connection: ParticipantConnection, callback: Callable[[], None]
@@ -336,14 +340,14 @@ class Server:
         if connection in self._participants:
             room, participant = self._forget(connection)
             room.leave(participant, connection.close_code)
-            self._log_event(participant, "left", room)
+            self._log.note(participant, "left", room)
             self._rooms.close_if_empty(room)
 
     def _closed_by_room(self, receiver: Receiver, code: CloseCode) -> None:
         """Note that a room closed the connection of a participant."""
         connection = cast(ParticipantConnection, receiver)
         room, participant = self._forget(connection)
-        self._log_event(participant, "left", room, f"closed with {code.value} {code.name.lower()}")
+        self._log.note(participant, "left", room, f"closed with {code.value} {code.name.lower()}")
         self._rooms.close_if_empty(room)
 
     def _new_participant(
@@ -363,30 +367,12 @@ class Server:
     ) -> None:
         if not self._rooms.is_recording:
             room.send(participant, NOT_RECORDING)
-        self._log_event(participant, "joined", room, f"from {connection.address}")
+        self._log.note(participant, "joined", room, f"from {connection.address}")
 
     def _forget(self, connection: ParticipantConnection) -> tuple[LocalRoom, Participant]:
         room, participant, place = self._participants.pop(connection)
         place.release()
         return room, participant
-
-    def _log_event(
-        self, participant: Participant, action: str, room: LocalRoom, detail: str = ""
-    ) -> None:
-        members, participants = len(room.room), len(self._participants)
-        clients = "1 client" if participants == 1 else f"{participants} clients"
-        name = quote_word(participant.name) if participant.name else SUBSCRIBER_LABEL
-        suffix = f", {detail}" if detail else ""
-        fields = {
-            "event": action.partition(" ")[0],
-            "name": participant.name,
-            "room": room.room.name,
-            "how": detail,
-            "here": members,
-            "clients": participants,
-        }
-        words = name, action, room.room.name, suffix, members, clients
-        logger.info("%s %s %s%s (%d here, %s)", *words, extra={"fields": fields})
 
 
 def _random_id_scope() -> str:

@@ -30,6 +30,7 @@ class Settings:
     origins: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     token: str | None = field(default=None, repr=False)
+    operator_key: str | None = field(default=None, repr=False)
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     limits: AdmissionLimits = field(default_factory=AdmissionLimits)
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -19,7 +19,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from broadcast_server.admission.allowances import TURN_BYTES, Allowance
-from broadcast_server.admission.token import find_token
+from broadcast_server.admission.token import find_credentials
 from broadcast_server.protocol.codec import encode_json, encode_text
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import ABNORMAL_CLOSURE, CloseCode, Error, Format
@@ -312,16 +312,17 @@ class WebSocketConnection(asyncio.Protocol):
         if offers_json(request):
             self._format = Format.JSON
         self._client = client_address(self._transport, server.trusted_proxies, request.forwarded)
+        credentials = find_credentials(request.headers, request.subprotocols)
         join = parse_join(
             request.target.partition("?")[2],
             self._format,
             server.session_key,
             headers=request.sessions,
             subprotocols=request.subprotocols,
+            operator=credentials.operator_key is not None,
         )
         if isinstance(join, JoinRequest):
-            token = find_token(request.headers, request.subprotocols)
-            server.admit(self, join, token, lambda place: server.join(self, join, place))
+            server.admit(self, join, credentials, lambda place: server.join(self, join, place))
         else:
             self.reject(Rejection(CloseCode.REJECTED, join))
 

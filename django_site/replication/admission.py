@@ -22,6 +22,7 @@ from broadcast_server.admission.admission import (
 from broadcast_server.admission.allowances import Allowance
 from broadcast_server.admission.auth_throttle import AuthThrottle
 from broadcast_server.admission.place import Place
+from broadcast_server.admission.token import Credentials
 from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.server.file_limit import max_clients_for
@@ -53,7 +54,9 @@ class ProcessAdmission:
 
     def check_join_rate(self, address: str | None, session: str | None, now: float) -> None:
         """Count a join from *address*. Raises `Rejected` if it has too many a second."""
-        _raise_if_rejected(self._admission.authenticate(address, None, now, session).rejection)
+        _raise_if_rejected(
+            self._admission.authenticate(address, Credentials(), now, session).rejection
+        )
 
     def start_attempt(self, address: str | None, now: float, *, wrong: bool) -> float:
         """Return the seconds that a client with a token has to wait, 0 if it need not.

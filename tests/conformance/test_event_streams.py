@@ -17,6 +17,7 @@ from curl import Stream, post, read_head, read_response, request_head, send_requ
 from deployments import ServedDeployment, serving
 from metrics_samples import samples
 from programs import Running, listening, running
+from services import site_folder
 from wire import Wire
 
 from broadcast_server.admission.admission import AdmissionLimits
@@ -325,7 +326,7 @@ def test_a_django_server_that_stops_ends_its_streams(
             await stream.event()
         await Wire.cut_all()
 
-    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path)) as site:
         run_alone(lambda: part(site))
         assert site.wait() == (-signal.SIGTERM if command == UVICORN else 0)
 

@@ -29,7 +29,7 @@ from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.bounds import MAX_FRAME_BYTES
 from broadcast_server.server.frame_splitter import FrameSplitter
 
-CASES = 1200
+CASES = 600
 MAX_READ_BYTES = 2**18  # asyncio reads no more at once
 
 Frames = list[tuple[Opcode, bool, bytes]]

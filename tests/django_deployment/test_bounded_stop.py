@@ -17,12 +17,13 @@ from asgiref.sync import AsyncToSync
 from conftest import DAPHNE, UVICORN
 from django_client import http_request
 from programs import PATIENCE, listening, running, until
+from services import site_folder
 
 
 @pytest.mark.parametrize("command", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
 def test_stopping_while_pages_are_served(command: tuple[str, ...], tmp_path: Path) -> None:
     """A server that stops while its threads are busy with pages ends."""
-    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path)) as site:
         host = urlsplit(listening(site)).netloc
         served: list[int] = []
 

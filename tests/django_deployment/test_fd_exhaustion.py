@@ -20,6 +20,7 @@ import django_client  # noqa: F401  # it sets Django up
 import pytest
 from conftest import DAPHNE, UVICORN
 from programs import PATIENCE, listening, running, until
+from services import site_folder
 
 from django_site.configuration import file_exhaustion
 from django_site.configuration.file_exhaustion import RepeatedWarning, is_exhaustion
@@ -141,7 +142,7 @@ def statuses(url: str, count: int, at_once: int) -> set[int]:
 def test_a_server_with_few_files(command: tuple[str, ...], tmp_path: Path) -> None:
     """Pages are rejected while files are short; there is a line and no traceback."""
     limited = ("bash", "-c", 'ulimit -n 40 && exec "$@"', "bash", *command)
-    with running(*limited, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*limited, BROADCAST_DATA=site_folder(tmp_path)) as site:
         url = listening(site)
         assert 503 in statuses(url, 300, 80)
         until(lambda: statuses(url, 1, 1) == {200}, "a page")

@@ -22,7 +22,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from conftest import DAPHNE, UVICORN
 from programs import PATIENCE, listening, running, say
-from services import postgresql_server
+from services import postgresql_server, site_folder
 
 from broadcast_server.console.time_limit import run_within
 from django_site.transport import page_threads
@@ -61,7 +61,7 @@ def most(counted: Callable[[], int], url: str) -> int:
 @contextmanager
 def site(command: tuple[str, ...], folder: Path, **variables: Any) -> Iterator[tuple[str, int]]:
     """Run a Django deployment in which somebody has published, and yield its address and pid."""
-    variables["BROADCAST_DATA"] = str(folder)
+    variables["BROADCAST_DATA"] = site_folder(folder)
     with running(*command, BROADCAST_DB_CONNECTIONS=str(CONNECTIONS), **variables) as server:
         url = listening(server)
         say(url, "lobby", "bob", "hello")

@@ -20,6 +20,7 @@ from django.urls import path as route
 from django.urls import set_script_prefix
 from django_client import begin_http_request
 from programs import listening, running
+from services import site_folder
 
 from django_site.accounts import views
 from django_site.accounts.forms import ResetForm
@@ -244,7 +245,7 @@ def test_the_admins_files_have_the_prefix_of_each_request() -> None:
 )
 def test_the_root_path_of_a_server(command: tuple[str, ...], tmp_path: Path) -> None:
     """Daphne and uvicorn pass their option on in different ways, and both work."""
-    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path)) as site:
         url = listening(site)
 
         async def part() -> None:

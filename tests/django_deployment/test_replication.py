@@ -27,7 +27,7 @@ from deployments import ServedDeployment
 from django.test import override_settings
 from django_client import connected, run_async
 from programs import Running, assert_quiet, listening, running
-from services import free_port
+from services import free_port, site_folder
 from slow_receiver import WRITE_S, SlowReceiver
 from wire import TEXT, Wire
 
@@ -552,7 +552,7 @@ def test_clients_that_never_read_cost_little(
 def test_daphnes_websocket_timeout_loses_nothing(tmp_path: Path) -> None:
     """Daphne closes connections of some age; their clients reconnect and miss nothing."""
     command = *DAPHNE, "--websocket_timeout", "1"
-    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path)) as site:
 
         async def part() -> None:
             async with member(listening(site), "ann") as (ann, sink):

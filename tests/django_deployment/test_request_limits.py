@@ -20,6 +20,7 @@ from daphne import http_protocol
 from daphne import server as daphne_server
 from django_client import begin_http_request, http_request, run_async
 from programs import PATIENCE, Running, listening, running
+from services import site_folder
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -408,7 +409,7 @@ UPGRADE = {
 def test_daphne_takes_no_prefix_from_a_client(tmp_path: Path) -> None:
     """Its header for that is ignored, also one that cannot be decoded. The option is not."""
     command = *DAPHNE, "--root-path", "/chat"
-    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path)) as site:
         host = listening(site).removeprefix("ws://").rstrip("/")
         for value in ("/accounts", "/chat/accounts", "/%ff", "%", "/\xff", ""):
             for method, path, headers, status, words in (
@@ -440,7 +441,7 @@ def spooled(site: Running) -> int:
 @pytest.mark.parametrize("command", [DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
 def test_no_body_is_stored(command: tuple[str, ...], tmp_path: Path) -> None:
     """Strangers who send megabytes to any path fill neither the disk nor the memory."""
-    with running(*command, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path)) as site:
         host, port = listening(site).removeprefix("ws://").rstrip("/").split(":")
         before, open_sockets = spooled(site), []
         for line, length in (

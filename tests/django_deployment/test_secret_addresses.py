@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import DAPHNE, UVICORN
 from programs import PATIENCE, listening, running
+from services import site_folder
 from websockets.sync.client import connect
 
 from django_site.configuration.secret_addresses import hide_in_logs, hide_secrets
@@ -102,7 +103,7 @@ def test_records_of_any_logger() -> None:
 def test_no_log_of_a_server_has_a_secret(command: tuple[str, ...], tmp_path: Path) -> None:
     """Nothing that a server prints has the token of a mail, or a session in an address."""
     mail = "consolemail://"
-    with running(*command, BROADCAST_DATA=str(tmp_path), EMAIL_URL=mail) as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path), EMAIL_URL=mail) as site:
         url = listening(site)
         session = secrets.token_hex(16)
         connection = HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)

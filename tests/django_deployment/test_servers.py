@@ -19,7 +19,7 @@ import pytest
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from conftest import DAPHNE, ROOT, Processes
 from programs import PATIENCE, Running, assert_quiet, listening, running, until
-from services import free_port, redis_program, redis_server
+from services import free_port, redis_program, redis_server, site_folder
 
 from broadcast_server.console.time_limit import run_within
 from django_site.configuration.redis_url import redis_of
@@ -157,7 +157,7 @@ def test_sentinels_know_the_redis(tmp_path: Path) -> None:
 )
 def test_daphne_stops_at_a_signal(signals: tuple[signal.Signals, ...], tmp_path: Path) -> None:
     """Whatever signals come, and how often, Daphne closes everyone and ends with 0."""
-    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*DAPHNE, BROADCAST_DATA=site_folder(tmp_path)) as site:
         url = listening(site)
         with closing(HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)) as listener:
             listener.request("GET", "/stream")

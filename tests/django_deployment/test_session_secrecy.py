@@ -22,7 +22,7 @@ from client_harness import member
 from conftest import DAPHNE, ROOT, UVICORN
 from deployments import INSTALLED
 from programs import listening, running
-from services import postgresql
+from services import postgresql, site_folder
 
 HEADER = "Broadcast-Session"
 SESSION = "QQsecretQQ0123456789"
@@ -46,7 +46,7 @@ def test_our_clients_keep_the_session_out_of_every_file(
             await client.wait_confirmed()
             sessions.extend(client.session.headers.values())
 
-    with running(*command, BROADCAST_DATA=str(tmp_path), BROADCAST_TLS="no") as site:
+    with running(*command, BROADCAST_DATA=site_folder(tmp_path), BROADCAST_TLS="no") as site:
         url = listening(site)
         asyncio.run(chat(url))
         send = [*INSTALLED, "send", "--name", "ci", "done"]

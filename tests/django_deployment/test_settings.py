@@ -25,6 +25,7 @@ from django_client import begin_http_request, run_async
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import assert_quiet, listening, running, until
+from services import site_folder
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -354,7 +355,7 @@ def test_a_token_that_looks_like_a_reference(tmp_path: Path) -> None:
         assert await _close_code(url, None) == 4501
         assert await _close_code(url, token) is None
 
-    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path), BROADCAST_TOKEN=token) as site:
+    with running(*DAPHNE, BROADCAST_DATA=site_folder(tmp_path), BROADCAST_TOKEN=token) as site:
         asyncio.run(part(listening(site)))
         assert "a token is required of everyone without an account" in site.errors
         assert token not in site.errors
@@ -457,7 +458,7 @@ def test_debug_is_off_and_an_error_is_plain(tmp_path: Path) -> None:
     redis_url = "redis://:hush@127.0.0.1:1/0"
     for debug in ("", "yes"):
         with running(
-            *DAPHNE, BROADCAST_DATA=str(tmp_path), REDIS_URL=redis_url, DEBUG=debug
+            *DAPHNE, BROADCAST_DATA=site_folder(tmp_path), REDIS_URL=redis_url, DEBUG=debug
         ) as site:
             address = listening(site).removeprefix("ws://").rstrip("/")
             for host in ("a,b", "evil.example", "10.9.9.9", ""):

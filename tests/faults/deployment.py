@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from conftest import DAPHNE
 from programs import Running, assert_quiet, listening, running, until
-from services import PostgreSQL, Redis, postgresql_server, redis_server
+from services import PostgreSQL, Redis, postgresql_server, redis_server, site_folder
 
 from .clients import Recorder
 from .history import ProcessFault, Restarted, Terms
@@ -188,7 +188,7 @@ def file_deployment(
 def daphne_deployment() -> Iterator[Deployment]:
     """Run the Django deployment under Daphne, on its embedded SQLite database."""
     with tempfile.TemporaryDirectory() as data:
-        process = Process(DAPHNE, listening, BROADCAST_DATA=data, **FAST_TIMEOUTS)
+        process = Process(DAPHNE, listening, BROADCAST_DATA=site_folder(data), **FAST_TIMEOUTS)
         with _started(Deployment(Terms(durable=True), [process])) as deployment:
             yield deployment
 

@@ -18,7 +18,7 @@ from browsing import AWAY, Open, Tab, audit, browser, here, needed, room, tab
 from conftest import DAPHNE, Processes
 from deployments import INSTALLED
 from programs import Running, assert_quiet, listening, running, until
-from services import free_port
+from services import free_port, site_folder
 from websockets.sync.client import connect
 
 from broadcast_server.http.chat_page import chat_page
@@ -104,6 +104,8 @@ class Restarted:
         self.url = f"http://127.0.0.1:{port}/?room=ops"
         self._stack = stack
         self._data = stack.enter_context(tempfile.TemporaryDirectory())
+        if kind == "daphne":
+            site_folder(self._data)
         site = (sys.executable, "-m", "daphne", "-p", port, "django_site.asgi:application")
         start = (*INSTALLED, "start", "--port", port)
         self._command = start if kind == "installed" else site

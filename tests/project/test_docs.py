@@ -22,7 +22,7 @@ from broadcast_server.library import event_queue, room_core
 from broadcast_server.pipe import exec_sink, line_splitter
 from broadcast_server.protocol import bounds, messages
 from broadcast_server.protocol.messages import CloseCode
-from broadcast_server.rooms import fanout, live_room, message_log, room
+from broadcast_server.rooms import fanout, faults, live_room, message_log
 from broadcast_server.server import listen_socket, read_budget, room_registry, transport, websocket
 
 PACKAGE = Path(broadcast_server.__file__).parent
@@ -193,7 +193,7 @@ def test_figures_of_the_protocol_are_those_of_the_code() -> None:
     document = " ".join(text("docs/protocol.md").split())
     assert f"the last {message_log.DEFAULT_MAX_MESSAGES:,} messages" in document
     assert f"at most {message_log.DEFAULT_MAX_BYTES // 2**20} MiB of text" in document
-    assert room.MAX_CONSECUTIVE_FAULTS == 10 and "ten faults in a row" in document
+    assert faults.MAX_CONSECUTIVE_FAULTS == 10 and "ten faults in a row" in document
     assert f"a string of 1 to {messages.MAX_ID_CHARS} characters" in document
 
 

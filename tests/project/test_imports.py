@@ -64,11 +64,12 @@ MODULES = {
             "control_sequences": "",
             "look_alikes": "",
             "appearance": "look_alikes",
-            "messages": "bounds",
             "names": "appearance look_alikes",
-            "rejection": "messages",
             "sanitize": "control_sequences",
-            "codec": "bounds messages names sanitize",
+            "operators": "sanitize",
+            "messages": "bounds operators",
+            "codec": "bounds messages names operators sanitize",
+            "rejection": "messages",
             "session_key": "",
             "join": "bounds messages names session_key",
             "publish": "join",
@@ -101,7 +102,7 @@ MODULES = {
             "token": "",
             "trusted_proxies": "",
             "admission": (
-                "allowances auth_throttle connection_counter place rate_limit trusted_proxies"
+                "allowances auth_throttle connection_counter place rate_limit token trusted_proxies"
             ),
         },
         "client": {
@@ -141,44 +142,55 @@ MODULES = {
         "rooms": {
             "batch_timer": "",
             "kept_names": "",
-            "log_rows": "",
-            "log_kept_names": "kept_names log_rows",
-            "log_session_key": "log_rows",
-            "log_upgrade": "",
             "log_watch": "",
             "message_log": "",
             "log_errors": "message_log",
             "log_marker": "message_log",
-            "log_tables": "log_upgrade message_log",
+            "log_rows": "message_log",
+            "log_kept_names": "kept_names log_rows",
+            "log_session_key": "log_rows",
+            "metrics": "",
+            "participant": "",
+            "actions": "participant",
+            "faults": "participant",
+            "name_table": "kept_names participant",
+            "payloads": "",
+            "batch": "participant payloads",
+            "fanout": "batch participant payloads",
+            "quota": "",
+            "receiver": "",
+            "restrictions": "",
+            "resume": "message_log",
+            "room_mode": "",
+            "log_room_modes": "log_rows room_mode",
+            "log_upgrade": "log_room_modes",
+            "log_tables": "log_room_modes log_upgrade message_log",
             "log_probe": "log_tables message_log",
             "log_state": "log_rows log_tables",
             "log_backup": "log_errors log_probe log_state log_tables message_log",
             "log_moves": "log_state log_watch",
             "log_start": (
-                "kept_names log_kept_names log_marker log_probe log_session_key log_state"
-                " log_tables log_upgrade log_watch message_log"
+                "kept_names log_kept_names log_marker log_probe log_room_modes log_session_key"
+                " log_state log_tables log_upgrade log_watch message_log room_mode"
             ),
-            "metrics": "",
-            "participant": "",
-            "actions": "participant",
-            "name_table": "kept_names participant",
-            "payloads": "",
-            "batch": "participant payloads",
-            "fanout": "batch participant payloads",
-            "receiver": "",
-            "resume": "message_log",
+            "room_control": "participant restrictions room_mode",
+            "operator_acts": "actions name_table participant restrictions room_control room_mode",
+            "renames": "actions name_table participant room_control",
             "roster": "",
-            "room": "actions kept_names message_log name_table participant resume roster",
-            "live_room": "actions batch_timer fanout metrics participant receiver room",
+            "room": (
+                "actions faults kept_names message_log name_table operator_acts participant quota"
+                " renames resume room_control roster"
+            ),
+            "live_room": "actions batch_timer fanout metrics participant payloads receiver room",
             "sqlite_log": (
-                "kept_names log_backup log_errors log_kept_names log_marker log_moves log_rows"
-                " log_start log_state log_watch message_log"
+                "kept_names log_backup log_errors log_kept_names log_marker log_moves"
+                " log_room_modes log_rows log_start log_state log_watch message_log room_mode"
             ),
             "turns": "",
             "replays": "participant turns",
             "local_room": (
                 "actions batch_timer fanout kept_names live_room message_log metrics participant"
-                " receiver replays room sqlite_log"
+                " receiver replays room room_control sqlite_log"
             ),
             "observed_room": "local_room",
         },
@@ -204,6 +216,7 @@ MODULES = {
             "activation": "listen_socket",
             "handshakes": "listen_socket",
             "log_format": "",
+            "event_log": "log_format",
             "pem_files": "",
             "read_budget": "frame_splitter",
             "server_frames": "",
@@ -223,11 +236,11 @@ MODULES = {
             ),
             "first_request": "api http_connection websocket",
             "server": (
-                "api first_request listen_socket listener log_format own_names room_registry"
-                " settings tls"
+                "api event_log first_request listen_socket listener log_format own_names"
+                " room_registry settings tls"
             ),
             "opening": "file_limit http_connection listen_socket server settings tls websocket",
-            "serve": "file_limit opening server settings tls",
+            "serve": "event_log file_limit opening settings tls",
         },
         "library": {
             "errors": "",
@@ -244,7 +257,7 @@ MODULES = {
             "client_room": "events room_core",
             "async_connect": "client_room errors room_core",
             "sync_client_room": "errors event_queue events loop_thread room_core",
-            "sync_connect": "async_connect loop_thread sync_client_room",
+            "sync_connect": "async_connect errors loop_thread sync_client_room",
             "sync_serve": "async_serve embedded_server errors events loop_thread",
         },
         "single_file": {
@@ -269,6 +282,7 @@ MODULES = {
             "backup": "",
             "browser": "",
             "local_addresses": "",
+            "operator_option": "",
             "qr": "",
             "invitation": "qr",
             "run": "",
@@ -283,7 +297,7 @@ MODULES = {
             "parser_schema": "usage",
             "completion": "parser_schema usage",
             "man_page": "parser_schema usage",
-            "start": "startup token_option usage",
+            "start": "operator_option startup token_option usage",
             "target_option": "env_parser token_option",
             "main": (
                 "backup completion connect env_parser man_page options parser_schema run send"

@@ -16,6 +16,7 @@ from broadcast_server.admission.admission import (
 )
 from broadcast_server.admission.auth_throttle import MAX_WAITING_PER_ADDRESS
 from broadcast_server.admission.place import Place
+from broadcast_server.admission.token import Credentials
 from broadcast_server.protocol.messages import CloseCode
 from broadcast_server.protocol.rejection import Rejection
 
@@ -29,46 +30,59 @@ def codes(decision: Decision) -> tuple[int, str]:
 def test_without_a_token_every_client_is_accepted() -> None:
     """If the server requires no token, a client may send none or any."""
     admission = AdmissionControl(None, AdmissionLimits())
-    assert admission.authenticate("192.0.2.1", None, 0.0) == ACCEPTED
-    assert admission.authenticate("192.0.2.1", "any", 0.0) == ACCEPTED
+    assert admission.authenticate("192.0.2.1", Credentials(), 0.0) == ACCEPTED
+    assert admission.authenticate("192.0.2.1", Credentials("any"), 0.0) == ACCEPTED
 
 
 def test_only_the_right_token_is_accepted() -> None:
     """The right token is accepted at once; any other is rejected."""
     admission = AdmissionControl("s3cret", AdmissionLimits())
-    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == ACCEPTED
-    assert codes(admission.authenticate("192.0.2.1", "s3cre", 0.0)) == (CloseCode.SIGN_IN, "token")
-    assert codes(admission.authenticate("192.0.2.1", "gr\u00fc\u00df\ud800", 0.0))[1] == "token"
+    assert admission.authenticate("192.0.2.1", Credentials("s3cret"), 0.0) == ACCEPTED
+    assert codes(admission.authenticate("192.0.2.1", Credentials("s3cre"), 0.0)) == (
+        CloseCode.SIGN_IN,
+        "token",
+    )
+    assert (
+        codes(admission.authenticate("192.0.2.1", Credentials("gr\u00fc\u00df\ud800"), 0.0))[1]
+        == "token"
+    )
 
 
 def test_right_and_wrong_tokens_wait_equally_long() -> None:
     """After failures the right token waits as long as a wrong one: a delay reveals nothing."""
     admission = AdmissionControl("s3cret", AdmissionLimits())
     for _ in range(4):
-        admission.authenticate("192.0.2.1", "no", 0.0)
-    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == Decision(1.0, None)
-    assert admission.authenticate("192.0.2.1", "no", 0.0).wait == 1.0
-    assert admission.authenticate("192.0.2.2", "s3cret", 0.0) == ACCEPTED
+        admission.authenticate("192.0.2.1", Credentials("no"), 0.0)
+    assert admission.authenticate("192.0.2.1", Credentials("s3cret"), 0.0) == Decision(1.0, None)
+    assert admission.authenticate("192.0.2.1", Credentials("no"), 0.0).wait == 1.0
+    assert admission.authenticate("192.0.2.2", Credentials("s3cret"), 0.0) == ACCEPTED
 
 
 def test_a_missing_token_is_not_a_failure() -> None:
     """A client without a token is rejected at once, and delays no later attempt."""
     admission = AdmissionControl("s3cret", AdmissionLimits())
     for _ in range(100):
-        assert codes(admission.authenticate("192.0.2.1", None, 0.0)) == (CloseCode.SIGN_IN, "token")
-    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == ACCEPTED
+        assert codes(admission.authenticate("192.0.2.1", Credentials(), 0.0)) == (
+            CloseCode.SIGN_IN,
+            "token",
+        )
+    assert admission.authenticate("192.0.2.1", Credentials("s3cret"), 0.0) == ACCEPTED
 
 
 def test_too_many_waiting_attempts_are_rejected() -> None:
     """If too many attempts of an address wait, a further one is rejected, right or wrong."""
     admission = AdmissionControl("s3cret", AdmissionLimits())
     decisions = [
-        admission.authenticate("192.0.2.1", "no", 0.0) for _ in range(MAX_WAITING_PER_ADDRESS + 2)
+        admission.authenticate("192.0.2.1", Credentials("no"), 0.0)
+        for _ in range(MAX_WAITING_PER_ADDRESS + 2)
     ]
     assert codes(decisions[-1]) == (CloseCode.SIGN_IN, "token")
-    assert codes(admission.authenticate("192.0.2.1", "s3cret", 0.0)) == (CloseCode.FULL, "full")
+    assert codes(admission.authenticate("192.0.2.1", Credentials("s3cret"), 0.0)) == (
+        CloseCode.FULL,
+        "full",
+    )
     admission.end_wait("192.0.2.1")
-    assert admission.authenticate("192.0.2.1", "s3cret", 0.0) == Decision(8.0, None)
+    assert admission.authenticate("192.0.2.1", Credentials("s3cret"), 0.0) == Decision(8.0, None)
 
 
 def test_limits() -> None:
@@ -123,10 +137,12 @@ def test_a_place_is_given_back_at_the_end_of_its_block() -> None:
 def test_joins_are_limited_by_address() -> None:
     """An address that joins too often is rejected for a second; the local machine never is."""
     admission = AdmissionControl(None, AdmissionLimits(joins=1))
-    decisions = [admission.authenticate("192.0.2.1", None, 0.0) for _ in range(11)]
+    decisions = [admission.authenticate("192.0.2.1", Credentials(), 0.0) for _ in range(11)]
     assert decisions[:10] == [ACCEPTED] * 10
     assert codes(decisions[10]) == (CloseCode.FULL, "full")
-    assert all(admission.authenticate("127.0.0.1", None, 0.0) == ACCEPTED for _ in range(100))
+    assert all(
+        admission.authenticate("127.0.0.1", Credentials(), 0.0) == ACCEPTED for _ in range(100)
+    )
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "127.0.0.1", None])

@@ -286,6 +286,7 @@ def test_defaults_are_those_of_settings() -> None:
             "typed",
             "version",
             "token_file",
+            "operator_file",
             "log_format",
             "open",
             "public_url",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import types
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from client_harness import SHORT_TIMEOUTS, deployment, play
 
-from broadcast_server import connect
+from broadcast_server import connect, serve
 from broadcast_server.library import async_connect
 from broadcast_server.server.server import Server
 
@@ -141,6 +142,40 @@ def test_a_client_that_is_cancelled_leaves_nothing_behind(kind: str) -> None:
     play(scenario)
 
 
+async def host() -> None:
+    """Do everything that a server in a program can do."""
+    async with serve(port=0, grace=1) as server:
+        events = server.events()
+        async with connect(server.url, name="bot"):
+            await server.broadcast("lobby", "x")
+            await anext(events)
+
+
+@pytest.mark.skipif(not FILES.exists(), reason="counts open files on Linux")
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_server_that_is_cancelled_leaves_nothing_behind(everything: bool) -> None:
+    """At each moment of starting, publishing and stopping: no task, and no open file."""
+
+    async def scenario() -> None:
+        await host()
+        loop, tasks, before = asyncio.get_running_loop(), asyncio.all_tasks(), open_files()
+        for at in range(1, 1000):
+            suspensions = Suspensions(at, everything=everything)
+            loop.set_task_factory(suspensions.create_task)
+            try:
+                victim = suspensions.victim = asyncio.ensure_future(host())
+                await asyncio.wait({victim})
+            finally:
+                loop.set_task_factory(None)
+            await settled(lambda: asyncio.all_tasks() == tasks and open_files() == before)
+            if not victim.cancelled():
+                victim.result()
+                assert at > 15
+                return
+
+    play(scenario)
+
+
 def test_a_cancelled_wait_loses_no_message() -> None:
     """A program can give up waiting, and gets the next message later."""
 
@@ -176,5 +211,47 @@ def test_a_cancelled_message_is_not_sent_later() -> None:
             assert (await ann.send("kept")).seq == 1
             assert (await ann.receive()).text == "kept"
             assert len(ann._core.session) == 0
+
+    play(scenario)
+
+
+def test_a_message_that_is_cancelled_too_late() -> None:
+    """Its echo comes as that of any own message, and nobody waits for it."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url), connect(url, name="ann") as ann:
+            await settled(lambda: ann._core.session.live)
+            sending = asyncio.ensure_future(ann.send("on its way"))
+            await asyncio.sleep(0)
+            while ann._core.session._unsent:  # noqa: ASYNC110
+                await asyncio.sleep(0)  # the server's answer needs more turns of the loop
+            sending.cancel()
+            await asyncio.wait({sending})
+            assert sending.cancelled()
+            message = await ann.receive()
+            assert (message.text, message.own) == ("on its way", True)
+            assert (await ann.send("next")).seq == 2
+
+    play(scenario)
+
+
+def test_a_cancellation_together_with_the_end() -> None:
+    """The error that nobody gets any more is not logged by asyncio either."""
+
+    async def scenario() -> None:
+        logged: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        async with deployment() as (server, url):
+            room = await connect(url, name="ann")
+            server.abort()
+            sending = asyncio.ensure_future(room.send("x"))
+            await settled(lambda: room._core._answers)
+            room._core._leave()
+            sending.cancel()
+            await asyncio.wait({sending})
+            assert sending.cancelled()
+            await room.close()
+        gc.collect()
+        assert logged == []
 
     play(scenario)

@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timezone
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -424,6 +425,25 @@ def test_a_slow_program_pauses_its_client(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("_little_memory")
+def test_a_program_that_sends_while_its_client_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has not taken does not hold up the echo, which comes after it."""
+    monkeypatch.setattr(room_core, "MAX_PAUSE_S", 60)
+
+    async def scenario() -> None:
+        async with deployment() as (_, url):
+            async with connect(url, name="ann") as ann, connect(url, name="bob") as bob:
+                sent = await publish(ann, 2 * FEW)
+                await wait_until(lambda: bob._core.inbox.full)
+                for _ in range(5):
+                    await asyncio.sleep(0)  # so that it waits
+                assert (await bob.send("of bob")).seq == len(sent) + 1
+                assert await bob.rename("rob") == "rob"
+                assert await texts(bob, "of bob") == [*sent, "of bob"]
+
+    play(scenario)
+
+
+@pytest.mark.usefixtures("_little_memory")
 def test_a_program_that_takes_nothing_remains_a_member() -> None:
     """After a pause the client reads on without keeping it, and gets it from the log later.
 
@@ -563,6 +583,53 @@ def test_a_client_that_is_removed() -> None:
     play(scenario)
 
 
+def lying(*lines: str) -> Callable[[ServerConnection], Awaitable[None]]:
+    """Return the handler of a server that answers the first message with *lines*."""
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send(encode_json(WELCOME))
+        (ping,) = str(await connection.recv()).splitlines()
+        await connection.send(encode_json(Pong(json.loads(ping)["id"])))
+        say = json.loads(str(await connection.recv()).splitlines()[0])
+        for line in lines:
+            await connection.send(line.replace("ID", say["id"]))
+        await connection.wait_closed()
+
+    return handler
+
+
+ECHO = '{"type":"message","seq":1,"name":"eve","text":"x","at":"2026-11-24T13:00:00Z","id":"ID"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "result"),
+    [
+        ((encode_json(WELCOME),), "sent an invalid event, it is not a broadcast server"),
+        (("{nonsense",), "sent an invalid event, it is not a broadcast server"),
+        ((ECHO.replace(":1,", ":-1,"),), "sent an invalid event, it is not a broadcast server"),
+        ((ECHO.replace('"eve"', "5"),), "sent an invalid event, it is not a broadcast server"),
+        ((ECHO, ECHO, ECHO), 1),
+        (('{"type":"error","code":"duplicate","text":"number 7","id":"ID"}',), 7),
+        (('{"type":"error","code":"duplicate","text":"' + "9" * 5000 + '","id":"ID"}',), 0),
+        (('{"type":"error","code":"duplicate","text":"","id":"ID"}',), 0),
+    ],
+)
+def test_a_server_that_lies(lines: tuple[str, ...], result: str | int) -> None:
+    """Whatever it answers, a message is confirmed once, or there is a named error."""
+
+    async def scenario() -> None:
+        async with websocket_server(lying(*lines)) as url, connect(url, name="bob") as room:
+            if isinstance(result, int):
+                sent = await room.send("mine")
+                assert (sent.seq, sent.text, sent.own) == (result, "mine", True)
+                assert (sent.epoch, sent.time.tzinfo) == ("ep", timezone.utc)
+            else:
+                with pytest.raises(DisconnectedError, match=result):
+                    await room.send("mine")
+
+    play(scenario)
+
+
 def test_a_room_that_is_closed_meanwhile() -> None:
     """Closing ends the iteration, and whoever waits for an answer or sends gets an error."""
 
@@ -580,6 +647,22 @@ def test_a_room_that_is_closed_meanwhile() -> None:
             for waiting in (sending, room.send("y"), room.receive()):
                 with pytest.raises(RoomClosedError, match="call connect again"):
                     await waiting
+
+    play(scenario)
+
+
+def test_the_name_is_free_when_a_room_was_closed() -> None:
+    """Closing waits for that, and nothing of the client runs any more."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url):
+            async with connect(url, name="bob"):
+                tasks = asyncio.all_tasks()
+                for _ in range(3):
+                    room = await connect(url, name="ann")
+                    assert room.name == "ann"
+                    await room.close()
+                    assert asyncio.all_tasks() <= tasks
 
     play(scenario)
 
@@ -614,7 +697,9 @@ def test_a_server_that_neither_reads_nor_answers(size: int, tmp_path: Path) -> N
             await wait_until(lambda: room._core.session.live)
             sends = [asyncio.ensure_future(room.send("\x01" * size)) for _ in range(2)]
             await wait_until(lambda: len(room._core.session) and not room._core.session._unsent)
+            assert len(room._core.inbox) > 0
             await room.close()
+            assert len(room._core.inbox) == 0
             for each in sends:
                 with pytest.raises(RoomClosedError):
                     await each

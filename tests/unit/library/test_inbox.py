@@ -10,6 +10,7 @@ import pytest
 from broadcast_server import Gap, Members, Message
 from broadcast_server.client.session import ClientSession
 from broadcast_server.library import event_queue
+from broadcast_server.library import inbox as inbox_module
 from broadcast_server.library.event_queue import EventQueue, Item
 from broadcast_server.library.inbox import Inbox
 from broadcast_server.protocol import messages as wire
@@ -179,6 +180,30 @@ def test_missing_messages_come_before_the_members() -> None:
     events = [client.inbox.take().event for _ in range(2)]
     assert events == [Gap("lobby", 5), Members("lobby", ("bob",), 1)]
     assert client.inbox.position == wire.Cursor("ep", 6)
+
+
+def test_own_messages_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read again is known as one's own, unless much has been sent since."""
+    monkeypatch.setattr(inbox_module, "MAX_OWN_REMEMBERED", 3)
+    client = Client()
+    client.session.on_settled = lambda _, event: remember(client.inbox, event)
+    client.connects(welcome())
+    client.replay_ends()
+    for seq in range(1, 6):
+        client.receives(replace(said(seq, "bob"), id=client.session.send(str(seq))))
+    client.session.rewind(wire.Cursor("ep", 0))
+    client.connects(welcome(5))
+    for seq in range(1, 6):
+        client.receives(said(seq, "bob"))
+    events = [client.inbox.take().event for _ in range(len(client.inbox))]
+    own = [event.own for event in events if isinstance(event, Message)]
+    assert own == [True] * 5 + [False] * 2 + [True] * 3
+
+
+def remember(inbox: Inbox, event: wire.Event) -> None:
+    """Do what a room does with the echo of a message."""
+    assert isinstance(event, wire.Message)
+    inbox.remember_own(event)
 
 
 @pytest.mark.parametrize("limit", ["MAX_WAITING_EVENTS", "MAX_WAITING_CHARS"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 
 import pytest
 
@@ -43,6 +45,58 @@ def test_a_call_that_does_not_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) 
         thread.run(call)
     thread.stop()
     assert was_cancelled == [True]
+
+
+@pytest.mark.parametrize("interval", [None, 0.01])
+def test_waiting_by_intervals(interval: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a thread looks around: that neither ends a wait nor hides its own time limit."""
+    monkeypatch.setattr("broadcast_server.library.loop_thread.POLL_INTERVAL_S", interval)
+    thread = LoopThread()
+
+    async def slow() -> str:
+        await asyncio.sleep(0.05)
+        return "done"
+
+    async def late() -> None:
+        await asyncio.sleep(0.05)
+        raise TimeoutError("late")
+
+    assert thread.run(slow) == "done"
+    with pytest.raises(TimeoutError, match="late"):
+        thread.run(late)
+    thread.stop()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals to a thread")
+def test_a_call_that_is_interrupted_is_cancelled() -> None:
+    """Whoever presses Ctrl+C while a message is sent does not have it sent later."""
+    thread = LoopThread()
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        raise InterruptedError
+
+    async def call() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def signal_when_begun() -> None:
+        begun.wait()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Thread(target=signal_when_begun).start()
+        with pytest.raises(InterruptedError):
+            thread.run(call)
+        assert cancelled.wait(10)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.stop()
 
 
 def test_a_call_from_its_own_thread() -> None:

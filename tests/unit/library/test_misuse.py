@@ -13,7 +13,15 @@ import pytest
 from client_harness import play
 from programs import until
 
-from broadcast_server import Left, ServerRoom, connect, connect_sync, serve, serve_sync
+from broadcast_server import (
+    ConnectError,
+    Left,
+    ServerRoom,
+    connect,
+    connect_sync,
+    serve,
+    serve_sync,
+)
 
 
 def error_elsewhere(call: Callable[[], Awaitable[object]]) -> str:
@@ -53,6 +61,21 @@ def test_another_event_loop() -> None:
             assert (await room.receive()).text == "from a thread"
 
     play(scenario)
+
+
+def test_blocking_the_loop_of_ones_own_server() -> None:
+    """A call without asyncio in a coroutine can wait for itself: the error says so."""
+
+    async def scenario() -> None:
+        async with serve(port=0, grace=0) as server:
+            with pytest.raises(ConnectError, match=r"within 0\.1 s.* blocked meanwhile"):
+                connect_sync(server.url, open_timeout=0.1)
+            async with connect(server.url) as room:
+                assert room.connected
+
+    play(scenario)
+    with pytest.raises(ConnectError, match=r"is it running\?\)$"):
+        connect_sync("ws://127.0.0.1:9/")
 
 
 def test_a_room_that_nobody_has_any_more() -> None:

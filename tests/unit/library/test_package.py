@@ -65,8 +65,9 @@ def test_the_parameters_of_a_server_are_the_options_of_the_command() -> None:
     """Each option of `start` that is not about the command line, with the same default."""
     options = vars(parse_options(["start"]))
     parameters = inspect.signature(broadcast_server.serve).parameters
-    line = {"command", "log_format", "open", "public_url", "token_file", "typed", "version"}
-    assert {*parameters} == ({*options} - line) | {"token"}
+    line = {"command", "log_format", "open", "public_url", "typed", "version"}
+    secrets = {"token": "token_file", "operator_key": "operator_file"}
+    assert {*parameters} == ({*options} - line - {*secrets.values()}) | {*secrets}
     for name, parameter in parameters.items():
-        if name != "token" and not name.startswith(("allow_", "trusted")):
+        if name not in secrets and not name.startswith(("allow_", "trusted")):
             assert parameter.default == options[name], name

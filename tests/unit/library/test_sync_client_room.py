@@ -23,6 +23,7 @@ from broadcast_server import (
     connect_sync,
     serve_sync,
 )
+from broadcast_server.library.sync_client_room import _Receipt
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,33 @@ def send_ten(room: SyncClientRoom) -> None:
     """Send ten messages."""
     for number in range(10):
         room.send(str(number))
+
+
+def test_an_interrupted_wait_puts_its_message_back(url: str) -> None:
+    """If Ctrl+C comes when the message was taken already, the next one who receives gets it."""
+    with connect_sync(url, room="back") as room:
+        room.send("one")
+        assert isinstance(room.receive_event(timeout=10), Members)
+        before = room.cursor
+        for _ in range(2):
+            receipt = _Receipt(room._core, None)
+            room._thread.run(receipt.take)
+            assert isinstance(receipt.event, Message) and room.cursor == receipt.event.cursor
+            room._thread.call_soon(receipt.abandon)
+            until(lambda: room.cursor == before)
+        receipt = _Receipt(room._core, None)
+        room._thread.run(receipt.take)
+        found: list[Message] = []
+        waiting = threading.Thread(target=lambda: found.append(room.receive(timeout=10)))
+        waiting.start()
+        until(lambda: room._core._is_receiving)
+        room._thread.call_soon(receipt.abandon)
+        waiting.join(PATIENCE)
+        assert [each.text for each in found] == ["one"]
+        late = _Receipt(room._core, None)
+        late.abandon()  # before it has begun
+        room._thread.run(late.take)
+        assert late._item is None
 
 
 INTERRUPTED = """\

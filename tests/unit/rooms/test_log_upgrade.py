@@ -105,7 +105,7 @@ def test_an_upgrade_that_was_interrupted(old: Path) -> None:
     base = sqlite3.connect(old, isolation_level=None)
     base.execute("PRAGMA secure_delete=OFF")  # as SQLite is built for most systems
     base.execute("BEGIN EXCLUSIVE")
-    upgrade(base)
+    upgrade(base, 1)
     base.execute("PRAGMA user_version=2")
     base.execute("COMMIT")
     base.close()

@@ -24,7 +24,8 @@ from broadcast_server.protocol.rejection import TOO_SLOW
 from broadcast_server.rooms.actions import Action, Close, Publish, Send, Subscribe
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
-from broadcast_server.rooms.room import MAX_RENAMES_PER_HEARTBEAT, Room
+from broadcast_server.rooms.quota import MAX_RENAMES_PER_HEARTBEAT
+from broadcast_server.rooms.room import Room
 
 
 def make(log: MessageLog | None = None) -> Room:
@@ -117,7 +118,7 @@ def test_a_rejected_rename() -> None:
     assert isinstance(rejected, Send) and rejected.to is bob
     assert getattr(rejected.event, "code", "") == "too_often"
     assert bob.name == f"b{MAX_RENAMES_PER_HEARTBEAT - 1}"
-    room.reset_rename_quota()
+    room.reset_quotas()
     (renamed,) = room.rename(bob, RenameRequest("c"))
     assert renamed == Send(None, Renamed(f"b{MAX_RENAMES_PER_HEARTBEAT - 1}", "c"))
 

@@ -24,9 +24,9 @@ from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.quota import MAX_RENAMES_PER_HEARTBEAT
 from broadcast_server.rooms.receiver import Receiver
 from broadcast_server.rooms.replays import Replays
-from broadcast_server.rooms.room import MAX_RENAMES_PER_HEARTBEAT
 
 MAX_MESSAGES = 100
 """How many messages the log keeps."""

@@ -220,10 +220,10 @@ def test_a_file_of_a_later_version_is_not_opened(path: Path) -> None:
     """A file with a later version of the tables is rejected."""
     SQLiteLog(path).close()
     base = sqlite3.connect(path)
-    base.execute("PRAGMA user_version=3")
+    base.execute("PRAGMA user_version=4")
     base.close()
     with pytest.raises(
-        LogFileError, match=r"has version 3, this program knows versions up to 2: update"
+        LogFileError, match=r"has version 4, this program knows versions up to 3: update"
     ):
         SQLiteLog(path)
 

@@ -1,0 +1,54 @@
+"""The operator key: read from --operator-file or from the environment, or made by `start`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from broadcast_server.console.child_environment import OPERATOR_VARIABLE
+from broadcast_server.console.streams import note
+
+FILE, KEY = "operator file", "an operator key"  # what errors call them
+
+
+def operator_key_from_options(options: argparse.Namespace) -> str | None:
+    """Return the operator key, or None without one.
+
+    A typed --operator-file takes precedence over BROADCAST_OPERATOR, which takes precedence over
+    BROADCAST_OPERATOR_FILE. If the file does not exist, `start` makes it. Raises ValueError for an
+    invalid key or an unreadable file.
+    """
+    # As in a file, white space around it is no part of it.
+    path, key = options.operator_file, os.environ.get(OPERATOR_VARIABLE, "").strip()
+    typed = "operator_file" in options.typed
+    if typed and not path:
+        raise ValueError("--operator-file is empty (name a file)")
+    if not path and not key:
+        return None
+    from broadcast_server.admission.token import read_token_file, validate_token
+
+    if key and not typed:
+        return validate_token(key, OPERATOR_VARIABLE, KEY)
+    if options.command == "start" and not os.path.lexists(path):
+        return _make(path, quiet=options.log_format != "text")
+    return read_token_file(path, FILE, KEY)
+
+
+def _make(path: str, *, quiet: bool) -> str:
+    """Make the file *path* with a random key, and print the key, unless a log is to be *quiet*."""
+    import secrets
+
+    from broadcast_server.console.os_error import describe_file_error
+    from broadcast_server.console.private_file import create_private
+
+    key = secrets.token_urlsafe(18)
+    try:
+        with os.fdopen(create_private(Path(path)), "w", encoding="ascii") as file:
+            file.write(f"{key}\n")
+    except (OSError, ValueError) as error:
+        reason = describe_file_error(error) if isinstance(error, OSError) else "not a valid path"
+        raise ValueError(f"{FILE} {path} cannot be made: {reason}") from None
+    if not quiet:  # such a log is collected and kept
+        note(f"operator key: {key} (it is in {path}, and is not shown again)")
+    return key

@@ -1,0 +1,147 @@
+"""Restrictions: who was kicked from a room, and who is muted in it.
+
+A member that was kicked could connect again at once, and one that is muted could take another name.
+So a restriction holds for everything that the member is known by: its session or, without one, this
+very connection, its name and its look-alikes, and perhaps its address. This module is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from broadcast_server.protocol.join import DEFAULT_NAME
+from broadcast_server.protocol.names import name_key, without_number
+
+KICK_S = 600.0
+"""Seconds for which somebody who was kicked must stay out."""
+
+MUTE_S = 86_400.0
+"""Seconds after which a mute ends by itself."""
+
+MAX_RESTRICTIONS = 1000
+"""How many restrictions there are in all rooms together. Beyond that the oldest one ends."""
+
+MAX_NAMES = 8
+"""How many names of one member a restriction holds for: the first, and the last of the others."""
+
+Kind = Literal["kick", "mute"]
+_Key = tuple[Kind, str, str, str]  # the kind, the room, what is known, and its value
+
+
+class Restriction:
+    """One member that was kicked or muted."""
+
+    __slots__ = ("keys", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.keys: list[_Key] = []
+
+
+class Identity:
+    """What a client is known by: its id scope, its name, and the key of its address.
+
+    An id scope is a session or stands for one connection. All may be empty.
+    """
+
+    __slots__ = ("address", "id_scope", "name")
+
+    def __init__(self, id_scope: str = "", name: str = "", address: str = "") -> None:
+        self.id_scope = id_scope
+        self.name = name
+        self.address = address
+
+    def keys(self, kind: Kind, room: str) -> list[_Key]:
+        """Return the keys of a restriction of this client."""
+        known = {"scope": self.id_scope, "name": held_name(self.name), "address": self.address}
+        return [(kind, room, what, value) for what, value in known.items() if value]
+
+
+class Restrictions:
+    """The restrictions in all rooms of a server. *clock* tells the time in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._by_key: dict[_Key, Restriction] = {}
+        self._all: dict[Restriction, None] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        """Count the restrictions, with those whose time may be over."""
+        return len(self._all)
+
+    def add(self, kind: Kind, room: str, client: Identity) -> None:
+        """Restrict *client* from now on, instead of what it was restricted by before."""
+        self.remove(kind, room, client)
+        restriction = Restriction(self._clock() + (KICK_S if kind == "kick" else MUTE_S))
+        self._all[restriction] = None
+        for key in client.keys(kind, room):
+            self._add_key(restriction, key)
+        if len(self._all) > MAX_RESTRICTIONS:
+            self._end(next(iter(self._all)))
+
+    def remove(self, kind: Kind, room: str, client: Identity) -> bool:
+        """End what restricts *client*. Return whether there was anything.
+
+        If it is known by its address only, the restriction goes on for who was restricted first.
+        """
+        found = False
+        for key in client.keys(kind, room):
+            restriction = self._by_key.get(key)
+            if restriction is None:
+                continue
+            found |= restriction.until > self._clock()
+            if key[2] == "address":
+                restriction.keys.remove(key)
+                del self._by_key[key]
+            else:
+                self._end(restriction)
+        return found
+
+    def time_left(self, kind: Kind, room: str, client: Identity) -> float:
+        """Return for how many seconds *client* is restricted, 0 if it is not."""
+        restriction = self._find(kind, room, client) if self._all else None
+        return 0.0 if restriction is None else restriction.until - self._clock()
+
+    def add_name(self, kind: Kind, room: str, client: Identity, name: str) -> None:
+        """Let what restricts *client* hold for *name* as well, which is its new name."""
+        restriction = self._find(kind, room, client)
+        if restriction is None:
+            return
+        for key in Identity(name=name).keys(kind, room):
+            if key not in restriction.keys:
+                self._add_key(restriction, key)
+        names = [key for key in restriction.keys if key[2] == "name"]
+        for key in names[1 : 1 - MAX_NAMES]:
+            restriction.keys.remove(key)
+            self._by_key.pop(key, None)
+
+    def _add_key(self, restriction: Restriction, key: _Key) -> None:
+        other = self._by_key.get(key)
+        if other is not None:
+            other.keys.remove(key)
+        restriction.keys.append(key)
+        self._by_key[key] = restriction
+
+    def _find(self, kind: Kind, room: str, client: Identity) -> Restriction | None:
+        for key in client.keys(kind, room):
+            restriction = self._by_key.get(key)
+            if restriction is not None:
+                if restriction.until > self._clock():
+                    return restriction
+                self._end(restriction)
+        return None
+
+    def _end(self, restriction: Restriction) -> None:
+        del self._all[restriction]
+        for key in restriction.keys:
+            del self._by_key[key]
+
+
+def held_name(name: str) -> str:
+    """Return the key of *name* by which a member is known, "" for a name that is nobody's own.
+
+    The name that everyone gets who asks for none would keep all of them out.
+    """
+    is_default = name_key(without_number(name)) == name_key(DEFAULT_NAME)
+    return "" if is_default else name_key(name)
