@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Message,
         MessageHidden,
         Notice,
+        OperatorAct,
         PrivateMessage,
         Renamed,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "MessageHidden",
     "MessageTooLongError",
     "Notice",
+    "OperatorAct",
     "PrivateMessage",
     "RejectedError",
     "Renamed",
@@ -94,6 +96,7 @@ _HOMES = {
         "Message",
         "MessageHidden",
         "Notice",
+        "OperatorAct",
         "PrivateMessage",
         "Renamed",
     ),

@@ -46,6 +46,11 @@ class ClientRoom:
         return self._core.session.room
 
     @property
+    def topic(self) -> str:
+        """The topic of the room, empty if it has none."""
+        return self._core.inbox.topic
+
+    @property
     def members(self) -> tuple[str, ...]:
         """The names of all members as of now, yours included.
 

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.names import validate_name, validate_room
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
 from broadcast_server.protocol.publish import PublishRequest
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.rooms.local_room import LocalRoom
@@ -22,7 +23,7 @@ from broadcast_server.server.server import Server
 
 from .errors import BroadcastError, RoomClosedError, ServeError, rejected, with_parameters
 from .event_stream import EventStream
-from .events import Event, Joined, Left, Members, Message, Notice, Renamed
+from .events import Event, Joined, Left, Members, Message, Notice, OperatorAct, Renamed
 from .loop_home import LoopHome
 
 DEFAULT_NAME = "server"
@@ -73,12 +74,7 @@ class ObservableServer(Server):
 
         Raises RoomClosedError if the server has stopped, BroadcastError if its log has failed.
         """
-        if not self.accepting:
-            raise RoomClosedError("the server has stopped (call serve again)")
-        try:
-            room = self._rooms.open(join.room)
-        except DamagedRoomError as error:
-            raise BroadcastError(f"{error} (restore the log file from a backup)") from None
+        room = self._open(join.room)
         published: list[wire.Message] = []
         self._publishing = published
         try:
@@ -94,6 +90,25 @@ class ObservableServer(Server):
         if room.is_abandoned:
             raise BroadcastError("the log file has failed, the message may be lost (send it again)")
         return self._message(room, published[0], own=True)
+
+    async def act(self, room_name: str, request: OperatorRequest, by: str) -> None:
+        """Carry out what an operator can do, and return once everyone was told. Raises as above."""
+        room = self._open(room_name)
+        error = room.act(request, by)
+        told = asyncio.Event()
+        room.call_after_batch(told.set)
+        self._rooms.close_if_empty(room)
+        if error is not None:
+            raise rejected(error.code, error.text)
+        await told.wait()
+
+    def _open(self, name: str) -> ObservedRoom:
+        if not self.accepting:
+            raise RoomClosedError("the server has stopped (call serve again)")
+        try:
+            return cast(ObservedRoom, self._rooms.open(name))
+        except DamagedRoomError as error:
+            raise BroadcastError(f"{error} (restore the log file from a backup)") from None
 
     def _observe(self, room: ObservedRoom, event: wire.Event) -> None:
         if self._publishing is not None and isinstance(event, wire.Message):
@@ -126,6 +141,8 @@ class ObservableServer(Server):
                 return Left(name, event.name, event.count, bool(event.quiet))
             case wire.Renamed():
                 return Renamed(name, event.name, event.to)
+            case OperatorEvent(act=act, by=by, on=on, text=text):
+                return OperatorAct(name, act, by, event.name, on, text)
             case wire.Error():
                 return Notice(name, event.code, event.text)
         return None
@@ -176,8 +193,8 @@ class BroadcastServer:
     def events(self) -> AsyncIterator[Event]:
         """Iterate over what happens in all rooms from now on, until the server has stopped.
 
-        There are `Message`, `Joined`, `Left` and `Renamed`. A message comes when it is in the log
-        and was sent to the clients. Each call returns an iteration of its own.
+        There are `Message`, `Joined`, `Left`, `Renamed` and `OperatorAct`. A message comes when it
+        is in the log and was sent to the clients. Each call returns an iteration of its own.
 
         At most 4,096 events, or 1 Mi characters of messages, and one batch wait in memory. What
         comes beyond that is dropped. In its place there are, for each room that lost something, a
@@ -209,8 +226,42 @@ class BroadcastServer:
         checked = wire.validate_message(text, None, self._server.max_message_bytes)
         if isinstance(checked, wire.Error):
             raise rejected(checked.code, checked.text)
-        join = JoinRequest(name=validate_name(name), room=validate_room(room))
+        # The program is in charge of its rooms, as an operator is.
+        join = JoinRequest(name=validate_name(name), room=validate_room(room), operator=True)
         return await self._server.publish_own(join, text)
+
+    async def kick(self, room: str, name: str, *, by: str = DEFAULT_NAME) -> None:
+        """Close the connection of the member *name*, who must stay out of *room* for 10 minutes.
+
+        This is what operators of the room do, and everyone there is told: *by* kicked *name*.
+
+        Raises:
+            RejectedError: Nobody in the room has that name, or it is that of an operator.
+            RoomClosedError: The server has stopped.
+            ValueError: The name or the room is invalid.
+
+        """
+        await self._act(room, OperatorRequest("kick", validate_name(name)), by)
+
+    async def mute(self, room: str, name: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
+        """Let the messages of the member *name* be rejected, or no more. Raises as `kick` does."""
+        await self._act(room, OperatorRequest("mute", validate_name(name), on), by)
+
+    async def lock(self, room: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
+        """Let nobody join *room* any more, or everyone again. Raises as `kick` does."""
+        await self._act(room, OperatorRequest("lock", on=on), by)
+
+    async def announce(self, room: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
+        """Let only operators, and this program, write in *room*. Raises as `kick` does."""
+        await self._act(room, OperatorRequest("announce", on=on), by)
+
+    async def set_topic(self, room: str, text: str, *, by: str = DEFAULT_NAME) -> None:
+        """Set the topic of *room*; an empty one removes it. Raises as `kick` does."""
+        await self._act(room, OperatorRequest("topic", text=text), by)
+
+    async def _act(self, room: str, request: OperatorRequest, by: str) -> None:
+        self._home.check()
+        await self._server.act(validate_room(room), request, validate_name(by))
 
     async def stop(self) -> None:
         """Stop: let clients that are behind catch up, and close everyone, within `grace` seconds.

@@ -27,6 +27,8 @@ REJECTION_REMEDIES = {
     "too_often": "wait half a minute",
     "name_owned": "choose another name, or sign in with the token of that account",
     "banned": "ask who runs the server",
+    "muted": "ask an operator of the room",
+    "announce_only": "ask an operator of the room",
 }
 """What to do after an error that answers a request."""
 

@@ -117,6 +117,22 @@ class Members:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorAct:
+    """The operator *by* has done something to the room. Only the fields of the act count."""
+
+    room: str
+    act: str
+    """`kick` or `mute` with *name*, `lock` or `announce` with *on*, or `topic` with *text*."""
+    by: str
+    name: str = ""
+    """Who was kicked, or muted if *on* is true."""
+    on: bool = True
+    """Whether the member is muted, the room is locked, or only operators write."""
+    text: str = ""
+    """The topic, which is empty if there is none any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Messages are missing at this place, because the log does not reach back to them any more."""
 
@@ -154,6 +170,7 @@ Event = (
     | Left
     | Renamed
     | Members
+    | OperatorAct
     | Gap
     | Disconnected
     | Notice

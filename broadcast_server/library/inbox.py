@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from broadcast_server.client.session import ClientSession
 from broadcast_server.protocol import messages as wire
+from broadcast_server.protocol.operators import OperatorEvent
 
 from .event_queue import EventQueue, Item
 from .events import (
@@ -21,6 +22,7 @@ from .events import (
     Message,
     MessageHidden,
     Notice,
+    OperatorAct,
     PrivateMessage,
     Renamed,
 )
@@ -37,6 +39,8 @@ class Inbox:
         self.members = MemberNames()
         self.is_welcomed = False
         """Whether the room was joined."""
+        self.topic = ""
+        """The topic of the room, empty if it has none."""
         self.position = session.cursor
         """The position in the log after what the program has taken."""
         self._session = session
@@ -74,8 +78,11 @@ class Inbox:
                     self._dropping = self._has_dropped_entries = self._has_rewound = False
                 self._epoch = event.epoch
                 self.is_welcomed = True
+                self.topic = event.topic or ""
                 if self.position is None:
                     self.position = self._queued = self._session.start
+            elif isinstance(event, OperatorEvent) and event.act == "topic":
+                self.topic = event.text
             for item in self._items(event):
                 self._add(item, full)
 
@@ -127,6 +134,8 @@ class Inbox:
                 return [Item(Left(room, name, count, bool(quiet)))]
             case wire.Renamed(name=name, to=to):
                 return [Item(Renamed(room, name, to))]
+            case OperatorEvent(act=act, by=by, name=name, on=on, text=text):
+                return [Item(OperatorAct(room, act, by, name, on, text))]
             case wire.Error(code=code, text=text, id=None):
                 return [Item(Notice(room, code, text))]
         return []

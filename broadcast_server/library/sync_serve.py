@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
+from typing import TypeVar
 
 from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
@@ -15,6 +16,8 @@ from .embedded_server import DEFAULT_NAME, BroadcastServer, ServerRoom
 from .errors import RoomClosedError
 from .events import Message
 from .loop_thread import LoopThread, ThreadEndedError
+
+Result = TypeVar("Result")
 
 
 class SyncBroadcastServer:
@@ -59,8 +62,31 @@ class SyncBroadcastServer:
 
     def broadcast(self, room: str, text: str, *, name: str = DEFAULT_NAME) -> Message:
         """Publish *text* in *room*, as `BroadcastServer.broadcast` does."""
+        return self._run(lambda: self._server.broadcast(room, text, name=name))
+
+    def kick(self, room: str, name: str, *, by: str = DEFAULT_NAME) -> None:
+        """Kick the member *name* from *room*, as `BroadcastServer.kick` does."""
+        self._run(lambda: self._server.kick(room, name, by=by))
+
+    def mute(self, room: str, name: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
+        """Mute the member *name* of *room* or not, as `BroadcastServer.mute` does."""
+        self._run(lambda: self._server.mute(room, name, on, by=by))
+
+    def lock(self, room: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
+        """Lock *room* or not, as `BroadcastServer.lock` does."""
+        self._run(lambda: self._server.lock(room, on, by=by))
+
+    def announce(self, room: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
+        """Turn announce mode on or off, as `BroadcastServer.announce` does."""
+        self._run(lambda: self._server.announce(room, on, by=by))
+
+    def set_topic(self, room: str, text: str, *, by: str = DEFAULT_NAME) -> None:
+        """Set the topic of *room*, as `BroadcastServer.set_topic` does."""
+        self._run(lambda: self._server.set_topic(room, text, by=by))
+
+    def _run(self, make: Callable[[], Awaitable[Result]]) -> Result:
         try:
-            return self._thread.run(lambda: self._server.broadcast(room, text, name=name))
+            return self._thread.run(make)
         except ThreadEndedError:
             raise RoomClosedError("the server has stopped (call serve_sync again)") from None
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from broadcast_server.protocol.messages import Event
+from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.messages import Error, Event
+from broadcast_server.protocol.operators import OperatorRequest
 
+from .actions import Send
 from .local_room import LocalRoom
+from .operator_acts import operate
+from .participant import Participant
 
 
 class ObservedRoom(LocalRoom):
@@ -21,6 +26,14 @@ class ObservedRoom(LocalRoom):
     ) -> None:
         super().__init__(*args, **options)
         self._observe = observe
+
+    def act(self, request: OperatorRequest, by: str) -> Error | None:
+        """Carry out *request* of the program, as an operator *by*. Return why not, if it is not."""
+        author = Participant(JoinRequest(by, self.room.name, operator=True), "", by)
+        actions = operate(self.room, author, request)
+        answers = [each.event for each in actions if isinstance(each, Send) and each.to is author]
+        self._execute([each for each in actions if not isinstance(each, Send) or each.to is None])
+        return next((each for each in answers if isinstance(each, Error)), None)
 
     def _broadcast(self, event: Event) -> None:
         super()._broadcast(event)

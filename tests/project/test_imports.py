@@ -192,7 +192,7 @@ MODULES = {
                 "actions batch_timer fanout kept_names live_room message_log metrics participant"
                 " receiver replays room room_control sqlite_log"
             ),
-            "observed_room": "local_room",
+            "observed_room": "actions local_room operator_acts participant",
         },
         "http": {
             "chat_page": "",

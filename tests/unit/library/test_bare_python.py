@@ -95,7 +95,7 @@ async def main():
         print((await room.send("after")).seq, await room.rename("bob"))
         async with connect(server.url, history=2, token="t0ken", proxy="auto") as other:
             print((await other.receive()).text, (await server.broadcast("ops", "x")).seq)
-        for attempt in (room.send("x" * 5000), connect("ws://127.0.0.1:1/"), room.rename("a:b")):
+        for attempt in (room.send("x" * 40_000), connect("ws://127.0.0.1:1/"), room.rename("a:b")):
             try:
                 await attempt
             except Exception as error:

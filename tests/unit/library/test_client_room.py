@@ -727,7 +727,7 @@ def test_a_room_that_cannot_be_joined() -> None:
             assert room.connected
         await server.stop()
         async with responding(None) as url:
-            with pytest.raises(ConnectError, match=r"could not join within 0\.1 s, "):
+            with pytest.raises(ConnectError, match=r"within 0\.1 s, the server sent no welcome \("):
                 await connect(url, open_timeout=0.1)
 
     play(scenario)
@@ -752,3 +752,9 @@ def test_an_invalid_parameter(parameters: dict[str, Any], reason: str) -> None:
     """A parameter is checked before anything is connected to."""
     with pytest.raises(ValueError, match=re.escape(reason)):
         connect(**parameters)
+
+
+def test_parameters_that_have_no_effect() -> None:
+    """What is about TLS or the network is ignored where there is none, as for the command."""
+    connect("ws://x.example", tls_ca="/nowhere")
+    connect("ws://x.example", unix="socket", proxy="socks5://y")

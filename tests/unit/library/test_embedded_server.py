@@ -26,6 +26,7 @@ from broadcast_server import (
     BroadcastServer,
     ConnectError,
     Disconnected,
+    DisconnectedError,
     Event,
     Gap,
     Joined,
@@ -33,6 +34,8 @@ from broadcast_server import (
     Members,
     Message,
     MessageTooLongError,
+    OperatorAct,
+    RejectedError,
     Renamed,
     RoomClosedError,
     ServeError,
@@ -94,6 +97,87 @@ def test_what_a_server_sees_and_says() -> None:
             Left("ops", "ci", 0, quiet=True),
             nobody,
         ]
+
+    play(scenario)
+
+
+def test_a_program_is_an_operator_of_its_rooms() -> None:
+    """It kicks, mutes, locks, announces and sets the topic; clients and its events tell of that."""
+
+    async def scenario() -> None:
+        async with (
+            serve(port=0) as server,
+            connect(server.url, name="ann", room="ops") as ann,
+            connect(server.url, name="eve", room="ops") as eve,
+        ):
+            events = server.events()
+            await server.set_topic("ops", "  on  call: ann ")
+            await server.mute("ops", "EVE")
+            with pytest.raises(RejectedError, match=r"you are muted .* \(ask an operator"):
+                await eve.send("x")
+            await server.mute("ops", "eve", False, by="boss")
+            await server.announce("ops")
+            with pytest.raises(RejectedError) as rejected:
+                await ann.send("x")
+            assert rejected.value.code == "announce_only"
+            said = await server.broadcast("ops", "only we write now")
+            await server.announce("ops", False)
+            await server.lock("ops")
+            await server.lock("ops")  # it is already: nobody is told
+            with pytest.raises(ConnectError, match="this room is locked") as locked:
+                await connect(server.url, room="ops")
+            assert locked.value.code == 4503
+            await server.kick("ops", "eve")
+            with pytest.raises(DisconnectedError, match="you were kicked from this") as kicked:
+                async for _ in eve:
+                    pass
+            assert kicked.value.code == 4503
+            assert server.rooms["ops"].members == ("ann",)
+            acts = [
+                OperatorAct("ops", "topic", "server", text="on call: ann"),
+                OperatorAct("ops", "mute", "server", "eve"),
+                OperatorAct("ops", "mute", "boss", "eve", on=False),
+                OperatorAct("ops", "announce", "server", on=True, text="on call: ann"),
+                said,
+                OperatorAct("ops", "announce", "server", on=False, text="on call: ann"),
+                OperatorAct("ops", "lock", "server", on=True, text="on call: ann"),
+                OperatorAct("ops", "kick", "server", "eve"),
+                Left("ops", "eve", 1),
+            ]
+            assert [await anext(events) for _ in acts] == acts
+            assert ann.topic == "on call: ann"
+            heard = [await ann.receive_event() for _ in range(2 + len(acts))][2:]
+            assert [type(each) for each in heard] == [type(each) for each in acts]
+            assert [each.act for each in heard if isinstance(each, OperatorAct)] == [
+                each.act for each in acts if isinstance(each, OperatorAct)
+            ]
+
+    play(scenario)
+
+
+def test_an_act_that_is_rejected() -> None:
+    """The error says why, and nothing of the server is left changed."""
+
+    async def scenario() -> None:
+        async with serve(port=0, operator_key="0123456789abcdef") as server:
+            async with connect(server.url, name="ann", room="ops") as ann:
+                with pytest.raises(
+                    RejectedError, match=r"nobody here .* \(do you mean ann\?\)"
+                ) as no:
+                    await server.kick("ops", "anna")
+                assert no.value.code == "not_here"
+                with pytest.raises(RejectedError, match="nobody here has the name ann"):
+                    await server.kick("empty", "ann")
+                with pytest.raises(RejectedError, match="topic is 300 characters, limit is 200"):
+                    await server.set_topic("ops", "x" * 300)
+                with pytest.raises(ValueError, match="name contains a colon"):
+                    await server.mute("ops", "a:b")
+                with pytest.raises(ValueError, match="room is not"):
+                    await server.lock("No Room")
+                assert (ann.connected, ann.topic) == (True, "")
+                assert list(server.rooms) == ["ops"]
+        with pytest.raises(RoomClosedError):
+            await server.lock("ops")
 
     play(scenario)
 
@@ -390,7 +474,7 @@ def test_a_port_that_is_taken() -> None:
             with pytest.raises(ServeError, match=re.escape(reason)):
                 await serve(port=port)
             with pytest.raises(MessageTooLongError):
-                await server.broadcast("a", "x" * 5000)
+                await server.broadcast("a", "x" * 40_000)
             with pytest.raises(ValueError, match="name contains a colon"):
                 await server.broadcast("a", "x", name="a:b")
 

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 from programs import PATIENCE, running, until
@@ -17,6 +18,8 @@ from broadcast_server import (
     Members,
     Message,
     MessageTooLongError,
+    OperatorAct,
+    RejectedError,
     RoomClosedError,
     ServeError,
     SyncClientRoom,
@@ -58,7 +61,7 @@ def test_a_conversation(url: str) -> None:
                 break
         assert kinds[:3] == [Members, Joined, Message]
         with pytest.raises(MessageTooLongError):
-            ann.send("x" * 5000)
+            ann.send("x" * 40_000)
         ann.send("a")
         ann.send("b")
         found = []
@@ -190,12 +193,32 @@ def test_a_server_in_a_thread() -> None:
         assert server.rooms["ops"].members == ("ann",)
         said = server.broadcast("ops", "hi", name="ci")
         assert room.receive(timeout=10).seq == said.seq == 1
+        server.set_topic("ops", "tests")
+        server.lock("ops")
+        server.announce("ops")
+        server.mute("ops", "ann", by="ci")
+        assert room.topic == "tests"
+        server.lock("ops", False)
+        server.announce("ops", False)
+        server.mute("ops", "ann", False)
+        acts = [event for event in islice(room.events(), 7) if isinstance(event, OperatorAct)]
+        assert [(each.act, each.by, each.on) for each in acts] == [
+            ("topic", "server", True),
+            ("lock", "server", True),
+            ("announce", "server", True),
+            ("mute", "ci", True),
+            ("lock", "server", False),
+            ("announce", "server", False),
+            ("mute", "server", False),
+        ]
+        with pytest.raises(RejectedError, match="nobody here has the name bob"):
+            server.kick("ops", "bob")
         with pytest.raises(ServeError, match="address already in use"):
             serve_sync(port=int(server.url.rpartition(":")[2].rstrip("/")))
         with pytest.raises(ValueError, match="rate is -1"):
             serve_sync(rate=-1)
         with pytest.raises(MessageTooLongError):
-            server.broadcast("ops", "x" * 5000)
+            server.broadcast("ops", "x" * 40_000)
     server.stop()
     assert dict(server.rooms) == {}
     with pytest.raises(RoomClosedError, match="call serve_sync again"):
