@@ -29,7 +29,6 @@ from broadcast_server.protocol.messages import (
     Message,
     PrivateMessage,
 )
-from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 
 from .actions import (
@@ -45,6 +44,7 @@ from .actions import (
     Subscribe,
 )
 from .batch_timer import BatchTimer
+from .delegated_actions import DelegatedActions
 from .fanout import Fanout
 from .metrics import Metrics
 from .participant import Participant
@@ -64,7 +64,7 @@ for each join after its own in that batch. Joins in a later batch reach it in a 
 to all. Without this limit, 5,000 clients that reconnect at once would need 12 million lines."""
 
 
-class LiveRoom(ABC):
+class LiveRoom(DelegatedActions, ABC):
     """One room, and the connections of its members and subscribers.
 
     *on_close* is called with the receiver and the code of every connection that the room closes
@@ -97,21 +97,6 @@ class LiveRoom(ABC):
 
         A duplicate goes to `Room.acknowledge_duplicate` instead.
         """
-
-    def _claim_name(self, action: ClaimName) -> None:  # noqa: B027  # only if the room returns it
-        """Rename a member where the room itself does not decide about names."""
-
-    def _operate(self, action: Operate) -> None:  # noqa: B027  # only if the room returns it
-        """Carry out what an operator asks for, where the room itself does not."""
-
-    def _note_act(self, event: OperatorEvent) -> None:  # noqa: B027  # only if the room returns it
-        """Log what an operator did, and keep the mode of the room if that has changed."""
-
-    def _send_private(self, action: SendPrivate) -> None:  # noqa: B027  # as the one before
-        """Send a private message to a member of this process, and answer its author."""
-
-    def _route_private(self, action: RoutePrivate) -> None:  # noqa: B027  # only if the room returns it
-        """Send a private message where the room itself does not know all members."""
 
     def _send_to(self, participant: Participant, event: Event) -> None:
         """Send *event* to one participant, in order after the answers to its earlier requests."""
@@ -244,16 +229,6 @@ class LiveRoom(ABC):
                 self._publish(action)
                 continue
             match action:
-                case ClaimName():
-                    self._claim_name(action)
-                case Operate():
-                    self._operate(action)
-                case NoteAct(event=event):
-                    self._note_act(event)
-                case SendPrivate():
-                    self._send_private(action)
-                case RoutePrivate():
-                    self._route_private(action)
                 case Send(to=None, event=event):
                     self._broadcast(event)
                 case Send(to=Participant() as participant, event=event):
@@ -270,6 +245,8 @@ class LiveRoom(ABC):
                         receiver.write(map(receiver.encode, unsent))
                     receiver.close(code, reason)
                     self._on_close(receiver, code)
+                case ClaimName() | Operate() | NoteAct() | SendPrivate() | RoutePrivate():
+                    self._delegate(action)
         if actions:
             self._timer.schedule(announces=announces)
 

@@ -74,7 +74,6 @@ from broadcast_server.protocol.messages import (
     RenameRequest,
     SayRequest,
     Welcome,
-    not_here,
 )
 from broadcast_server.protocol.names import validate_name
 from broadcast_server.protocol.operators import OperatorRequest
@@ -86,9 +85,7 @@ from .actions import (
     Close,
     Operate,
     Publish,
-    RoutePrivate,
     Send,
-    SendPrivate,
     Subscribe,
     close_with,
 )
@@ -98,6 +95,7 @@ from .message_log import LogExtent
 from .name_table import NameTable
 from .operator_acts import operate
 from .participant import Participant
+from .private import send_private
 from .quota import MAX_ACTS_PER_HEARTBEAT, MAX_RENAMES_PER_HEARTBEAT, Quota
 from .renames import rename
 from .resume import resume_position
@@ -259,7 +257,8 @@ class Room:
                 case OperatorRequest():
                     actions += self.operate(member, request)
                 case PrivateRequest():
-                    actions.append(self.send_private(member, request))
+                    names = self.names if self._roster is None else None
+                    actions.append(send_private(names, member, request))
                 case MembersRequest():
                     # One answer for each frame: 200,000 of these requests fit into a frame, and
                     # the answer can be a hundred times as long as the request.
@@ -317,19 +316,6 @@ class Room:
         if self._roster is not None:
             return [ClaimName(member, name, request.id)]
         return rename(self.names, self.control, member, name, request.id)
-
-    def send_private(self, member: Participant, request: PrivateRequest) -> Action:
-        """Send a message to one member alone. It is not published: only both ends get it."""
-        try:
-            name = validate_name(request.to)
-        except ValueError as error:
-            return Send(member, Error("bad_name", str(error), request.id))
-        if self._roster is not None:
-            return RoutePrivate(member, name, request.text, request.id)
-        recipient = self.names.owner(name)
-        if recipient is None:
-            return Send(member, not_here(name, request.id))
-        return SendPrivate(member, recipient, request.text, request.id)
 
     def operate(self, member: Participant, request: OperatorRequest) -> list[Action]:
         """Carry out *request* if *member* is an operator, see `operator_acts`, or answer it."""

@@ -152,6 +152,7 @@ MODULES = {
             "metrics": "",
             "participant": "",
             "actions": "participant",
+            "delegated_actions": "actions",
             "faults": "participant",
             "name_table": "kept_names participant",
             "payloads": "",
@@ -175,13 +176,17 @@ MODULES = {
             ),
             "room_control": "participant restrictions room_mode",
             "operator_acts": "actions name_table participant restrictions room_control room_mode",
+            "private": "actions name_table participant room_control",
             "renames": "actions name_table participant room_control",
             "roster": "",
             "room": (
-                "actions faults kept_names message_log name_table operator_acts participant quota"
-                " renames resume room_control roster"
+                "actions faults kept_names message_log name_table operator_acts participant"
+                " private quota renames resume room_control roster"
             ),
-            "live_room": "actions batch_timer fanout metrics participant payloads receiver room",
+            "live_room": (
+                "actions batch_timer delegated_actions fanout metrics participant payloads"
+                " receiver room"
+            ),
             "sqlite_log": (
                 "kept_names log_backup log_errors log_kept_names log_marker log_moves"
                 " log_room_modes log_rows log_start log_state log_watch message_log room_mode"
