@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timezone
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from faults.plan import FaultKind
 from faults.proxy import ClientProxy, Endpoint
 from websockets.asyncio.client import connect as websocket
 from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from broadcast_server import (
@@ -42,6 +44,7 @@ from broadcast_server import (
 )
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.library import async_connect, event_queue, room_core
+from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.codec import encode_json
 from broadcast_server.protocol.messages import SUBPROTOCOL, Error, Pong, Welcome
 from broadcast_server.server.server import Server
@@ -381,6 +384,77 @@ def test_a_cursor_continues_in_another_client() -> None:
             async with connect(url, cursor="elsewhere.7") as bob:
                 assert await anext(bob.events()) == Gap("lobby", None)
                 assert await texts(bob, "c") == ["a", "b", "c"]
+
+    play(scenario)
+
+
+def test_a_break_wakes_a_program_that_waits() -> None:
+    """It is told at once, and not only when there is a connection again."""
+
+    async def scenario() -> None:
+        async with deployment() as (_, url):
+            room = await connect(url, name="ann")
+            events = room.events()
+            assert isinstance(await anext(events), Members)
+            waiting = asyncio.ensure_future(anext(events))
+        assert isinstance(await waiting, Disconnected)
+        assert not room.connected
+        await room.close()
+
+    play(scenario)
+
+
+async def answer_ping(connection: ServerConnection) -> None:
+    """Let the replay of a client end, as a server does."""
+    (ping,) = str(await connection.recv()).splitlines()
+    await connection.send(encode_json(Pong(json.loads(ping)["id"])))
+
+
+def test_a_connection_that_breaks_right_after_the_welcome() -> None:
+    """The room was joined then, so the client tries again whatever the server answers."""
+    attempts: list[object] = []
+
+    def process(connection: ServerConnection, request: object) -> Response | None:
+        attempts.append(request)
+        return connection.respond(404, "not yet") if len(attempts) == 2 else None
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send(encode_json(WELCOME))
+        if len(attempts) > 1:
+            await connection.wait_closed()
+        connection.transport.abort()
+
+    async def scenario() -> None:
+        async with websocket_server(handler, process_request=process) as url:
+            async with connect(url, name="bob") as room:
+                kinds = [type(await room.receive_event()) for _ in range(4)]
+                assert kinds == [Members, Disconnected, Disconnected, Members]
+
+    play(scenario)
+
+
+def test_a_large_room() -> None:
+    """A welcome has the first names only: the client asks for the others, once."""
+    names = tuple(f"m{number}" for number in range(150))
+
+    async def handler(connection: ServerConnection) -> None:
+        begin = replace(WELCOME, count=151, members=names[:100])
+        await connection.send(encode_json(begin))
+        await answer_ping(connection)
+        assert await connection.recv() == encode_json(wire.MembersRequest())
+        await connection.send(encode_json(wire.Members(151, (*names, "bob"))))
+        await connection.send(encode_json(wire.Joined("ann", 152, None)))
+        frame = str(await connection.recv())  # the next request is the message
+        await connection.send(encode_json(Error("empty", "no", json.loads(frame)["id"])))
+        await connection.wait_closed()
+
+    async def scenario() -> None:
+        async with websocket_server(handler) as url, connect(url, name="bob") as room:
+            events = [await room.receive_event() for _ in range(3)]
+            assert [type(each) for each in events] == [Members, Members, Joined]
+            assert (len(room.members), room.member_count) == (152, 152)
+            with pytest.raises(RejectedError):
+                await room.send("x")
 
     play(scenario)
 
@@ -726,6 +800,9 @@ def test_a_room_that_cannot_be_joined() -> None:
         async with connect(server.url, token="s3cret") as room:
             assert room.connected
         await server.stop()
+        async with websocket_server(lambda each: each.close(1012, "restarting")) as url:
+            with pytest.raises(ConnectError, match=r"within 0\.1 s, .*restarting \(open_timeout="):
+                await connect(url, open_timeout=0.1)
         async with responding(None) as url:
             with pytest.raises(ConnectError, match=r"within 0\.1 s, the server sent no welcome \("):
                 await connect(url, open_timeout=0.1)
