@@ -110,8 +110,9 @@ def test_a_program_is_an_operator_of_its_rooms() -> None:
             connect(server.url, name="ann", room="ops") as ann,
             connect(server.url, name="eve", room="ops") as eve,
         ):
-            events = server.events()
+            events = server._server.new_stream()
             await server.set_topic("ops", "  on  call: ann ")
+            assert len(events._queue) == 1  # everyone was told when it returns
             await server.mute("ops", "EVE")
             with pytest.raises(RejectedError, match=r"you are muted .* \(ask an operator"):
                 await eve.send("x")
