@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from broadcast_server.console.argument import argument_text
-from broadcast_server.console.child_environment import TOKEN_VARIABLE
+from broadcast_server.console.child_environment import OPERATOR_VARIABLE, TOKEN_VARIABLE
 
 from .env_parser import VARIABLE_PREFIX, Command, EnvParser, int_range, name_type, room_type
 
@@ -193,6 +193,13 @@ def _add_join(client: EnvParser, room: str) -> None:
         "--token-file",
         None,
         f"file with the token to sign in with; {TOKEN_VARIABLE} can hold the token itself",
+        metavar="FILE",
+    )
+    client.option(
+        "--operator-file",
+        None,
+        "file with the server's operator key, to be an operator of the room;"
+        f" {OPERATOR_VARIABLE} can hold the key itself",
         metavar="FILE",
     )
 

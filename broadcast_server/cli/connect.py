@@ -63,6 +63,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             unix=target.unix,
             authorities=target.authorities,
             proxy=target.proxy,
+            operator_key=target.operator_key,
         )
         if _at_terminal(options):
             if options.plain or _is_dumb():

@@ -22,7 +22,7 @@ from .usage import usage_error
 if TYPE_CHECKING:
     from broadcast_server.client.target import Target
 
-TOKEN_NOTE = "* your token goes to the server unencrypted (use wss://)"  # noqa: S105  # it has no token
+TOKEN_NOTE = "* your {} goes to the server unencrypted (use wss://)"  # noqa: S105  # it has no token
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +92,7 @@ def _with_target(
     except ValueError as error:
         return usage_error(options.command, str(error))
     if target.exposes_token:
-        note(TOKEN_NOTE)
+        note(TOKEN_NOTE.format("token" if target.token is not None else "operator key"))
     return command(options, target)
 
 
@@ -130,7 +130,7 @@ def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -
         note(f"* nothing is reported to the room: {troubles[0]}")
         target = None
     elif target is not None and target.exposes_token:
-        note(TOKEN_NOTE)
+        note(TOKEN_NOTE.format("token" if target.token is not None else "operator key"))
     from .run import run  # not before it is known whether there is a module ssl
 
     return run(options, target)

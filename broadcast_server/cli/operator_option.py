@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from broadcast_server.console.child_environment import OPERATOR_VARIABLE
-from broadcast_server.console.streams import note
+
+FILE_VARIABLE = f"{OPERATOR_VARIABLE}_FILE"
 
 FILE, KEY = "operator file", "an operator key"  # what errors call them
 
@@ -16,12 +17,19 @@ def operator_key_from_options(options: argparse.Namespace) -> str | None:
     """Return the operator key, or None without one.
 
     A typed --operator-file takes precedence over BROADCAST_OPERATOR, which takes precedence over
-    BROADCAST_OPERATOR_FILE. If the file does not exist, `start` makes it. Raises ValueError for an
-    invalid key or an unreadable file.
+    BROADCAST_OPERATOR_FILE. If the file does not exist, `start` makes it, and `new_operator_key` of
+    the *options* is its key. Raises ValueError for an invalid key or an unreadable file.
     """
     # As in a file, white space around it is no part of it.
     path, key = options.operator_file, os.environ.get(OPERATOR_VARIABLE, "").strip()
     typed = "operator_file" in options.typed
+    if options.command == "start" and not typed:
+        for variable in (OPERATOR_VARIABLE, FILE_VARIABLE):
+            if variable in os.environ and not os.environ[variable].strip():
+                raise ValueError(
+                    f"{variable} is set and empty, so nobody could be an operator"
+                    " (give it a value, or unset it)"
+                )
     if typed and not path:
         raise ValueError("--operator-file is empty (name a file)")
     if not path and not key:
@@ -31,12 +39,14 @@ def operator_key_from_options(options: argparse.Namespace) -> str | None:
     if key and not typed:
         return validate_token(key, OPERATOR_VARIABLE, KEY)
     if options.command == "start" and not os.path.lexists(path):
-        return _make(path, quiet=options.log_format != "text")
+        key = _make(path)
+        options.new_operator_key = key
+        return key
     return read_token_file(path, FILE, KEY)
 
 
-def _make(path: str, *, quiet: bool) -> str:
-    """Make the file *path* with a random key, and print the key, unless a log is to be *quiet*."""
+def _make(path: str) -> str:
+    """Make the file *path* with a random key, and return the key."""
     import secrets
 
     from broadcast_server.console.os_error import describe_file_error
@@ -49,6 +59,4 @@ def _make(path: str, *, quiet: bool) -> str:
     except (OSError, ValueError) as error:
         reason = describe_file_error(error) if isinstance(error, OSError) else "not a valid path"
         raise ValueError(f"{FILE} {path} cannot be made: {reason}") from None
-    if not quiet:  # such a log is collected and kept
-        note(f"operator key: {key} (it is in {path}, and is not shown again)")
     return key

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from broadcast_server.cli.env_parser import VARIABLE_PREFIX, variable_value
+from broadcast_server.cli.operator_option import operator_key_from_options
 from broadcast_server.cli.token_option import token_from_options
 from broadcast_server.client.address import invalid_address, parse_address, split_room
 from broadcast_server.client.target import Target
@@ -48,10 +49,10 @@ def target_from_options(options: argparse.Namespace) -> Target:
     if unix and options.proxy and "proxy" in options.typed:
         raise ValueError("--unix cannot be combined with --proxy")
     proxy = None if unix or not options.proxy else _proxy(options, url)
-    token = token_from_options(options)
+    token, operator_key = token_from_options(options), operator_key_from_options(options)
     if not has_tls() and url.startswith("wss:"):  # asked in any case: the clients import ssl
         raise NoTLSError(f"{NO_TLS}, which {address} needs (use ws://, or another Python)")
-    return Target(url, query, token, unix, _authorities(options, url), proxy)
+    return Target(url, query, token, unix, _authorities(options, url), proxy, operator_key)
 
 
 def _check_socket(path: str) -> None:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.protocol.messages import CloseCode, Cursor, Error, Event, Request
+from broadcast_server.protocol.operators import OperatorRequest
 
 from .close_reason import CONNECTION_LOST, describe_close
 from .opener import Opener, OpenError, close_connection
@@ -92,6 +93,7 @@ class ReconnectingClient:
         unix: Path of a Unix socket to connect to, instead of the URL's host and port.
         authorities: The trusted certificate authorities; None means those of the system.
         proxy: The HTTP proxy to go through; None for a direct connection.
+        operator_key: Key to be an operator with, shown in each handshake.
     """
 
     def __init__(
@@ -105,12 +107,13 @@ class ReconnectingClient:
         unix: str | None = None,
         authorities: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
+        operator_key: str | None = None,
     ) -> None:
         self.session = session
         self.has_been_live = False
         """Whether we have been in the room. If not, a failed attempt to connect ends the client,
         unless the server says that another one may succeed."""
-        self._opener = Opener(url, query, token, unix, authorities, proxy)
+        self._opener = Opener(url, query, token, unix, authorities, proxy, operator_key)
         self._timeouts = timeouts
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something was received, or the connection was lost
@@ -148,6 +151,12 @@ class ReconnectingClient:
         self._wake.set()
         return id
 
+    def operate(self, request: OperatorRequest) -> str | None:
+        """Ask for what an operator does, now or as soon as possible. Return the request's id."""
+        id = self.session.operate(request)
+        self._wake.set()
+        return id
+
     def show_again(self, count: int) -> None:
         """Show the last *count* messages again, now or as soon as possible."""
         self.session.show_again(count)
@@ -171,6 +180,7 @@ class ReconnectingClient:
             unix=opener.unix,
             authorities=opener.authorities,
             proxy=opener.proxy,
+            operator_key=opener.operator_key,
         )
         other.has_been_live = self.has_been_live
         return other

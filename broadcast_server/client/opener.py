@@ -20,6 +20,7 @@ from broadcast_server import __version__
 from broadcast_server.console.threads import run_abandonable
 from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.protocol.messages import SUBPROTOCOL
+from broadcast_server.protocol.operators import OPERATOR_HEADER
 
 from .address import DEFAULT_PORTS, with_port, without_zone
 from .connect_errors import TOO_MANY_REDIRECTS, ConnectFailure
@@ -88,6 +89,8 @@ class Opener:
     """The trusted certificate authorities; None means those of the system."""
     proxy: Proxy | None = None
     """The HTTP proxy to go through; None for a direct connection."""
+    operator_key: str | None = None
+    """Key to be an operator with, shown in each handshake."""
 
     @property
     def description(self) -> str:
@@ -209,7 +212,8 @@ class Opener:
     def _headers(self, session: ClientSession) -> dict[str, str]:
         """Return the headers of a handshake. They have the secrets, which no address has."""
         token = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
-        return {**session.headers, **token}
+        key = {} if self.operator_key is None else {OPERATOR_HEADER: self.operator_key}
+        return {**session.headers, **token, **key}
 
     @property
     def _is_plain(self) -> bool:

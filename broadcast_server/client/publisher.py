@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from broadcast_server import __version__
+from broadcast_server.protocol.operators import OPERATOR_HEADER
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .address import DEFAULT_PORTS, without_zone
@@ -201,6 +202,8 @@ class HTTPPublisher:
         }
         if self._target.token is not None:
             headers["Authorization"] = f"Bearer {self._target.token}"
+        if self._target.operator_key is not None:
+            headers[OPERATOR_HEADER] = self._target.operator_key
         return headers
 
 

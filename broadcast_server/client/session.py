@@ -39,13 +39,14 @@ from broadcast_server.protocol.messages import (
     Pong,
     PrivateMessage,
     Renamed,
-    RenameRequest,
     Request,
     SayRequest,
     Welcome,
 )
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
+from .open_requests import OpenRequests
 from .private_outbox import PrivateOutbox
 
 MAX_UNCONFIRMED = 250
@@ -95,8 +96,8 @@ class ClientSession:
         self.rejected = 0
         """Number of our messages that the server has rejected."""
         self.on_settled: Callable[[str, Event], None] | None = None
-        """Called with the id of each request and the event that answers it: a message's echo, its
-        rejection, or a `duplicate` error; `Renamed` or an error for a new name."""
+        """Called with the id of each request and the event that answers it: a message's echo, or
+        an error; `Renamed` or an error for a new name; what an operator did, or an error."""
         self.start: Cursor | None = None
         """The position in the log after which this connection's replay begins."""
         self._requested = {"name": name, "room": room}
@@ -118,7 +119,7 @@ class ClientSession:
         self._outbox_chars = 0
         self._withdrawn: set[str] = set()  # those of the outbox that are not to be sent again
         self._unsent: deque[Request] = deque()  # requests for this connection
-        self._pending_rename: RenameRequest | None = None  # without its response
+        self._open = OpenRequests()
         self.private = PrivateOutbox()
 
     @property
@@ -150,8 +151,7 @@ class ClientSession:
     def rename(self, name: str) -> str:
         """Ask for another name, now or as soon as the session is live. Return the request's id."""
         id = secrets.token_urlsafe(6)
-        self._pending_rename = RenameRequest(name, id)
-        self.request(self._pending_rename)
+        self.request(self._open.rename(name, id))
         return id
 
     def send_private(self, to: str, text: str) -> str | None:
@@ -160,6 +160,12 @@ class ClientSession:
             return None
         request = self.private.add(to, text)
         self._unsent.append(request)
+        return request.id
+
+    def operate(self, request: OperatorRequest) -> str | None:
+        """Ask for what an operator does, like `rename`. Return the request's id."""
+        request = self._open.operate(request)
+        self.request(request)
         return request.id
 
     def rewind(self, to: Cursor) -> None:
@@ -302,14 +308,11 @@ class ClientSession:
                 return False
             case Renamed(name=self.name, to=to):
                 self.name = self._given_name = self._requested["name"] = to
-                self._settle_rename(event)
+                self._settle(self._open.settle_rename(), event)
             case PrivateMessage(id=str() as id) | Error(id=str() as id) if self.private.settle(id):
-                if self.on_settled is not None:
-                    self.on_settled(id, event)
-            case Error(id=str() as id) if (
-                self._pending_rename is not None and id == self._pending_rename.id
-            ):
-                self._settle_rename(event)
+                self._settle(id, event)
+            case OperatorEvent(id=str() as id) | Error(id=str() as id) if self._open.settle(id):
+                self._settle(id, event)
             case Error(code=code, id=str() as id) if id in self._outbox:
                 self._confirm(id, event)
                 if code == "duplicate":  # the log has the message, as an echo would tell
@@ -358,8 +361,7 @@ class ClientSession:
         self._last_seq = max(self._last_seq, self._welcome.seq)
         self._cursor = Cursor(self._welcome.epoch, self._last_seq)
         self.live, self.showing_again = True, False
-        if self._pending_rename is not None:
-            self._unsent.append(self._pending_rename)
+        self._unsent.extend(self._open.all())
         # What was withdrawn and has no echo by now was not published, and will not be.
         for id in self._withdrawn:
             self._forget(id)
@@ -380,16 +382,14 @@ class ClientSession:
         if id is not None and id in self._outbox:
             self._forget(id)
             self._withdrawn.discard(id)
-            if self.on_settled is not None:
-                self.on_settled(id, answer)
+            self._settle(id, answer)
+
+    def _settle(self, id: str | None, answer: Event) -> None:
+        if id is not None and self.on_settled is not None:
+            self.on_settled(id, answer)
 
     def _forget(self, id: str) -> None:
         self._outbox_chars -= len(self._outbox.pop(id).text)
-
-    def _settle_rename(self, answer: Event) -> None:
-        rename, self._pending_rename = self._pending_rename, None
-        if rename is not None and self.on_settled is not None:
-            self.on_settled(rename.id or "", answer)
 
     def _advance(self, seq: int) -> None:
         if self._welcome is None:

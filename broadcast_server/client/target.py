@@ -26,6 +26,7 @@ class Target(NamedTuple):
     """The trusted certificate authorities; None means those of the system."""
     proxy: Proxy | None = None
     """The HTTP proxy to go through; None for a direct connection."""
+    operator_key: str | None = None
 
     @property
     def description(self) -> str:
@@ -34,5 +35,6 @@ class Target(NamedTuple):
 
     @property
     def exposes_token(self) -> bool:
-        """Whether anyone on the network path can read the token."""
-        return self.token is not None and not is_confidential(self.url)
+        """Whether anyone on the network path can read the token or the operator key."""
+        has_secret = self.token is not None or self.operator_key is not None
+        return has_secret and not is_confidential(self.url)

@@ -18,9 +18,6 @@ from broadcast_server.console.signals import handle_signals
 from broadcast_server.console.streams import note
 from broadcast_server.protocol.messages import (
     Event,
-    Joined,
-    Left,
-    Members,
     MembersRequest,
     Message,
     PrivateMessage,
@@ -34,6 +31,7 @@ from .crowd import Crowd, group_crowds
 from .hidden_events import HiddenEvents
 from .known_names import KnownNames
 from .render import Line, dim, is_mention, local_day, today
+from .room_view import RoomView, welcome_notices
 from .status_line import Status
 
 CONFIRM_TIMEOUT_S = 1.0
@@ -66,7 +64,7 @@ class ChatUI(ABC):
         self._live = False  # as last shown in the status line
         self._members_requested = False  # /who waits for the connection
         self._show_again_count = 0  # messages that /history asked for and that are not shown yet
-        self._count = 0  # members of the room
+        self._view = RoomView()
         self._day = today()  # of the last message shown
         self._hidden = HiddenEvents()
         self._names = KnownNames()
@@ -113,11 +111,8 @@ class ChatUI(ABC):
     def _track(self, event: Event) -> None:
         """Update what the status line shows, the known names, and to whom /r answers."""
         self._names.apply(event)
+        self._view.apply(event)
         match event:
-            case Welcome(count=count) | Members(count=count):
-                self._count = count
-            case Joined(count=count) | Left(count=count):
-                self._count = count
             case PrivateMessage(name=name, id=None) if event not in self._hidden:
                 self._reply_to = name
             case Renamed(name=self._reply_to, to=to):
@@ -169,7 +164,8 @@ class ChatUI(ABC):
         return Status(
             room=strip_control(session.room),
             name=strip_control(session.name),
-            count=self._count,
+            count=self._view.count,
+            topic=self._view.topic,
             connected=session.is_welcomed and self.client is self._connected_client,
             unsent=len(session),
         )
@@ -181,15 +177,6 @@ class ChatUI(ABC):
             self._day = day
             return [self._notice_line(day), *lines]
         return lines
-
-    def _name_notice(self, welcome: Welcome) -> str:
-        """Return the notice that the room gave another name than the one asked for, if it did."""
-        asked = self._connected_client.session.requested_name
-        if asked is None or asked == welcome.name or self._welcomed:
-            return ""
-        if welcome.name.startswith(f"{asked}-"):
-            return strip_control(f"the name {asked} is taken (/name changes yours)")
-        return strip_control(f"the name {asked} is not yours, you are {welcome.name}")
 
     def _render_event(self, event: Event, me: str) -> list[Line]:
         if isinstance(event, Message | PrivateMessage):
@@ -203,8 +190,8 @@ class ChatUI(ABC):
             self._show_again_count = 0
             return []
         lines = self._render(event, me, again=self._welcomed)
-        if notice := self._name_notice(event):
-            lines.append(self._notice_line(notice))
+        asked = None if self._welcomed else self._connected_client.session.requested_name
+        lines += map(self._notice_line, welcome_notices(event, asked))
         self._show_again_count, self._welcomed = 0, True
         if not self._greeted:
             self._greeted = True
@@ -316,6 +303,16 @@ class ChatUI(ABC):
                 self._clear()
             case TypedCommand("help"):
                 self._print([dim(f"   {line}") for line in help_lines()])
+            case TypedCommand():
+                self._operate(command)
+
+    def _operate(self, command: TypedCommand) -> None:
+        """Ask for what an operator types. It is not kept for the next connection."""
+        request = self._view.request(command, is_live=self.client.session.live)
+        if isinstance(request, str):
+            self.show_notice(request)
+        else:
+            self.client.operate(request)
 
     @property
     def reply_to(self) -> str:

@@ -20,12 +20,20 @@ COMMANDS = {
     "/history": ("N", "show the last N messages again"),
     "/quiet": ("", "hide who joins and leaves, or show it again"),
     "/ignore": ("NAME", "hide the messages of NAME, or show them again"),
+    "/topic": ("[TEXT]", "show the topic, or set it as an operator; - removes it"),
+    "/kick": ("NAME", "as an operator, send NAME out for ten minutes"),
+    "/mute": ("NAME", "as an operator, let nobody receive what NAME writes"),
+    "/unmute": ("NAME", "as an operator, let NAME write again"),
+    "/lock": ("", "as an operator, let nobody new in"),
+    "/unlock": ("", "as an operator, let everyone in again"),
+    "/announce": ("[off]", "as an operator, let only operators write, or everyone again"),
     "/clear": ("", "clear the screen"),
     "/help": ("", "list the commands"),
     "/quit": ("", "leave"),
     "/exit": ("", "leave"),
 }
-"""Each command's argument (empty if it takes none) and what it does."""
+"""Each command's argument (empty if it takes none, in brackets if it is optional) and what it does.
+"""
 
 PRIVATE = ("/msg", "/r")
 """The commands whose text may have several lines: as messages, everyone would read them."""
@@ -77,9 +85,11 @@ def parse_command(text: str) -> TypedCommand | None:
     if word not in COMMANDS:
         raise ValueError(_unknown_text(word))
     argument, effect = COMMANDS[word]
-    if bool(argument) is not bool(rest):
+    if not argument.startswith("[") and bool(argument) is not bool(rest):
         expected = argument or "no argument"
         raise ValueError(f"{word} takes {expected}: {effect}")
+    if word == "/announce" and rest not in ("", "on", "off"):
+        raise ValueError(f"{word} takes on or off: {effect}")
     if word == "/history":
         rest = _validate_count(rest)
     if word == "/room":

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 SEPARATOR = " · "
 
+MIN_TOPIC_CELLS = 8
+"""A topic that is cut off is shown only if there is so much room for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -19,6 +22,8 @@ class Status:
     connected: bool
     unsent: int
     """Messages that the server has not confirmed."""
+    topic: str = ""
+    """That of the room, empty without one."""
 
 
 def fit_status(status: Status, width: int, measure: Callable[[str], int] = len) -> str:
@@ -29,8 +34,21 @@ def fit_status(status: Status, width: int, measure: Callable[[str], int] = len) 
     for parts in _longest_first(status):
         line = SEPARATOR.join(filter(None, parts))
         if measure(line) <= width:
-            return line
+            room = width - measure(line) - len(SEPARATOR)
+            topic = _shorten(status.topic, room, measure) if status.connected else ""
+            return SEPARATOR.join(filter(None, (line, topic)))
     return ""
+
+
+def _shorten(topic: str, width: int, measure: Callable[[str], int]) -> str:
+    """Return as much of *topic* as fits, empty if that would be too little to be of use."""
+    if measure(topic) <= width:
+        return topic
+    if width < MIN_TOPIC_CELLS:
+        return ""
+    while measure(topic) >= width:
+        topic = topic[:-1]
+    return f"{topic.rstrip()}…"
 
 
 def _longest_first(status: Status) -> tuple[tuple[str, ...], ...]:

@@ -109,6 +109,7 @@ MODULES = {
             "address": "",
             "close_reason": "",
             "http_status": "",
+            "open_requests": "",
             "private_outbox": "",
             "proxy": "address http_status",
             "connect_errors": "proxy",
@@ -117,7 +118,7 @@ MODULES = {
             "report_texts": "",
             "response_head": "",
             "handshake_errors": "connect_errors http_status response_head",
-            "session": "private_outbox",
+            "session": "open_requests private_outbox",
             "opener": (
                 "address connect_errors dial handshake_errors http_status proxy response_head"
                 " session"
@@ -277,8 +278,9 @@ MODULES = {
             "known_names": "",
             "completer": "commands known_names",
             "render": "",
+            "room_view": "commands",
             "status_line": "",
-            "chat": "commands crowd hidden_events known_names render status_line",
+            "chat": "commands crowd hidden_events known_names render room_view status_line",
             "plain": "chat render",
             "suspend": "",
             "prompt": "chat completer render status_line suspend",
@@ -303,7 +305,7 @@ MODULES = {
             "completion": "parser_schema usage",
             "man_page": "parser_schema usage",
             "start": "operator_option startup token_option usage",
-            "target_option": "env_parser token_option",
+            "target_option": "env_parser operator_option token_option",
             "main": (
                 "backup completion connect env_parser man_page options parser_schema run send"
                 " start target_option usage"

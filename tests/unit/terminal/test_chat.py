@@ -85,9 +85,12 @@ class Person(ChatUI):
 
 
 @asynccontextmanager
-async def person(url: str, name: str, room: str = "lobby") -> AsyncIterator[Person]:
-    """Let a person join a room, and at the end leave it with exit code 0."""
-    member = Person(ReconnectingClient(url, {}, ClientSession(name, room), timeouts=SOON))
+async def person(
+    url: str, name: str, room: str = "lobby", key: str | None = None
+) -> AsyncIterator[Person]:
+    """Let a person join, an operator with *key*, and at the end leave with exit code 0."""
+    session = ClientSession(name, room)
+    member = Person(ReconnectingClient(url, {}, session, timeouts=SOON, operator_key=key))
     running = asyncio.ensure_future(member.run())
     try:
         yield member
@@ -388,5 +391,42 @@ def test_bells_are_rate_limited() -> None:
                     await bob.sees(f"> bob: ann! {number}")
                 await ann.sees(*(f"  bob: ann! {number}" for number in range(3)))
                 assert (ann.rang, bob.rang) == (1, 0)
+
+    play(part)
+
+
+def test_an_operator_and_a_member() -> None:
+    """Both see what the operator does, an unknown name has the nearest, and a kick is final."""
+    settings = Settings(port=0, operator_key="key", limits=AdmissionLimits(rate=0))
+
+    async def part() -> None:
+        async with (
+            serving(settings) as server,
+            person(server.url, "alice", key="key") as alice,
+        ):
+            await alice.sees("-- you are alice in lobby, 1 here: alice --", "you are an operator")
+            bob = Person(ReconnectingClient(server.url, {}, ClientSession("bob", None)))
+            running = asyncio.ensure_future(bob.run())
+            await bob.sees("-- you are bob in lobby, 2 here: alice, bob --")
+            await bob.until(lambda: bob.client.session.live)
+            bob.handle_line("/lock")
+            told = "/lock is for operators of the room: connect with --operator-file FILE"
+            await bob.sees(told)
+            alice.handle_line("/topic tea")
+            await bob.sees("  * alice set the topic: tea")
+            assert bob.status.topic == "tea"
+            alice.handle_line("/kick bobb")
+            await alice.sees("  * nobody here has the name bobb (do you mean bob?)")
+            alice.handle_line("/mute bob")
+            await bob.sees("  * alice muted bob")
+            bob.handle_line("hi")
+            await bob.sees("  * you are muted in this room: nobody received this")
+            alice.handle_line("/kick bob")
+            await bob.sees("  * alice kicked bob")  # and the reason when the program ends
+            assert await run_within(running, 10) == 1
+            await alice.sees("  * alice kicked bob", "  bob left the chat")
+            # The key is shown in another room as well.
+            alice.handle_line("/room ops")
+            await alice.sees("-- you are alice in ops, 1 here: alice --", "you are an operator")
 
     play(part)

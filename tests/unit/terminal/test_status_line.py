@@ -9,6 +9,7 @@ import pytest
 from broadcast_server.terminal.status_line import Status, fit_status
 
 HERE = Status("lobby", "alice", 3, True, 0)
+TOPIC = replace(HERE, topic="release at five")
 AWAY = Status("lobby", "alice", 3, False, 2)
 
 
@@ -28,6 +29,12 @@ AWAY = Status("lobby", "alice", 3, False, 2)
         (AWAY, 6, ""),
         (replace(AWAY, unsent=0), 80, "lobby · alice · not connected"),
         (replace(HERE, unsent=2), 80, "lobby · 3 here · alice · connected"),
+        (TOPIC, 80, "lobby · 3 here · alice · connected · release at five"),
+        (TOPIC, 52, "lobby · 3 here · alice · connected · release at five"),
+        (TOPIC, 51, "lobby · 3 here · alice · connected · release at fi…"),
+        (TOPIC, 45, "lobby · 3 here · alice · connected · release…"),
+        (TOPIC, 44, "lobby · 3 here · alice · connected"),
+        (replace(TOPIC, connected=False), 80, "lobby · alice · not connected"),
     ],
 )
 def test_the_status_fits_the_width(status: Status, width: int, line: str) -> None:

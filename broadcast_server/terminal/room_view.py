@@ -1,0 +1,84 @@
+"""The room view: what a person in the terminal knows of a room, and may type in it. Pure."""
+
+from __future__ import annotations
+
+from broadcast_server.protocol.messages import Event, Joined, Left, Members, Welcome
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
+from broadcast_server.protocol.sanitize import strip_control
+
+from .commands import TypedCommand
+
+NO_TOPIC = "-"
+"""What /topic takes to remove the topic."""
+
+_REQUESTS = {
+    "kick": OperatorRequest("kick"),
+    "mute": OperatorRequest("mute"),
+    "unmute": OperatorRequest("mute", on=False),
+    "lock": OperatorRequest("lock"),
+    "unlock": OperatorRequest("lock", on=False),
+    "announce": OperatorRequest("announce"),
+    "topic": OperatorRequest("topic"),
+}
+"""The requests by the verbs of their commands."""
+
+
+class RoomView:
+    """What was received about one room."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Members of the room."""
+        self.topic = ""
+        self._is_operator = False
+
+    def apply(self, event: Event) -> None:
+        """Take note of *event*."""
+        match event:
+            case Welcome(count=count, topic=topic, operator=operator):
+                self.count, self.topic = count, strip_control(topic or "")
+                self._is_operator = bool(operator)
+            case Members(count=count) | Joined(count=count) | Left(count=count):
+                self.count = count
+            case OperatorEvent(act="topic", text=text):
+                self.topic = strip_control(text)
+
+    def request(self, command: TypedCommand, *, is_live: bool = True) -> OperatorRequest | str:
+        """Return what *command* asks the server for, or the notice that is shown instead.
+
+        *is_live* says whether there is a connection.
+        """
+        verb, argument = command.verb, command.argument
+        if verb == "topic" and not argument:
+            return f"the topic is {self.topic}" if self.topic else "this room has no topic"
+        if not self._is_operator:
+            return f"/{verb} is for operators of the room: connect with --operator-file FILE"
+        if not is_live:
+            return f"not connected: type /{verb} again once connected"
+        request = _REQUESTS[verb]
+        if verb == "announce":
+            return request._replace(on=argument != "off")
+        if verb == "topic":
+            return request._replace(text="" if argument == NO_TOPIC else argument)
+        return request._replace(name=argument)
+
+
+def welcome_notices(welcome: Welcome, asked: str | None = None) -> list[str]:
+    """Return what somebody who has just joined as *asked* should know, besides who is there.
+
+    That is another name than the one asked for, and what operators have set in the room.
+    """
+    notices = [f"topic: {strip_control(welcome.topic)}"] if welcome.topic else []
+    if asked is not None and welcome.name != asked:
+        is_taken = welcome.name.startswith(f"{asked}-")
+        taken = f"the name {asked} is taken (/name changes yours)"
+        other = f"the name {asked} is not yours, you are {welcome.name}"
+        notices.insert(0, strip_control(taken if is_taken else other))
+    facts = {
+        "you are an operator": welcome.operator,
+        "the room is locked": welcome.locked,
+        "only operators write": welcome.announce,
+        "you are muted": welcome.muted,
+    }
+    told = [fact for fact, holds in facts.items() if holds]
+    return [*notices, *([", ".join(told)] if told else [])]

@@ -1,0 +1,91 @@
+"""What operators type in the terminal, and what everybody sees of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from broadcast_server.protocol.messages import Joined, Left, Members, Welcome
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
+from broadcast_server.terminal.commands import TypedCommand, parse_command
+from broadcast_server.terminal.plain import event_text
+from broadcast_server.terminal.room_view import RoomView, welcome_notices
+
+WELCOME = Welcome("lobby", "alice", "e", 0, True, 0, 1, ("alice",))
+
+
+@pytest.mark.parametrize(
+    ("text", "request_"),
+    [
+        ("/kick Bob B", OperatorRequest("kick", "Bob B")),
+        ("/mute bob", OperatorRequest("mute", "bob")),
+        ("/unmute bob", OperatorRequest("mute", "bob", on=False)),
+        ("/lock", OperatorRequest("lock")),
+        ("/unlock", OperatorRequest("lock", on=False)),
+        ("/announce", OperatorRequest("announce")),
+        ("/announce on", OperatorRequest("announce")),
+        ("/announce off", OperatorRequest("announce", on=False)),
+        ("/topic tea  at five", OperatorRequest("topic", text="tea  at five")),
+        ("/topic -", OperatorRequest("topic")),
+    ],
+)
+def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
+    """An operator's command is a request; anyone else is told how to become one."""
+    command = parse_command(text)
+    assert command is not None
+    view = RoomView()
+    view.apply(replace(WELCOME, operator=True))
+    assert view.request(command) == request_
+    again = f"not connected: type {text.split(maxsplit=1)[0]} again once connected"
+    assert view.request(command, is_live=False) == again
+    view.apply(WELCOME)  # after a reconnect without the key
+    told = "is for operators of the room: connect with --operator-file FILE"
+    assert view.request(command) == f"{text.split(maxsplit=1)[0]} {told}"
+
+
+@pytest.mark.parametrize("text", ["/kick", "/mute ", "/lock now", "/announce yes"])
+def test_an_argument_that_is_missing_or_unexpected(text: str) -> None:
+    """The error says how to type the command."""
+    with pytest.raises(ValueError, match=rf"{text.split(maxsplit=1)[0]} takes "):
+        parse_command(text)
+
+
+def test_everyone_can_read_the_topic() -> None:
+    """It is that of the welcome, until an operator sets another one."""
+    view, ask = RoomView(), TypedCommand("topic")
+    assert view.request(ask) == "this room has no topic"
+    view.apply(replace(WELCOME, topic="tea\x1b[2J"))
+    assert view.request(ask) == "the topic is tea"
+    view.apply(OperatorEvent("topic", "alice", text="cake"))
+    view.apply(OperatorEvent("lock", "alice"))
+    assert (view.topic, view.request(ask)) == ("cake", "the topic is cake")
+    view.apply(WELCOME)
+    assert view.topic == ""
+
+
+def test_members_are_counted() -> None:
+    """The count is that of the last event that has one."""
+    view = RoomView()
+    for event, count in ((WELCOME, 1), (Joined("b", 2), 2), (Members(9, ()), 9), (Left("b", 8), 8)):
+        view.apply(event)
+        assert view.count == count
+
+
+def test_a_newcomer_is_told_what_operators_have_set() -> None:
+    """It is in notices after the welcome, without anything that a terminal would obey."""
+    welcome = replace(
+        WELCOME, operator=True, topic="tea\x1b[2J", locked=True, announce=True, muted=True
+    )
+    assert welcome_notices(welcome) == [
+        "topic: tea",
+        "you are an operator, the room is locked, only operators write, you are muted",
+    ]
+    assert not welcome_notices(WELCOME)
+
+
+def test_in_plain_words() -> None:
+    """For a screen reader, an act is a sentence, and none has the colon of a message."""
+    assert event_text(OperatorEvent("kick", "alice", "bob"), again=False) == ["alice kicked bob"]
+    topic = OperatorEvent("topic", "alice", text="a: b")
+    assert event_text(topic, again=False) == ["alice set the topic, a, b"]
