@@ -131,6 +131,14 @@ def test_a_fork() -> None:
             except BaseException:  # pytest of the parent must not see it
                 os._exit(1)
             os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        ended: list[int] = []
+
+        def has_ended() -> bool:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            ended.extend([status] if pid else [])
+            return bool(pid)
+
+        until(has_ended)
+        assert ended == [0]
         assert room.send("of the parent").seq == 1
         assert server.rooms["lobby"] == ServerRoom("lobby", ("ann",), 0, 1)
