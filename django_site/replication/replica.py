@@ -89,7 +89,9 @@ class RoomReplica(LiveRoom):
             joined=self._joined_roster,
             sync=self._sync_joined,
         )
-        self._notifications = Notifications(self.key, lambda: self.known, self.wake)
+        self._notifications = Notifications(
+            self.key, lambda: self.known, self._synchronizer.notified
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -194,7 +196,7 @@ class RoomReplica(LiveRoom):
     def wake(self, state: RoomState) -> None:
         """Synchronise soon, if *state* shows that there is something new."""
         if state != self.known:
-            self._synchronizer.request()
+            self._synchronizer.request_read()
 
     @property
     def known(self) -> RoomState:

@@ -20,16 +20,9 @@ from django_site.store.presence import Leaving, RenameAttempt
 from django_site.store.sync import SyncResult, sync
 
 from .outbox import Batch, Outbox
+from .sync_pace import SyncPace
 
 logger = logging.getLogger(__name__)
-
-REST_RATIO = 0.5
-"""How long it rests before it synchronises again, as a share of what the last time took, with
-writing to everyone."""
-
-MAX_REST_S = 0.5
-"""How long it rests at most. What took longer than twice that was not work: the database was locked
-or away, or this process stood still."""
 
 SLOW_S = 3.0
 """Seconds after which a database that has not answered counts as away. SQLite reports an error only
@@ -67,11 +60,6 @@ class SynchronizedRoom(Protocol):
         """Close everyone: the room was deleted from the database."""
 
 
-def rest_after(took: float) -> float:
-    """Return the seconds to rest after synchronising and writing, which took *took* seconds."""
-    return min(took * REST_RATIO, MAX_REST_S)
-
-
 class Synchronizer:
     """Synchronises one room in one process, whose log has *epoch*."""
 
@@ -86,6 +74,10 @@ class Synchronizer:
         self._maybe_logged = False  # whether some of the outbox may be in the log already
         self.up_to_date = False
         """Whether the room knew everything when it was last synchronised."""
+        self._must_read = True  # whatever notifications say
+        self._has_published = False  # the last time
+        self._pace = SyncPace()
+        self._notified: RoomState | None = None  # what a notification says that the room is like
         self._lock = asyncio.Lock()
         self._wanted = asyncio.Event()
         self.space = asyncio.Event()
@@ -99,7 +91,17 @@ class Synchronizer:
         return bool(self._leaving) or self._lock.locked()
 
     def request(self) -> None:
-        """Synchronise soon."""
+        """Synchronise soon, because something was put into the outbox."""
+        self._wanted.set()
+
+    def request_read(self) -> None:
+        """Synchronise soon, because the room is not as it is known here."""
+        self._must_read = True
+        self._wanted.set()
+
+    def notified(self, state: RoomState) -> None:
+        """Synchronise soon, unless the room knows all of *state* by then."""
+        self._notified = state
         self._wanted.set()
 
     def leave(self, leaving: Leaving) -> None:
@@ -126,16 +128,17 @@ class Synchronizer:
         uvicorn (100 members).
         """
         loop = asyncio.get_running_loop()
-        earliest = 0.0  # when it may synchronise again
         while True:
             await self._wanted.wait()
-            await asyncio.sleep(max(0.0, earliest - loop.time()))
+            await self._rest()
             self._wanted.clear()
+            if not self._has_reason():
+                continue
             begin = loop.time()
             try:
                 await self.sync()
                 await self._room.wait_written()
-                earliest = loop.time() + rest_after(loop.time() - begin)
+                self._pace.synchronised(begin, loop.time(), has_published=self._has_published)
                 continue
             except DatabaseError as error:
                 outage.database.began(error)
@@ -145,7 +148,21 @@ class Synchronizer:
             except Exception:  # an error of ours must not end the task that the room lives by
                 logger.exception("room %s could not be synchronised", self._room.key)
             await asyncio.sleep(RETRY_INTERVAL_S)
-            self._wanted.set()
+            self.request_read()
+
+    def _has_reason(self) -> bool:
+        """Tell whether there is still something to write, or something new to read."""
+        if self._must_read or self._outbox or self._leaving:
+            return True
+        return self._notified is not None and self._notified.is_ahead_of(self._room.known)
+
+    async def _rest(self) -> None:
+        """Let more come, as `SyncPace` says."""
+        loop, outbox = asyncio.get_running_loop(), self._outbox
+        rest = self._pace.rest(loop.time())
+        # There is no event for what it waits for: that nothing happens.
+        while wait := rest.seconds(loop.time(), waits=bool(outbox), came=outbox.end):  # noqa: ASYNC110
+            await asyncio.sleep(wait)  # it asks whether nothing happens
 
     async def sync(self) -> None:
         """Log what waits, read what is new, and have the room deliver it.
@@ -161,6 +178,7 @@ class Synchronizer:
             messages, renames = batch.messages(), self._room.rename_attempts(batch)
             late = TimeoutError(f"no answer for {SLOW_S:g} seconds")
             loop = asyncio.get_running_loop()
+            self._must_read = False
             slow = loop.call_later(SLOW_S, outage.database.began, late)
             try:
                 result = await database_sync_to_async(sync)(
@@ -176,6 +194,7 @@ class Synchronizer:
                 )
             except BaseException:  # if it is cancelled, the thread may still commit
                 self._maybe_logged = self._maybe_logged or bool(messages)
+                self._must_read = True
                 raise
             finally:
                 slow.cancel()
@@ -187,7 +206,10 @@ class Synchronizer:
             self.space.set()
             self._room.apply(result, batch)
         self.up_to_date = self._room.known.head >= result.state.head
-        if self._outbox or self._leaving or not self.up_to_date:
+        if not self.up_to_date:
+            self.request_read()
+        elif self._outbox or self._leaving:
             self._wanted.set()
+        self._has_published = bool(messages)
         if messages or renames or leaving:
             self._room.notify()

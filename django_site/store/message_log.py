@@ -104,6 +104,10 @@ class RoomState:
     edits: int
     first: int = 1
 
+    def is_ahead_of(self, other: RoomState) -> bool:
+        """Tell whether this state has something that a room in state *other* does not have yet."""
+        return self.head > other.head or self.roster > other.roster or self.edits > other.edits
+
 
 def open_room(name: str) -> models.Room:
     """Return the room called *name*, and create it if there is none."""

@@ -11,8 +11,6 @@ from django.conf import settings
 from django_client import http_request, run_async
 from site_member import until
 
-from django_site.replication.synchronizer import MAX_REST_S, REST_RATIO, rest_after
-
 
 def test_an_outage_is_logged_before_sqlite_gives_up(caplog: pytest.LogCaptureFixture) -> None:
     """A database that does not answer for some seconds is logged, and so is its end."""
@@ -33,9 +31,3 @@ def test_an_outage_is_logged_before_sqlite_gives_up(caplog: pytest.LogCaptureFix
         assert caplog.text.count("the database answers again") == 1
 
     run_async(part)
-
-
-def test_the_rest_after_an_outage_is_short() -> None:
-    """It rests for a share of the time that its work took, but not of an outage."""
-    assert rest_after(0.1) == 0.1 * REST_RATIO
-    assert rest_after(64.0) == MAX_REST_S

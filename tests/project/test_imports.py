@@ -406,7 +406,8 @@ MODULES = {
             "pending_posts": "",
             "private_messages": "notifications",
             "replicated_roster": "",
-            "synchronizer": "outbox",
+            "sync_pace": "",
+            "synchronizer": "outbox sync_pace",
             "replica": (
                 "admission_batch catch_up drafts notifications outbox pending_posts"
                 " private_messages replicated_roster synchronizer"
