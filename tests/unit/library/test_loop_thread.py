@@ -11,6 +11,10 @@ import pytest
 from broadcast_server.library.loop_thread import LoopThread, ThreadEndedError
 
 
+class Interrupted(BaseException):
+    """What a signal handler raises in these tests, as Python's own raises KeyboardInterrupt."""
+
+
 def test_a_call_can_end_when_the_thread_is_stopped() -> None:
     """What is under way gets its result: whoever closes a room does not cut off other threads."""
     thread = LoopThread()
@@ -71,27 +75,27 @@ def test_waiting_by_intervals(interval: float | None, monkeypatch: pytest.Monkey
 def test_a_call_that_is_interrupted_is_cancelled() -> None:
     """Whoever presses Ctrl+C while a message is sent does not have it sent later."""
     thread = LoopThread()
-    begun, cancelled = threading.Event(), threading.Event()
+    cancelled = threading.Event()
 
     def interrupt(number: int, frame: object) -> None:
-        raise InterruptedError
+        raise Interrupted
 
     async def call() -> None:
-        begun.set()
+        # By then the other thread waits. Nothing catches the exception on the way, as it is no
+        # OSError, such as InterruptedError.
+        asyncio.get_running_loop().call_later(0.2, send_signal)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.set()
             raise
 
-    def signal_when_begun() -> None:
-        begun.wait()
+    def send_signal() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        threading.Thread(target=signal_when_begun).start()
-        with pytest.raises(InterruptedError):
+        with pytest.raises(Interrupted):
             thread.run(call)
         assert cancelled.wait(10)
     finally:
