@@ -329,13 +329,15 @@ class ChatUI(ABC):
             reason = "others have no answer yet" if self._live else "not connected"
             self.show_notice(f"not sent, try again: {reason}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> str | None:
+        """Send *text*. Return the id of the message, None if it was not sent."""
         session = self.client.session
         if session.full:
             self.show_notice(f"not sent: {len(session)} messages are waiting to be sent already")
-            return
-        self.client.send(text)
+            return None
+        id = self.client.send(text)
         self._notice_if_disconnected("the message will be sent")
+        return id
 
     def _notice_if_disconnected(self, consequence: str) -> None:
         if self._disconnected:

@@ -1,7 +1,8 @@
 """The plain interface: `connect` as plain lines, for screen readers and simple terminals.
 
-A line is written once and never redrawn, coloured or moved. Events are told in words, and
-without the time, which a screen reader would read out with each line.
+A line is written once and never redrawn, coloured or moved. What was typed at the terminal is not
+repeated when its echo arrives, and nothing else is written while something is half typed. Events
+are told in words, and without the time, which a screen reader would read out with each line.
 
 Only a message has a colon and a space, after the name, or after ``to you, in private``. So no name,
 such as ``Error``, makes a message look like a line of the server or of the program.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from codecs import getincrementaldecoder
 
 from broadcast_server.client.client import ReconnectingClient
 from broadcast_server.client.report_texts import missed_text
@@ -28,7 +30,12 @@ from broadcast_server.protocol.messages import (
 from broadcast_server.protocol.sanitize import lines_to_print, strip_control
 
 from .chat import ChatUI
+from .key_mode import key_mode
 from .render import Line, local_time
+from .typed_line import TypedLine
+
+MAX_HELD_LINES = 500
+"""Lines that wait while something is half typed. With more, all are written below it."""
 
 
 class PlainUI(ChatUI):
@@ -41,6 +48,9 @@ class PlainUI(ChatUI):
         self._timestamps = timestamps
         self._output = StdoutWriter()
         self._finished = False
+        self._typed = TypedLine()  # empty if the terminal edits lines itself
+        self._held: list[str] = []  # lines to write when nothing is half typed
+        self._own_ids: set[str] = set()  # messages that were typed here, and have no echo yet
 
     async def run(self) -> int:
         """Take part until the user leaves, and return the exit code."""
@@ -49,6 +59,7 @@ class PlainUI(ChatUI):
         try:
             return await super().run()
         finally:
+            self._write_held()
             await asyncio.wait({asyncio.ensure_future(self._output.wait_idle())}, timeout=1.0)
             writing.cancel()
             await asyncio.wait({writing})
@@ -65,6 +76,12 @@ class PlainUI(ChatUI):
         return [[("", "Each line is a message; /help for help, Ctrl+D leaves.")]]
 
     def _render(self, event: Event, me: str, *, again: bool) -> list[Line]:
+        if isinstance(event, Message | Error) and event.id in self._own_ids:
+            self._own_ids.discard(event.id or "")
+            if isinstance(event, Message):
+                return []
+        if isinstance(event, PrivateMessage) and event.id is not None:
+            return [self._notice_line(strip_control(f"sent to {event.to} in private"))]
         at = event.at if isinstance(event, Message | PrivateMessage) else None
         begin = f"{local_time(at)} " if self._timestamps else ""
         return [[("", begin + line)] for line in event_text(event, again=again)]
@@ -73,10 +90,50 @@ class PlainUI(ChatUI):
         self._write(["".join(text for _, text in line) for line in lines])
 
     def _write(self, texts: list[str]) -> None:
-        if texts:
-            self._output.write("\n".join(texts) + "\n")
+        self._held += texts
+        if not self._typed.text:
+            self._write_held()
+        elif len(self._held) > MAX_HELD_LINES:
+            self._output.write("\n")
+            self._write_held()
+            self._output.write(self._typed.text)
+
+    def _write_held(self) -> None:
+        if self._held:
+            self._output.write("\n".join(self._held) + "\n")
+            self._held.clear()
+
+    def _send(self, text: str) -> str | None:
+        id = super()._send(text)
+        self._own_ids |= {id} if id else set()
+        return id
 
     async def _read_input(self) -> None:
+        with key_mode(lambda: self._output.write(self._typed.text)) as typed_ahead:
+            await (self._read_lines() if typed_ahead is None else self._read_keys(typed_ahead))
+
+    async def _read_keys(self, typed_ahead: int) -> None:
+        """Read keys. The terminal has shown the first *typed_ahead* bytes itself."""
+        decoder = getincrementaldecoder(encoding_of(sys.stdin))("replace")
+        while not self._finished:
+            try:
+                data = await read_stdin()
+            except OSError:  # the terminal went away
+                return
+            for echo, line, is_end in self._typed.feed(decoder.decode(data, final=not data)):
+                if typed_ahead <= 0:
+                    self._output.write(echo)
+                if not self._typed.text:
+                    self._write_held()
+                if line and not self._finished:
+                    self.handle_line(line)
+                if is_end:
+                    return
+            typed_ahead -= len(data)
+            if not data:
+                return
+
+    async def _read_lines(self) -> None:
         stdin = sys.stdin
         splitter = LineSplitter(encoding="utf-8" if stdin is None else encoding_of(stdin))
         while not self._finished:

@@ -16,13 +16,7 @@ from contextlib import contextmanager
 
 from prompt_toolkit.application import Application
 
-
-def _is_orphaned() -> bool:
-    """Whether no shell of this session started us, so that the system ignores SIGTSTP (POSIX)."""
-    try:
-        return os.getsid(os.getppid()) != os.getsid(0)
-    except OSError:
-        return True
+from .orphaned import is_orphaned
 
 
 class Suspender:
@@ -72,7 +66,7 @@ class Suspender:
             """
             import termios
 
-            if _is_orphaned():  # for a moment the terminal would not be ours, and lose keys
+            if is_orphaned():  # for a moment the terminal would not be ours, and lose keys
                 return
             loop, app = asyncio.get_running_loop(), self._app
             app.renderer.erase()

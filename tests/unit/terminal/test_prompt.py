@@ -333,8 +333,9 @@ def test_a_dumb_terminal(program: list[str], server: Running) -> None:
     """With TERM=dumb the client uses the plain mode, and Ctrl+D leaves."""
     with person(program, server.url, "--room", "dumb", TERM="dumb") as ann:
         ann.sees("Each line is a message; /help for help, Ctrl\\+D leaves.")
-        ann.types("hi\n")
-        ann.sees("hi", "anonymous: hi")
+        ann.types("hi\n", "/who\n")
+        ann.sees("hi", "1 here, anonymous")
+        assert ann.raw.count("hi") == 1
         ann.types(CTRL_D)
         assert ann.ends() == 0
         assert "\x1b" not in ann.raw
@@ -357,8 +358,31 @@ def test_plain(program: list[str], server: Running) -> None:
         ann.sees("1 here, ann")
         ann.sees("Unknown command /xyz, see /help, or type //xyz to send it as text.")
         ann.sees("Error, name contains a colon.", "ann is now anna")
-        ann.types("hi\n", "/room other\n")
-        ann.sees("anna: hi", "Connected. You are anna in other. 1 here, anna.")
+        # Own messages are not repeated, and keys edit the line.
+        ann.types("hello\n", "/nx", "\x7f", "ames\n")
+        ann.sees("hello", "/names", "1 here, anna")
+        assert ann.raw.count("hello") == 1
+        ann.types("/history 1\n")
+        ann.sees("anna: hello")
+        # What arrives while something is half typed comes after it.
+        rings = ann.rings()
+        ann.types("half")
+        ann.sees("half")
+        end = time.monotonic() + PATIENCE
+        while ann.rings() == rings:  # it rings every two seconds at most
+            assert time.monotonic() < end, ann.lines
+            say(server.url, "plain", "eve", "dear anna")
+            ann.look(0.3)
+        assert ann.lines[-1] == "half"
+        ann.types(" typed\n")
+        ann.sees("half typed", "eve: dear anna")
+        ann.types("x", CTRL_U)
+        say(server.url, "plain", "eve", "again")
+        ann.sees("eve: again")
+        ann.types("/msg anna psst\n")
+        ann.sees("Sent to anna in private.")
+        ann.types("/room other\n")
+        ann.sees("Connected. You are anna in other. 1 here, anna.")
         ann.types("/quit\n")
         assert ann.ends() == 0
         assert "\x1b" not in ann.raw

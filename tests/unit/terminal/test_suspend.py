@@ -179,15 +179,23 @@ def test_lines_are_suspended(program: list[str], url: str, options: list[str]) -
         ann.sees(r"\$")
         ann.types(command if options else f"cat | {command}", ENTER)
         until(lambda: len(processes_of(ann.child.pid)) == 2 - len(options), "the job")
-        ann.types("one", ENTER, "two")
-        ann.sees("ann: one")
+        ann.types("one", ENTER)  # before the program is there, as one does
+        ann.sees("Each line is a message.*" if options else "ann: one")
+        ann.types("two")
+        ann.sees(".*two")
         ann.types(CTRL_Z)
         ann.sees(STOPPED)
         say(url, room, "bob", "away")
         ann.types("fg", ENTER)
-        ann.sees("bob: away")
-        ann.types("three", ENTER)
-        ann.sees("ann: .*three")
+        if options:
+            ann.types("three", ENTER)
+            ann.sees(".*three", "bob: away")
+            ann.types("/history 3", ENTER)
+            ann.sees("ann: one", "bob: away", "ann: twothree")
+        else:
+            ann.sees("bob: away")
+            ann.types("three", ENTER)
+            ann.sees("ann: .*three")
         ann.types(CTRL_D)
         ann.sees(r".*\$")
 
