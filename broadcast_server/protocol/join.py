@@ -26,7 +26,7 @@ _CURSOR = re.compile(rf"({EPOCH_PATTERN})\.([0-9]{{1,{MAX_SEQ_DIGITS}}})")
 _COUNT = re.compile(rf"[0-9]{{1,{MAX_SEQ_DIGITS}}}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, for the reason given in .messages
 class JoinRequest:
     """What a client asks for when it joins a room, or subscribes to it without a *name*.
 

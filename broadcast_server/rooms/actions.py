@@ -11,11 +11,11 @@ from broadcast_server.protocol.rejection import Rejection
 
 from .participant import Participant
 
-# `Send` and `Publish` are not frozen, for the reason given in protocol/messages: one of each is
-# made for every message, and making a frozen dataclass is slower.
+# `Send`, `Publish` and `Subscribe` are not frozen, for the reason given in protocol/messages: one
+# is made for every message or client, and making a frozen dataclass is slower.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Subscribe:
     """Start to send *participant* the events of the room.
 

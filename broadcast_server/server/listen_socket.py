@@ -77,9 +77,9 @@ class ConnectionTracker:
     async def close_all(self, abort: Callable[[], None]) -> None:
         """Accept no more, and *abort* every connection, also those accepted a moment ago.
 
-        asyncio makes the transport of an accepted socket, and tells its protocol, in later passes
-        of the loop. If it has stopped to listen by then, it leaves the socket open. What is left
-        after these passes is in a TLS handshake, and ends with its own time-out.
+        With TLS, asyncio makes the transport of an accepted socket, and tells its protocol, in
+        later passes of the loop. If it has stopped to listen by then, it leaves the socket open.
+        What is left after these passes is in a TLS handshake, and ends with its own time-out.
         """
         self._stopping = True
         abort()

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from broadcast_server.admission.trusted_proxies import parse_ip
 
+from .acceptor import Acceptor
 from .listen_socket import ConnectionTracker, ListenSocket
+from .transport import set_options
 
 if TYPE_CHECKING:
     # They load ssl, which only a server with --tls-cert needs.
@@ -66,7 +68,7 @@ class Listener:
         self._certificate = certificate
         self._tracker = tracker
         self._sockets: list[ListenSocket] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Acceptor] = []
         self._handshakes: Handshakes | None = None
         # With its inode, as another server may have replaced the file.
         self._socket_file: tuple[Path, int] | None = None
@@ -94,8 +96,16 @@ class Listener:
             loop = asyncio.get_running_loop()
             for sock in self._sockets:
                 sock.tracker = self._tracker
-                create = loop.create_server if _is_inet(sock) else loop.create_unix_server
-                self._servers.append(await create(accept, sock=sock, backlog=BACKLOG))
+                if _is_inet(sock):
+                    set_options(sock)
+                # Other loops have transports in C, or no `add_reader`. TLS needs more of one.
+                if self._certificate is None and isinstance(loop, asyncio.SelectorEventLoop):
+                    acceptor = Acceptor(sock, factory)
+                    self._servers.append(acceptor)
+                    acceptor.start(BACKLOG)
+                else:
+                    create = loop.create_server if _is_inet(sock) else loop.create_unix_server
+                    self._servers.append(await create(accept, sock=sock, backlog=BACKLOG))
                 self.urls.append(self._url(sock))
         except BaseException:
             self.close()

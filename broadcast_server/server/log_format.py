@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from typing import Any
 
 from broadcast_server.console.streams import is_utf8
 from broadcast_server.protocol.timestamp import rfc3339
@@ -30,6 +31,31 @@ def log_lean() -> None:
     """
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.setLogRecordFactory(_LeanRecord)
+
+
+class _LeanRecord(logging.LogRecord):
+    """A record with what formatters of `logging` need, which takes 1 us less to make."""
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        path: str,
+        line: int,
+        msg: object,
+        args: Any,
+        error: Any,
+        *_: Any,
+    ) -> None:
+        self.name = name
+        self.levelno = level
+        self.levelname = logging.getLevelName(level)
+        self.msg = msg
+        self.args = args
+        self.exc_info = error
+        self.exc_text = self.stack_info = None
+        self.created = time.time()
 
 
 class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -78,6 +104,12 @@ class _TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
         self._second = -1
         self._time = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of *record*."""
+        if record.exc_info or record.stack_info:
+            return super().format(record)
+        return f"{self.formatTime(record, self.datefmt)} {record.getMessage()}"
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the time of *record*."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +18,7 @@ from broadcast_server.protocol.session_key import SessionKey
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DamagedRoomError
 from broadcast_server.rooms.metrics import Metrics
-from broadcast_server.rooms.participant import Participant
+from broadcast_server.rooms.participant import Participant, new_id_scope
 from broadcast_server.rooms.receiver import Receiver
 
 from .api import Applicant, Connection, ParticipantConnection, SubscriberConnection, Upload
@@ -292,7 +291,7 @@ class Server:
         room = self._rooms.open(request.join.room)
         self._metrics.received += size
         address = client_key(applicant.client) or ""
-        result = room.publish(request, request.join.session or _random_id_scope(), address)
+        result = room.publish(request, request.join.session or new_id_scope(), address)
 
         def delivered() -> None:  # by now it is in the log file, too
             if isinstance(result, Rejection):
@@ -354,7 +353,7 @@ class Server:
         self, connection: ParticipantConnection, join: JoinRequest, place: ClientPlace
     ) -> tuple[LocalRoom, Participant]:
         room = self._rooms.open(join.room)
-        id_scope, address = join.session or _random_id_scope(), client_key(connection.client)
+        id_scope, address = join.session or new_id_scope(), client_key(connection.client)
         participant = Participant(join, id_scope, address=address or "")
         self._participants[connection] = room, participant, place
         place.keep()
@@ -373,8 +372,3 @@ class Server:
         room, participant, place = self._participants.pop(connection)
         place.release()
         return room, participant
-
-
-def _random_id_scope() -> str:
-    """Return an id scope for a participant that has no session."""
-    return "#" + secrets.token_hex(8)
