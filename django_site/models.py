@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.timezone import now
 
+from broadcast_server.protocol.operators import MAX_TOPIC_CHARS
 from broadcast_server.rooms.message_log import new_epoch as new_epoch  # noqa: PLC0414  # for migrations
 from django_site.accounts.name_key import MAX_KEY_CHARS
 
@@ -27,8 +28,11 @@ class Room(models.Model):
     *head* is the number of the last message, *first* that of the first one that was not deleted,
     *roster* the version of the roster, and *edits* the count of the times that moderators have
     hidden messages. Messages are deleted after *keep_days*: 0 is never, and None as the site has it
-    (BROADCAST_KEEP_DAYS). *closed* is the time since which the room is
-    closed, None if it is open, and *closed_why* the reason that clients are told.
+    (BROADCAST_KEEP_DAYS). *topic*, *locked* and *announce* are what operators have set, *slow* for
+    how many seconds a member waits between two messages, *acts* counts what operators did, and
+    *restricted* is until when somebody is kicked or muted, None if nobody was. *closed* is the time
+    since which the room is closed, None if it is open, and *closed_why* the reason that clients are
+    told.
     """
 
     name = models.CharField(max_length=64, unique=True)
@@ -38,6 +42,12 @@ class Room(models.Model):
     roster = models.BigIntegerField(default=0)
     edits = models.BigIntegerField(default=0)
     keep_days = models.PositiveIntegerField(null=True, blank=True)
+    topic = models.CharField(max_length=MAX_TOPIC_CHARS, blank=True, db_default="", default="")
+    locked = models.BooleanField(db_default=False, default=False)
+    announce = models.BooleanField(db_default=False, default=False)
+    slow = models.PositiveIntegerField(db_default=0, default=0)
+    acts = models.BigIntegerField(db_default=0, default=0)
+    restricted = models.DateTimeField(null=True, blank=True)
     closed = models.DateTimeField(null=True, blank=True)
     closed_why = models.CharField(max_length=200, blank=True)
 
@@ -93,6 +103,71 @@ class Message(models.Model):
         return f"{self.room_id}.{self.seq} {self.name}"
 
 
+class Act(models.Model):
+    """What an operator did in a room: number *number*, after message number *after*.
+
+    The other columns are those of an `OperatorEvent`. The newest are kept, for replicas to read.
+    """
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE)
+    number = models.BigIntegerField()
+    after = models.BigIntegerField()
+    act = models.CharField(max_length=16)
+    by = models.CharField(max_length=32)
+    name = models.CharField(max_length=32, blank=True)
+    on = models.BooleanField()
+    text = models.CharField(max_length=MAX_TOPIC_CHARS, blank=True)
+    client_id = models.CharField(max_length=MAX_ID_CHARS, null=True)
+
+    class Meta:
+        """A number is unique in its room."""
+
+        constraints = (models.UniqueConstraint(fields=["room", "number"], name="one_act_a_number"),)
+
+    def __str__(self) -> str:
+        return f"{self.room_id}.{self.number} {self.act} by {self.by}"
+
+
+class Restriction(models.Model):
+    """Somebody was kicked from a room or is muted there (*kind*), *until* a time.
+
+    There is a row for each *key* by which the client is known, see `store.restrictions`. Those of
+    one act have the same *act_id*.
+    """
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE)
+    kind = models.CharField(max_length=8)
+    key = models.CharField(max_length=MAX_KEY_CHARS)
+    act_id = models.CharField(max_length=32)
+    until = models.DateTimeField()
+
+    class Meta:
+        """A key is restricted once."""
+
+        constraints = (
+            models.UniqueConstraint(fields=["room", "kind", "key"], name="one_restriction_a_key"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key}"
+
+
+class Pace(models.Model):
+    """When an author, known by *key*, has published in a room that is in slow mode."""
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE)
+    key = models.CharField(max_length=MAX_KEY_CHARS)
+    at = models.DateTimeField()
+
+    class Meta:
+        """An author has one row in a room."""
+
+        constraints = (models.UniqueConstraint(fields=["room", "key"], name="one_pace_a_key"),)
+
+    def __str__(self) -> str:
+        return f"{self.key} at {self.at}"
+
+
 class Origin(models.Model):
     """The only row says which database this is, so that a copy of it is recognised.
 
@@ -124,9 +199,9 @@ class Member(models.Model):
     *key* is the unique key of the name, *session* the digest of the session, *token* identifies the
     connection, *address* is a digest of the client's address by which kept names are counted,
     *origin* the one by which bans are found, and *account* is None for a guest. A subscriber has no
-    name. The join of a *quiet* member is not told to people. A row with an *end_code* is not in the
-    room any more: its process has yet to close the connection, with that code and the error
-    *end_fault*.
+    name. A *muted* member cannot publish. The join of a *quiet* member is not told to people. A row
+    with an *end_code* is not in the room any more: its process has yet to close the connection,
+    with that code and the error *end_fault*.
     """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="members")
@@ -139,6 +214,7 @@ class Member(models.Model):
     origin = models.CharField(max_length=ORIGIN_CHARS, db_default="", default="")
     account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
     quiet = models.BooleanField(db_default=False, default=False)
+    muted = models.BooleanField(db_default=False, default=False)
     end_code = models.SmallIntegerField(null=True)
     end_fault = models.CharField(max_length=32, default="")
     end_text = models.CharField(max_length=300, default="")

@@ -39,6 +39,10 @@ class Member:
         except ConnectionClosed as closed:
             self.code = 1006 if closed.rcvd is None else closed.rcvd.code
 
+    async def ask(self, type: str, **fields: Any) -> None:
+        """Send a request."""
+        await self.socket.send(json.dumps({"type": type, **fields}))
+
     async def publish(self, *texts: str) -> None:
         """Publish each text, with its first 64 characters as the id."""
         requests = [json.dumps({"type": "say", "text": text, "id": text[:64]}) for text in texts]
@@ -75,11 +79,14 @@ async def until(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(pause(waited))
 
 
-async def join(url: str, name: str, room: str, parameters: str = "") -> Member:
+async def join(
+    url: str, name: str, room: str, parameters: str = "", token: str | None = None
+) -> Member:
     """Join a room, and return when the server has welcomed or rejected the client."""
     socket = await connect(
         f"{url}?name={name}&room={room}{parameters}",
         subprotocols=[Subprotocol("broadcast.v1.json")],
+        additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
         compression=None,
         proxy=None,
         max_queue=None,

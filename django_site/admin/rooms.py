@@ -16,12 +16,16 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from broadcast_server.protocol.operators import MAX_TOPIC_CHARS, OperatorRequest
 from django_site.accounts.models import Account
 from django_site.models import Member, Room
 from django_site.moderation import actions
 from django_site.store import retention
 
 from .row_actions import ReadOnlyAdmin, ReasonForm, RowAction, visible
+
+MAX_SLOW_S = 86_400
+"""The longest time of slow mode, in seconds."""
 
 MAX_SHOWN_MEMBERS = 500
 """How many names of a room's members are shown."""
@@ -34,6 +38,35 @@ def _for_each(action: Callable[..., None]) -> Callable[..., int]:
         return len(rooms)
 
     return act_on_all
+
+
+def _operate(act: str, *, on: bool = True) -> Callable[..., None]:
+    def do(room: Room, by: Account, reason: str, text: str = "") -> None:
+        actions.operate(room, by, OperatorRequest(act, on=on, text=text), reason)
+
+    return do
+
+
+class TopicForm(ReasonForm):
+    """The form that asks for a topic."""
+
+    text = forms.CharField(
+        label="topic",
+        required=False,
+        max_length=MAX_TOPIC_CHARS,
+        widget=forms.TextInput({"size": 80}),
+        help_text="Leave it empty to remove the topic.",
+    )
+    field_order = ("text", "reason")
+
+
+class SlowForm(ReasonForm):
+    """The form that asks for the time between two messages."""
+
+    seconds = forms.IntegerField(
+        min_value=0, max_value=MAX_SLOW_S, help_text="Between two messages of a member; 0 is none."
+    )
+    field_order = ("seconds", "reason")
 
 
 class KeepForm(ReasonForm):
@@ -92,6 +125,50 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
             _for_each(actions.reopen_room),
         ),
         RowAction(
+            "lock",
+            "Lock {}",
+            "Nobody new can join, subscribe or publish. Who is there stays, and can come back.",
+            lambda room: not room.locked,
+            _for_each(_operate("lock", on=True)),
+        ),
+        RowAction(
+            "unlock",
+            "Unlock {}",
+            "Everyone can join again.",
+            lambda room: room.locked,
+            _for_each(_operate("lock", on=False)),
+        ),
+        RowAction(
+            "announce",
+            "Make {} read-only",
+            "Announce mode: only moderators can write, until you end it.",
+            lambda room: not room.announce,
+            _for_each(_operate("announce", on=True)),
+        ),
+        RowAction(
+            "end_announce",
+            "Let everyone write in {}",
+            "Announce mode ends.",
+            lambda room: room.announce,
+            _for_each(_operate("announce", on=False)),
+        ),
+        RowAction(
+            "topic",
+            "Set the topic of {}",
+            "Everyone in the room sees the topic.",
+            lambda room: True,
+            _for_each(_operate("topic")),
+            TopicForm,
+        ),
+        RowAction(
+            "slow",
+            "Set slow mode in {}",
+            "Each member can publish one message in this time. Moderators are not limited.",
+            lambda room: True,
+            _for_each(actions.set_slow),
+            SlowForm,
+        ),
+        RowAction(
             "keep",
             "Set how long messages of {} are kept",
             "Messages that are older are deleted within ten minutes, and cannot be restored.",
@@ -100,11 +177,20 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
             KeepForm,
         ),
     )
-    list_display = ("name", "messages", "here", "closed", "closed_why")
+    list_display = ("name", "messages", "here", "state")
     list_filter = (StateFilter,)
     search_fields = ("name",)
     ordering = ("name",)
-    fields = readonly_fields = ("name", "messages", "kept", "closed", "closed_why", "members")
+    fields = readonly_fields = (
+        "name",
+        "messages",
+        "kept",
+        "topic",
+        "state",
+        "closed",
+        "closed_why",
+        "members",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
         """Return the rooms with the count of their members."""
@@ -126,6 +212,17 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
         query = urlencode({"room": room.name})
         return format_html('<a href="{}?{}">{}</a>', url, query, room.head - room.first + 1)
 
+    @admin.display(description="state")
+    def state(self, room: Room) -> str:
+        """What moderators have set in the room."""
+        found = {
+            "closed": room.closed is not None,
+            "locked": room.locked,
+            "read-only": room.announce,
+            f"slow: {room.slow} s": room.slow > 0,
+        }
+        return ", ".join(state for state, is_so in found.items() if is_so) or "open"
+
     @admin.display(description="kept for")
     def kept(self, room: Room) -> str:
         """How long messages are kept."""
@@ -146,4 +243,6 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
         )
         rest = room.here - MAX_SHOWN_MEMBERS
         more = f" and {rest} more" if rest > 0 else ""
-        return format_html("{}: {}{}", room.here, names, more)
+        url = f"{reverse('admin:django_site_member_changelist')}?{urlencode({'in': room.name})}"
+        shown = format_html("{}: {}{}", room.here, names, more)
+        return format_html('{} <a href="{}">kick, mute or ban…</a>', shown, url)

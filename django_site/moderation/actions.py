@@ -7,7 +7,6 @@ thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -15,11 +14,12 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from broadcast_server.protocol.messages import Error
+from broadcast_server.protocol.operators import OperatorRequest
 from django_site import models
 from django_site.accounts.models import Account
-from django_site.store import bans, message_log, notifier, presence, rejections
-
-logger = logging.getLogger(__name__)
+from django_site.store import bans, message_log, notifier, operating, presence, rejections
+from django_site.store.records import record
 
 HIDE_STEP = 500
 """How many messages are hidden in one transaction."""
@@ -35,7 +35,7 @@ def hide(messages: Iterable[models.Message], by: Account, reason: str = "") -> i
                 room.edits += 1
                 row.edit = room.edits
                 row.save(update_fields=["edit"])
-                _record(by, "hide", _describe(room, row), reason)
+                record(by, "hide", _describe(room, row), reason)
                 count += 1
             room.save(update_fields=["edits"])
             _notify(room)
@@ -69,7 +69,7 @@ def _hide_step(room: models.Room, seqs: list[int], by: Account, reason: str) -> 
     room.save(update_fields=["edits"])
     names = ", ".join(dict.fromkeys(name for _, name in found))
     numbers = f"{found[0][0]} to {found[-1][0]}"
-    _record(by, "hide", f"{room.name} {numbers}, {len(found)} messages of {names}", reason)
+    record(by, "hide", f"{room.name} {numbers}, {len(found)} messages of {names}", reason)
     _notify(room)
     return len(found)
 
@@ -83,7 +83,7 @@ def unhide(messages: Iterable[models.Message], by: Account, reason: str = "") ->
             for row in rows.order_by("seq"):
                 row.edit = None
                 row.save(update_fields=["edit"])
-                _record(by, "unhide", _describe(room, row), reason)
+                record(by, "unhide", _describe(room, row), reason)
                 count += 1
     return count
 
@@ -95,7 +95,7 @@ def close_room(room: models.Room, by: Account, reason: str = "") -> None:
         row.closed, row.closed_why = timezone.now(), reason
         row.save(update_fields=["closed", "closed_why"])
         presence.remove(models.Member.objects.filter(room=row), rejections.closed(row))
-        _record(by, "close", f"room {row.name}", reason)
+        record(by, "close", f"room {row.name}", reason)
 
 
 def reopen_room(room: models.Room, by: Account, reason: str = "") -> None:
@@ -104,7 +104,7 @@ def reopen_room(room: models.Room, by: Account, reason: str = "") -> None:
         row = _locked(room)
         row.closed, row.closed_why = None, ""
         row.save(update_fields=["closed", "closed_why"])
-        _record(by, "reopen", f"room {row.name}", reason)
+        record(by, "reopen", f"room {row.name}", reason)
 
 
 def keep_messages(
@@ -116,7 +116,23 @@ def keep_messages(
         row.keep_days = days
         row.save(update_fields=["keep_days"])
         kept = "as long as the site has it" if days is None else f"{days} days" if days else "ever"
-        _record(by, "keep", f"messages of room {row.name} for {kept}", reason)
+        record(by, "keep", f"messages of room {row.name} for {kept}", reason)
+
+
+def operate(room: models.Room, by: Account, request: OperatorRequest, reason: str = "") -> None:
+    """Do in *room* what an operator can do there. Raises ValueError if that is not possible."""
+    with transaction.atomic():
+        answer = operating.carry_out(_locked(room), request, by.username, by, reason)
+        if isinstance(answer, Error):
+            raise ValueError(answer.text)
+        _notify(room)
+
+
+def set_slow(room: models.Room, by: Account, reason: str = "", seconds: int = 0) -> None:
+    """Let each member of *room* publish once in *seconds*; 0 is no limit."""
+    with transaction.atomic():
+        operating.set_slow(_locked(room), seconds, by.username, by, reason)
+        _notify(room)
 
 
 def impose_ban(ban: models.Ban, by: Account) -> None:
@@ -131,7 +147,7 @@ def impose_ban(ban: models.Ban, by: Account) -> None:
         ban.key = bans.key_of(ban)
         ban.save()
         presence.remove(bans.banned(ban), rejections.banned(ban))
-        _record(by, "ban", str(ban), ban.reason)
+        record(by, "ban", str(ban), ban.reason)
 
 
 def lift_ban(ban: models.Ban, by: Account, reason: str = "") -> None:
@@ -139,7 +155,7 @@ def lift_ban(ban: models.Ban, by: Account, reason: str = "") -> None:
     with transaction.atomic():
         ban.lifted = timezone.now()
         ban.save(update_fields=["lifted"])
-        _record(by, "lift", str(ban), reason)
+        record(by, "lift", str(ban), reason)
 
 
 def _by_room(messages: Iterable[models.Message]) -> Iterable[tuple[models.Room, list[int]]]:
@@ -156,19 +172,6 @@ def _locked(room: models.Room) -> models.Room:
 
 def _describe(room: models.Room, message: models.Message) -> str:
     return f"{room.name} {message.seq}, {message.name}: {message_log.unescape_nul(message.text)}"
-
-
-def _record(by: Account, action: str, subject: str, reason: str) -> None:
-    # The text of a message is behind the first colon, and belongs in no log.
-    about = subject.partition(": ")[0] if action in ("hide", "unhide") else subject
-    logger.info("moderator %s: %s %s (%s)", by.username, action, about, reason or "no reason")
-    models.Record.objects.create(
-        by=by,
-        by_name=by.username,
-        action=action,
-        subject=message_log.escape_nul(subject),
-        reason=reason,
-    )
 
 
 def _notify(room: models.Room) -> None:

@@ -8,15 +8,19 @@ says when a batch was logged and how far the room has been delivered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 from broadcast_server.protocol.messages import Error, Event, Renamed
-from broadcast_server.rooms.actions import ClaimName
+from broadcast_server.protocol.operators import OperatorEvent
+from broadcast_server.rooms.actions import ClaimName, Operate
 from broadcast_server.rooms.participant import Participant
 from django_site.store.message_log import NO_ID_PREFIX, Logged, PendingMessage
+from django_site.store.operating import OperateAttempt
+from django_site.store.presence import RenameAttempt
 from django_site.store.publish import AuthorGone, Outcome
+from django_site.store.silence import Silenced
 
 MAX_BATCH_MESSAGES = 1000
 """How many items one transaction takes."""
@@ -26,8 +30,9 @@ MAX_OUTBOX_CHARS = 4 * 2**20
 """With this many items, or characters of messages, waiting, no further frame is taken from the
 room's members. One transaction takes no more after so many characters either."""
 
-Item = PendingMessage | ClaimName | Event
-"""A message, a rename, or an event that follows what its member asked for before."""
+Item = PendingMessage | ClaimName | Operate | Event
+"""A message, a rename, an act of an operator, or an event that follows what its member asked for
+before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,21 @@ class Batch:
         """Return the messages."""
         return [item for _, item in self.items if isinstance(item, PendingMessage)]
 
-    def claims(self) -> list[ClaimName]:
-        """Return the renames."""
-        return [item for _, item in self.items if isinstance(item, ClaimName)]
+    def renames(self, connection_id_of: Callable[[Participant], str]) -> list[RenameAttempt]:
+        """Return the renames as the database takes them."""
+        return [
+            RenameAttempt(connection_id_of(member), item.name, item.id)
+            for member, item in self.items
+            if isinstance(item, ClaimName)
+        ]
+
+    def operations(self, connection_id_of: Callable[[Participant], str]) -> list[OperateAttempt]:
+        """Return what operators ask for as the database takes it."""
+        return [
+            OperateAttempt(connection_id_of(member), item.request)
+            for member, item in self.items
+            if isinstance(item, Operate)
+        ]
 
 
 class Outbox:
@@ -99,6 +116,11 @@ class Outbox:
         self._items.append((claim.member, claim))
         self._pending[claim.member] += 1
 
+    def add_operation(self, operation: Operate) -> None:
+        """Add what an operator asks for."""
+        self._items.append((operation.member, operation))
+        self._pending[operation.member] += 1
+
     def defer(self, member: Participant, event: Event) -> bool:
         """Keep *event* until what *member* asked for before is done; False if nothing is."""
         if not self._pending[member]:
@@ -112,19 +134,22 @@ class Outbox:
         self._chars = 0
 
     def next_batch(self) -> Batch:
-        """Return what the next transaction takes: messages, or renames, for which others wait.
+        """Return what the next transaction takes: messages, renames, or acts, never two of them.
 
-        A batch renames each member once at most, since everyone is to see each of its names.
+        A batch renames each member once at most, since everyone is to see each of its names. The
+        same holds for acts, so that their answers are in order.
         """
         items: list[tuple[Participant, Item]] = []
-        renaming: set[Participant] = set()
+        busy: set[Participant] = set()
+        kind: type[Item] | None = None
         chars = 0
         for participant, item in self._items[:MAX_BATCH_MESSAGES]:
-            is_claim = isinstance(item, ClaimName)
-            if participant in renaming or (items and is_claim != bool(renaming)):
+            own = type(item) if isinstance(item, ClaimName | Operate) else PendingMessage
+            if participant in busy or (items and own is not kind):
                 break
-            if is_claim:
-                renaming.add(participant)
+            kind = own
+            if own is not PendingMessage:
+                busy.add(participant)
             items.append((participant, item))
             if isinstance(item, PendingMessage):
                 chars += len(item.text)
@@ -139,14 +164,18 @@ class Outbox:
         self._chars -= sum(len(message.text) for message in batch.messages())
 
     def sort_answers(
-        self, batch: Batch, outcomes: Sequence[Outcome], renamed: Sequence[Renamed | Error]
+        self,
+        batch: Batch,
+        outcomes: Sequence[Outcome],
+        renamed: Sequence[Renamed | Error],
+        operated: Sequence[OperatorEvent | Error | None] = (),
     ) -> Iterator[tuple[Participant, PendingMessage, Outcome]]:
         """File the answers in *batch* under the log number that each follows.
 
         Yields each message of the batch with its outcome, whose own answer the caller decides
         on and files with `answer_after`. Answers that follow no message are filed under 0.
         """
-        next_outcome, next_renamed = iter(outcomes), iter(renamed)
+        next_outcome, next_renamed, next_operated = iter(outcomes), iter(renamed), iter(operated)
         last_seq: dict[Participant, int] = {}
         for participant, item in batch.items:
             if isinstance(item, ClaimName):
@@ -154,10 +183,19 @@ class Outbox:
                 answer = next(next_renamed)
                 if isinstance(answer, Error) or answer.name == answer.to:
                     self.answer_after(0, participant, answer)
+            elif isinstance(item, Operate):
+                self._pending[participant] -= 1
+                result = next(next_operated)
+                if result is not None:
+                    self.answer_after(0, participant, result)
             elif isinstance(item, PendingMessage):
                 outcome = next(next_outcome)
-                if isinstance(outcome, Logged | AuthorGone):
+                if isinstance(outcome, Logged | AuthorGone | Silenced):
                     self._pending[participant] -= 1
+                if isinstance(outcome, Silenced):
+                    id = None if item.source[0] == NO_ID_PREFIX else item.client_id
+                    error = replace(outcome.error, id=id)
+                    self.answer_after(last_seq.get(participant, 0), participant, error)
                 if isinstance(outcome, Logged):
                     last_seq[participant] = outcome.seq
                 yield participant, item, outcome

@@ -20,12 +20,19 @@ from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import Cursor, Event, LogEntry, Members
+from broadcast_server.protocol.messages import Cursor, Event, Members
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
 from broadcast_server.protocol.rejection import STOPPING
-from broadcast_server.rooms.actions import Action, ClaimName, Close, Publish, RoutePrivate, Send
+from broadcast_server.rooms.actions import (
+    Action,
+    ClaimName,
+    Close,
+    Operate,
+    Publish,
+    RoutePrivate,
+    Send,
+)
 from broadcast_server.rooms.kept_names import KEEPING_CODES
-from broadcast_server.rooms.live_room import LiveRoom
 from broadcast_server.rooms.metrics import Metrics
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.receiver import Receiver, StreamReceiver
@@ -33,18 +40,21 @@ from django_site import models
 from django_site.accounts.models import Account
 from django_site.store import message_log, presence, rejections
 from django_site.store.message_log import NO_ID_PREFIX, Logged, RoomState
-from django_site.store.presence import JoinAttempt, Leaving, RenameAttempt
+from django_site.store.presence import JoinAttempt, Leaving
 from django_site.store.publish import AuthorGone
 from django_site.store.rejections import Rejected
+from django_site.store.silence import Silenced
 from django_site.store.sync import SyncResult
 
 from .admission_batch import AdmissionBatch
 from .catch_up import CatchUp
 from .drafts import draft_of_member, draft_of_post
+from .logged_room import LoggedRoom
 from .notifications import Notifications
 from .outbox import Batch, Outbox
 from .pending_posts import PendingPosts
 from .private_messages import PrivateMessages
+from .replicated_control import ReplicatedControl
 from .replicated_roster import ReadPosition, ReplicatedRoster
 from .synchronizer import Synchronizer
 
@@ -52,7 +62,7 @@ CLOSE_TIMEOUT_S = 0.5
 """Seconds to wait for the replica's tasks when it is closed: a channel layer may hold one up."""
 
 
-class RoomReplica(LiveRoom):
+class RoomReplica(LoggedRoom):
     """One room in one process."""
 
     def __init__(
@@ -66,10 +76,9 @@ class RoomReplica(LiveRoom):
     ) -> None:
         self._position = ReadPosition(row.epoch, row.head, row.first)
         self._roster = ReplicatedRoster(row.name, self._position, max_message_bytes)
-        # A connection that the room closes calls `leave_roster` by itself.
-        super().__init__(self._roster.room, lambda receiver, code: None, metrics)
+        super().__init__(self._roster.room, row.pk, metrics, catching_up)
         self.member = self._roster.member
-        self.key = row.pk
+        self._control = ReplicatedControl(self._roster.room.control, row)
         self.deleted = False
         """Whether the room was deleted."""
         self._process = process
@@ -81,7 +90,6 @@ class RoomReplica(LiveRoom):
         self._closing: set[Participant] = set()
         self._joining_count = 0
         self._synchronizer = Synchronizer(self, process, row.epoch, self._outbox)
-        self._catching_up = catching_up
         self._private_messages = private_messages
         self._admission = AdmissionBatch(
             before=self._synchronizer.finish_leaving,
@@ -202,7 +210,9 @@ class RoomReplica(LiveRoom):
     def known(self) -> RoomState:
         """What this process knows of the room."""
         position = self._position
-        return RoomState(position.head, self._roster_version, self._edits, position.first)
+        return RoomState(
+            position.head, self._roster_version, self._edits, position.first, self._control.number
+        )
 
     async def close(self) -> None:
         """End the replica's tasks, and reject what waits for a response."""
@@ -286,6 +296,10 @@ class RoomReplica(LiveRoom):
         self._outbox.add_claim(action)
         self._synchronizer.request()
 
+    def _operate(self, action: Operate) -> None:
+        self._outbox.add_operation(action)
+        self._synchronizer.request()
+
     def _route_private(self, action: RoutePrivate) -> None:
         self._private_messages.send(self, self._attempts[action.author].connection_id, action)
 
@@ -304,14 +318,15 @@ class RoomReplica(LiveRoom):
 
     # -- synchronising --
 
-    def rename_attempts(self, batch: Batch) -> list[RenameAttempt]:
-        """Return the renames in *batch* as the database takes them."""
-        claims = batch.claims()
-        known = [self._attempts.get(claim.member) for claim in claims]
-        ids = ["" if attempt is None else attempt.connection_id for attempt in known]
-        return [
-            RenameAttempt(id, claim.name, claim.id) for id, claim in zip(ids, claims, strict=True)
-        ]
+    def connection_id_of(self, participant: Participant) -> str:
+        """Return the connection of a participant of this process, empty if it is gone."""
+        attempt = self._attempts.get(participant)
+        return "" if attempt is None else attempt.connection_id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process knows of nothing that keeps a member from publishing."""
+        return self._control.is_open and not self._roster.has_muted
 
     def author_names(self, batch: Batch) -> dict[str, str]:
         """Return the names of the authors in *batch* that are members, by their connections."""
@@ -320,12 +335,6 @@ class RoomReplica(LiveRoom):
     def notify(self) -> None:
         """Tell the other processes that the room has changed."""
         self._notifications.send()
-
-    async def wait_written(self) -> None:
-        """Wait until what was delivered is written to every connection that takes it."""
-        written = asyncio.Event()
-        self.call_after_batch(written.set)
-        await written.wait()
 
     def apply(self, result: SyncResult, batch: Batch) -> None:
         """Deliver who joined, what was published, and who left, in this order.
@@ -337,10 +346,14 @@ class RoomReplica(LiveRoom):
         self._settle(batch, result)
         head_before = self._position.head
         self._position.first = result.state.first
+        self._control.add(result.acts)
+        self._announce_acts(result)
         self._send_answers(head_before)
         for message in result.messages:
             self._position.head = message.seq
             self.deliver(message)
+            if self._control.has_waiting:
+                self._announce_acts(result)
             self._send_answers(message.seq)
         for hidden in result.hidden:
             if hidden.seq <= head_before:  # else it was read as hidden
@@ -348,14 +361,24 @@ class RoomReplica(LiveRoom):
         self._edits = max(self._edits, result.state.edits)
         self._posts.delivered(self._position.head)
         if result.present is not None:
+            if not self._control.has_waiting:  # else what they do is not in effect here
+                self._execute(self._roster.close_kicked(result.removed))
+                self._roster_version = result.state.roster
             self._execute(self._roster.apply_departures(result.present))
-            self._roster_version = result.state.roster
+
+    def _announce_acts(self, result: SyncResult) -> None:
+        """Tell everyone of the acts of operators that come next, and close who was kicked."""
+        for event in self._control.take(self._position.head):
+            self._execute([Send(None, event)])
+            if event.act == "kick":
+                self._execute(self._roster.close_kicked(result.removed, event.name))
 
     def _settle(self, batch: Batch, result: SyncResult) -> None:
         """Take note of what the database did with *batch*."""
-        settled = self._outbox.sort_answers(batch, result.outcomes, result.renamed)
+        self._metrics.acts += result.operated.count(None)
+        settled = self._outbox.sort_answers(batch, result.outcomes, result.renamed, result.operated)
         for author, message, outcome in settled:
-            if isinstance(outcome, AuthorGone):
+            if isinstance(outcome, AuthorGone | Silenced):
                 continue
             if not isinstance(outcome, Logged):
                 self._posts.settle(author, outcome)
@@ -377,28 +400,3 @@ class RoomReplica(LiveRoom):
                 current = self._roster.list_members() if isinstance(event, Members) else event
                 self._fanout.send_to(participant, current)
                 self._timer.schedule()
-
-    # -- catching up --
-
-    def _catch_up(self) -> list[Participant]:
-        for participant, _ in self.behind():
-            self._catching_up.add(self, participant)
-        return []
-
-    def behind(self) -> list[tuple[Participant, int]]:
-        """List the participants that can take more, and the last number that each has."""
-        return self._fanout.ready_to_read()
-
-    def write_batch(self) -> None:
-        """Write what was delivered so far."""
-        self._write_batch()
-        self._fanout.forget_encoded()  # a message may have been hidden since it was read
-
-    def send_chunk(self, participant: Participant, entries: Sequence[LogEntry]) -> None:
-        """Send *participant* a chunk: the next *entries* of the log."""
-        self._write_to(participant, self._fanout.catch_up(participant, entries))
-
-    def chunks_sent(self) -> None:
-        """Take note of connections that the chunks paused, and of subscribers with everything."""
-        self._apply_flow_changes()
-        self._close_finished_polls()

@@ -17,6 +17,7 @@ from broadcast_server.protocol.rejection import REPLACED, Rejection
 from broadcast_server.rooms.actions import Action, Send
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.room import Room
+from broadcast_server.rooms.room_control import KICKED
 from django_site.store import rejections
 from django_site.store.presence import Present
 from django_site.store.rejections import Rejected
@@ -44,6 +45,8 @@ class ReplicatedRoster:
         self._present: dict[int, Present] = {}  # as the members were told, by row
         self._names: dict[str, str] = {}  # of the members, by the ids of their connections
         self._subscriber_ids: set[str] = set()  # in all processes
+        self.has_muted = False
+        """Whether a member is muted, in any process."""
 
     # -- the roster of the room --
 
@@ -98,11 +101,16 @@ class ReplicatedRoster:
         Before a new member is announced, so is the departure of the member that had its name.
         *removed* says why connections of this process have to be closed, by their ids. They are
         closed first: what is delivered next may have been published after they were removed, and
-        of a thousand, each would otherwise be told that most of the others left.
+        of a thousand, each would otherwise be told that most of the others left. Only those that
+        were kicked stay until `close_kicked`, since they are told of that in its place.
         """
         self._subscriber_ids = {each.connection_id for each in present if not each.name}
         members = [each for each in present if each.name]
         self._names = {each.connection_id: each.name for each in members}
+        self.has_muted = any(each.muted for each in members)
+        for each in members:
+            if (participant := self.participants.get(each.connection_id)) is not None:
+                participant.is_muted = each.muted
         closed = self._close_missing(members, removed) + self._close_subscribers(removed)
         # A client would take the second member of a name for the first, and see it leave.
         new_names = {name_key(each.name) for each in members if self._is_news(each)}
@@ -125,6 +133,19 @@ class ReplicatedRoster:
                     actions += self.room.take_over(previous)
         return actions
 
+    def close_kicked(
+        self, removed: Mapping[str, Rejection], name: str | None = None
+    ) -> list[Action]:
+        """Close who was kicked: the member *name* and all subscribers, or all if it is None."""
+        actions: list[Action] = []
+        for connection_id, rejection in removed.items():
+            participant = self.participants.get(connection_id)
+            if participant is None or not _is_kick(rejection):
+                continue
+            if name is None or not participant.name or name_key(participant.name) == name_key(name):
+                actions += self.room.kick(participant, rejection)
+        return actions
+
     def apply_departures(self, present: Sequence[Present]) -> list[Action]:
         """Announce who is not on the roster any more."""
         return self._announce_left(self._missing(present))
@@ -138,7 +159,7 @@ class ReplicatedRoster:
             if participant is not None and participant in self.room:
                 # If nobody removed it, this process stood still until others took it for dead.
                 rejection = removed.get(each.connection_id, rejections.PROCESS_LOST)
-                actions += self.room.kick(participant, rejection)
+                actions += [] if _is_kick(rejection) else self.room.kick(participant, rejection)
         return actions
 
     def _close_subscribers(self, removed: Mapping[str, Rejection]) -> list[Action]:
@@ -146,7 +167,7 @@ class ReplicatedRoster:
         for connection_id, participant in self.participants.items():
             if self.room.is_subscriber(participant) and connection_id not in self._subscriber_ids:
                 rejection = removed.get(connection_id, rejections.PROCESS_LOST)
-                actions += self.room.kick(participant, rejection)
+                actions += [] if _is_kick(rejection) else self.room.kick(participant, rejection)
         return actions
 
     def _is_news(self, each: Present) -> bool:
@@ -198,3 +219,7 @@ class ReplicatedRoster:
         if participant is not None and participant in self.room:
             self.room.set_name(participant, each.name)
         return Send(None, Renamed(known.name, each.name, True if each.verified else None))
+
+
+def _is_kick(rejection: Rejection) -> bool:
+    return rejection.error.code == KICKED.error.code

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from channels.db import database_sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error as DatabaseError
 
+from broadcast_server.rooms.participant import Participant
 from django_site.store import outage
 from django_site.store.message_log import RoomState
-from django_site.store.presence import Leaving, RenameAttempt
+from django_site.store.presence import Leaving
 from django_site.store.sync import SyncResult, sync
 
 from .outbox import Batch, Outbox
@@ -44,8 +45,12 @@ class SynchronizedRoom(Protocol):
     def author_names(self, batch: Batch) -> Mapping[str, str]:
         """Return the names of the authors in *batch* that are members, by their connections."""
 
-    def rename_attempts(self, batch: Batch) -> Sequence[RenameAttempt]:
-        """Return the renames in *batch* as the database takes them."""
+    def connection_id_of(self, participant: Participant) -> str:
+        """Return the connection of a participant of this process, empty if it is gone."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process knows of nothing that keeps a member from publishing."""
 
     def apply(self, result: SyncResult, batch: Batch) -> None:
         """Deliver what the database has answered to *batch*."""
@@ -175,7 +180,9 @@ class Synchronizer:
             batch_end = self._outbox.end_of(batch)
             # A member leaves when its own messages are logged, and waits for no others.
             leaving = [connection for connection, place in self._leaving if place <= batch_end]
-            messages, renames = batch.messages(), self._room.rename_attempts(batch)
+            messages = batch.messages()
+            renames = batch.renames(self._room.connection_id_of)
+            operations = batch.operations(self._room.connection_id_of)
             late = TimeoutError(f"no answer for {SLOW_S:g} seconds")
             loop = asyncio.get_running_loop()
             self._must_read = False
@@ -189,6 +196,8 @@ class Synchronizer:
                     names=self._room.author_names(batch),
                     messages=messages,
                     renames=renames,
+                    operations=operations,
+                    is_open=self._room.is_open,
                     leaving=leaving,
                     maybe_logged=self._maybe_logged,
                 )
@@ -211,5 +220,5 @@ class Synchronizer:
         elif self._outbox or self._leaving:
             self._wanted.set()
         self._has_published = bool(messages)
-        if messages or renames or leaving:
+        if messages or renames or operations or leaving:
             self._room.notify()

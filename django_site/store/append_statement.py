@@ -22,11 +22,11 @@ APPEND = (
     f"WITH new AS (SELECT * {FROM_JSON}),"  # noqa: S608  # of constants, as below
     " room AS (UPDATE django_site_room SET head = head + %s"
     " WHERE id = %s AND epoch = %s AND head >= %s AND roster = %s{unless}"
-    " RETURNING id, head - %s AS before, edits, first),"
+    " RETURNING id, head - %s AS before, edits, first, acts),"
     f" logged AS ({INSERT}"
     " SELECT id, %s, before + seq, name, text, source, client_id, account_id, origin"
     " FROM room, new)"
-    " SELECT before, edits, first FROM room"
+    " SELECT before, edits, first, acts FROM room"
 )
 # LIMIT makes PostgreSQL look each of them up, as it has no statistics of the newest messages.
 UNLESS_LOGGED = (
@@ -45,10 +45,10 @@ def append_at_once(
     head: int,
     roster: int,
     maybe_logged: bool,
-) -> tuple[int, int, int] | None:
+) -> tuple[int, int, int, int] | None:
     """Append *rows*, which are numbered from 1.
 
-    Returns the head before them, and the edits and the first number of the room.
+    Returns the head before them, and the edits, the first number and the acts of the room.
 
     Returns None, and appends nothing, if *room* has another *epoch*, fewer than *head* messages, or
     another version of its *roster*, or if one of *rows* is in the log already. Without
@@ -59,7 +59,7 @@ def append_at_once(
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, (json_of(rows), count, room, epoch, head, roster, count, at))
-            found: tuple[int, int, int] | None = cursor.fetchone()
+            found: tuple[int, int, int, int] | None = cursor.fetchone()
     except IntegrityError:
         return None
     return found

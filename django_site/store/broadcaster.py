@@ -53,6 +53,11 @@ REMEDIES = {
     "name_owned": "an account publishes over HTTP, with its token",
     "banned": "choose another name, or lift the ban in the admin",
     "closed": "open it again in the admin",
+    "locked": "unlock it in the admin",
+    "kicked": "choose another name, or wait",
+    "muted": "choose another name, or unmute it in the admin",
+    "announce_only": "end announce mode in the admin",
+    "slow_mode": "wait, or end slow mode in the admin",
 }
 """What the code that broadcasts, or who runs the site, can do about a rejection."""
 
@@ -66,7 +71,7 @@ class InvalidRoomError(RejectedError, ValueError):
 
 
 class NotAllowedError(RejectedError):
-    """The room is closed, the name is banned, or it belongs to an account."""
+    """The room is closed, or nobody may publish there under this name now."""
 
 
 class LogUnavailableError(BroadcastError):
@@ -85,6 +90,11 @@ ERRORS = {
     "name_owned": NotAllowedError,
     "banned": NotAllowedError,
     "closed": NotAllowedError,
+    "locked": NotAllowedError,
+    "kicked": NotAllowedError,
+    "muted": NotAllowedError,
+    "announce_only": NotAllowedError,
+    "slow_mode": NotAllowedError,
 }
 """The exceptions for the codes of rejections. It is `RejectedError` for the others."""
 

@@ -7,7 +7,7 @@ so the order of commits is the order of numbers. All functions block: call them 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 
@@ -39,7 +39,7 @@ NO_ID_PREFIX = "~"
 """Begins the source of a message that came without an id. The server made up an id for it, which
 is never sent to clients."""
 
-STATE_COLUMNS = "head", "roster", "edits", "first"
+STATE_COLUMNS = "head", "roster", "edits", "first", "acts"
 """The columns of a room that make its state, see `RoomState`."""
 
 STATE = (
@@ -95,18 +95,21 @@ class RoomState:
     """The counters of a room, which show a replica whether there is something new to read.
 
     *head* is the number of the last message, *roster* the version of the roster, *edits* the count
-    of the times that messages were hidden, and *first* the number of the first message that was not
-    deleted.
+    of the times that messages were hidden, *first* the number of the first message that was not
+    deleted, and *acts* the count of what operators did.
     """
 
     head: int
     roster: int
     edits: int
     first: int = 1
+    acts: int = 0
 
     def is_ahead_of(self, other: RoomState) -> bool:
         """Tell whether this state has something that a room in state *other* does not have yet."""
-        return self.head > other.head or self.roster > other.roster or self.edits > other.edits
+        return any(
+            ours > theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)
+        )
 
 
 def open_room(name: str) -> models.Room:
@@ -217,14 +220,14 @@ def append_at_once(
     )
     if found is None:
         return None
-    before, edits, first = found
+    before, edits, first, acts = found
     at = rfc3339(now)
     messages = [
         Message(seq, each.name, each.text, at, _own_id(each))
         for seq, each in enumerate(pending, before + 1)
     ]
     logged = [Logged(message.seq, repeated=False) for message in messages]
-    return Appended(logged, messages, RoomState(before + len(rows), roster, edits, first))
+    return Appended(logged, messages, RoomState(before + len(rows), roster, edits, first, acts))
 
 
 def append(
@@ -255,7 +258,9 @@ def append(
     if rows:
         check_in_place(connection)
         insert(row.pk, now, rows)
-    return Appended(logged, messages, RoomState(row.head, row.roster, row.edits, row.first))
+    return Appended(
+        logged, messages, RoomState(row.head, row.roster, row.edits, row.first, row.acts)
+    )
 
 
 def read(room: int, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:

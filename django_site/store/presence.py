@@ -8,7 +8,7 @@ All functions block: call them in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,23 +20,26 @@ from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Error, Renamed
 from broadcast_server.protocol.rejection import REPLACED, Rejection
+from broadcast_server.rooms.room_control import ANNOUNCE_ONLY, KICKED, LOCKED, MUTED
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
 
-from . import notifier, rejections
+from . import notifier, rejections, restrictions
 from .kept_names import address_digest, keep_names
+from .operators import is_operator
 from .origins import origin_of
 from .rejections import Rejected
 from .roster_batch import RosterBatch
+from .silence import as_rejection
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
     """A participant on the roster: its row, its name, its connection's id.
 
-    *verified* is whether it joined with an account, *quiet* whether people are not told of it. A
-    subscriber has no name, and is not shown to anyone.
+    *verified* is whether it joined with an account, *quiet* whether people are not told of it, and
+    *muted* whether it may not publish. A subscriber has no name, and is not shown to anyone.
     """
 
     id: int
@@ -44,6 +47,7 @@ class Present:
     connection_id: str
     verified: bool
     quiet: bool = False
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,9 @@ def author_name(
     name, key = _requested_name(request, account), account and account.pk
     roster = RosterBatch(room, [name], [request.session], [key] if key else [], [address])
     _check(roster, request, account, address)
+    silence = _silence_of_post(roster, request, account, address)
+    if silence is not None:
+        raise Rejected(as_rejection(silence))
     member = roster.member_of_session(request.session)
     if member is not None and member.account_id == key:
         return member.name
@@ -143,16 +150,50 @@ def _check(
     )
     if ban is not None:
         raise Rejected(rejections.banned(ban))
+    if not (roster.room.locked or roster.room.restricted) or roster.is_known(request.session):
+        return
+    if is_operator(account):
+        return
+    if roster.room.locked:
+        raise Rejected(LOCKED)
+    keys = restrictions.client_keys(request.session, address, account)
+    if restrictions.find(roster.room, "kick", keys) is not None:
+        raise Rejected(KICKED)
+    if account is None and request.name:
+        _check_kicked_name(roster.room, request.name)
+
+
+def _check_kicked_name(room: models.Room, name: str) -> None:
+    """Raise `Rejected` if a member was kicked who had *name*, or a look-alike of it."""
+    kick = restrictions.find(room, "kick", restrictions.name_keys(name))
+    if kick is not None:
+        raise Rejected(rejections.name_kicked(restrictions.seconds_left(kick)))
+
+
+def _silence_of_post(
+    roster: RosterBatch, request: JoinRequest, account: Account | None, address: str | None
+) -> Error | None:
+    """Return why a client may not publish without joining, apart from slow mode."""
+    room = roster.room
+    if not (room.announce or room.restricted) or is_operator(account):
+        return None
+    member = roster.member_of_session(request.session)
+    name = request.name if member is None else member.name
+    keys = restrictions.client_keys(request.session, address, account)
+    keys |= restrictions.name_keys(name) if account is None else set()
+    if restrictions.find(room, "mute", keys) is not None or (member and member.muted):
+        return MUTED
+    return ANNOUNCE_ONLY if room.announce else None
 
 
 def _join(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str | Rejected:
     try:
         _check(roster, attempt.join, attempt.account, attempt.address)
+        if not attempt.join.name:
+            return _subscribe(roster, process, attempt)
+        return _take_over(roster, process, attempt) or _add_member(roster, process, attempt)
     except Rejected as rejected:
         return rejected
-    if not attempt.join.name:
-        return _subscribe(roster, process, attempt)
-    return _take_over(roster, process, attempt) or _add_member(roster, process, attempt)
 
 
 def _subscribe(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
@@ -163,6 +204,7 @@ def _subscribe(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             process_id=process,
             key=f":{attempt.connection_id}",  # no name has this key, since names contain no colon
             token=attempt.connection_id,
+            address=address_digest(client_key(attempt.address)),
             origin=origin_of(attempt.address),
             account=attempt.account,
         )
@@ -193,7 +235,9 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
         guest = guests.filter(key=stored_key(name)).first()
         if guest is not None:  # it joined before there was an account with its name
             _remove_member(roster, guest, rejections.NAME_OWNED)
-    name = roster.free_name(name, account)
+    asked, name = name, roster.free_name(name, account)
+    if name != asked and account is None:
+        _check_kicked_name(roster.room, name)
     roster.add(
         models.Member(
             room=roster.room,
@@ -206,14 +250,23 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             origin=origin_of(attempt.address),
             account=account,
             quiet=attempt.join.quiet,
+            muted=_is_muted(roster.room, attempt, name),
         )
     )
     return name
 
 
+def _is_muted(room: models.Room, attempt: JoinAttempt, name: str) -> bool:
+    if room.restricted is None or is_operator(attempt.account):
+        return False
+    keys = restrictions.client_keys(attempt.join.session, attempt.address, attempt.account)
+    keys |= restrictions.name_keys(name) if attempt.account is None else set()
+    return restrictions.find(room, "mute", keys) is not None
+
+
 def _remove_member(roster: RosterBatch, member: models.Member, rejection: Rejection) -> None:
     roster.write()
-    _remove(models.Member.objects.filter(pk=member.pk), rejection)
+    remove_in(models.Member.objects.filter(pk=member.pk), rejection)
     roster.remove(member)
 
 
@@ -248,10 +301,19 @@ def _rename(roster: RosterBatch, attempt: RenameAttempt) -> Renamed | Error:
         return Error("banned", rejections.name_banned(name, ban), attempt.id)
     if roster.is_owned(name):
         return Error("name_owned", f"{name} is the name of an account", attempt.id)
+    kick = restrictions.find(roster.room, "kick", restrictions.name_keys(name))
+    if kick is not None:
+        rejection = rejections.name_kicked(restrictions.seconds_left(kick))
+        return replace(rejection.error, id=attempt.id)
     roster.release_key(member.key)  # a member may have its own name in another spelling
+    known = restrictions.member_keys(member, with_address=True)
     member.name = roster.free_name(name, None)
     member.key = stored_key(member.name)
-    member.save(update_fields=["name", "key"])
+    if member.muted:
+        restrictions.add_name(roster.room, known, member.name)
+    elif restrictions.find(roster.room, "mute", restrictions.name_keys(member.name)) is not None:
+        member.muted = True
+    member.save(update_fields=["name", "key", "muted"])
     roster.take_key(member.key)
     return Renamed(before, member.name)
 
@@ -268,12 +330,12 @@ def account_changed(account: Account) -> None:
 def remove(members: QuerySet[models.Member], rejection: Rejection) -> None:
     """Remove *members* from their rooms. Their processes close them with *rejection*."""
     with transaction.atomic():
-        rooms = _remove(members, rejection)
+        rooms = remove_in(members, rejection)
         transaction.on_commit(lambda: notifier.notify_rooms(rooms))
 
 
-def _remove(members: QuerySet[models.Member], rejection: Rejection) -> list[int]:
-    """Remove *members* within a transaction, and return the rooms, which are not notified.
+def remove_in(members: QuerySet[models.Member], rejection: Rejection) -> list[int]:
+    """Remove *members* within a transaction, and return the rooms, which the caller notifies.
 
     When a client joins, its replica notifies the others anyway, and must not wait for a channel
     layer that does not answer.
@@ -327,20 +389,8 @@ def leave(room: int, leaving: Sequence[Leaving]) -> None:
 def read_present(room: int) -> tuple[Present, ...]:
     """Read the roster: members and subscribers, in the order in which they joined."""
     rows = models.Member.objects.filter(room=room, end_code=None).order_by("pk")
-    columns = rows.values_list("pk", "name", "token", "account", "quiet")
+    columns = rows.values_list("pk", "name", "token", "account", "quiet", "muted")
     return tuple(
-        Present(id, name, connection_id, account is not None, quiet)
-        for id, name, connection_id, account, quiet in columns
+        Present(id, name, connection_id, account is not None, quiet, muted)
+        for id, name, connection_id, account, quiet, muted in columns
     )
-
-
-def read_names(room: int, connection_ids: Collection[str]) -> dict[str, str]:
-    """Return the names of those of these connections that are members now, by their ids.
-
-    A connection has a new id each time, so nobody else is found by it: neither a member that has
-    the name now, nor the same client on another connection.
-    """
-    if not connection_ids:
-        return {}
-    here = models.Member.objects.filter(room=room, token__in=connection_ids, end_code=None)
-    return dict(here.values_list("token", "name"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from django.db.models import Q
 
 from broadcast_server.protocol.messages import Error, not_here
+from broadcast_server.rooms.room_control import MUTED
 from django_site import models
 from django_site.accounts.name_key import stored_key
 
@@ -43,6 +44,8 @@ def find_route(room: int, sender_id: str, to: str) -> PrivateRoute | Error:
     sender = next((each for each in found if each.token == sender_id), None)
     if sender is None:
         return rejections.PROCESS_LOST.error
+    if sender.muted:
+        return MUTED
     recipient = next((each for each in found if each.key == stored_key(to)), None)
     if recipient is None:
         return not_here(to, None)

@@ -20,6 +20,7 @@ from django_site.accounts.models import Account
 from . import message_log, presence, rejections
 from .message_log import Appended, Logged, PendingMessage
 from .rejections import Rejected
+from .silence import Author, Silence, Silenced, as_rejection, read_authors
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class AuthorGone:
     """A message was not logged, because its author is not on the roster any more."""
 
 
-Outcome = Logged | AuthorGone | Published | NotEnoughReceivers | Rejected
-"""What became of a pending message: `Logged` or `AuthorGone` for one of a member, any of the
-others for a post."""
+Outcome = Logged | AuthorGone | Silenced | Published | NotEnoughReceivers | Rejected
+"""What became of a pending message: `Logged`, `AuthorGone` or `Silenced` for one of a member, any
+of the others for a post."""
 
 
 def append(
@@ -55,13 +56,14 @@ def append(
     head: int = 0,
     roster: int = -1,
     names: Mapping[str, str] | None = None,
+    is_open: bool = True,
 ) -> tuple[Appended, list[Outcome]]:
     """Log *pending* in one transaction, each message once, and return the outcome of each.
 
     *unsure* is whether messages without an id of their client may be in the log already, as in
     `message_log.find_logged`. *names* are the names of members by the ids of their connections, as
-    the caller has read them from version *roster* of the roster. It is read again only if it has
-    another version now.
+    the caller has read them from version *roster* of the roster, and *is_open* whether all of them
+    could publish then. That is looked up again only if the roster has another version now.
 
     Raises `models.Room.DoesNotExist` if the room is gone, or not the same log any more: with
     *epoch*, if it has another one, or fewer than *head* messages.
@@ -69,6 +71,7 @@ def append(
     if (
         epoch is not None
         and names is not None
+        and is_open
         and not unsure
         and connection.vendor == "postgresql"
         and not connection.in_atomic_block
@@ -80,19 +83,32 @@ def append(
         row = message_log.rooms_of(epoch, head).select_for_update().get(pk=room)
         known = message_log.find_logged(room, pending, unsure=unsure)
         new = [each for each in pending if message_log.key_of(each) not in known]
-        if names is None or row.roster != roster:
-            names = presence.read_names(
-                room, {each.connection_id for each in new if each.connection_id is not None}
-            )
+        authors: Mapping[str, Author] = {}
+        silence: Silence | None = None
+        if names is None or row.roster != roster or not is_open:
+            authors = read_authors(room, (each.connection_id for each in new if each.connection_id))
+            names = {each.connection_id: each.name for each in authors.values()}
+            is_open = not (row.announce or row.slow or any(a.muted for a in authors.values()))
+        if not is_open:
+            posting = {
+                each.account
+                for each in new
+                if isinstance(each, PendingPost) and each.account is not None
+            }
+            silence = Silence(row, authors.values(), posting)
         is_post = any(isinstance(each, PendingPost) for each in pending)
         receivers = presence.count(row) if is_post else 0
         checked = [
-            each if message_log.key_of(each) in known else _check(row, each, receivers, names)
+            each
+            if message_log.key_of(each) in known
+            else _check(row, each, receivers, names, silence)
             for each in pending
         ]
         appended = message_log.append(
             row, [each for each in checked if isinstance(each, PendingMessage)], known
         )
+        if silence is not None:
+            silence.write()
         logged = iter(appended.logged)
         outcomes: list[Outcome] = [
             _outcome(room, each, next(logged), receivers)
@@ -140,11 +156,19 @@ def _as_named(message: PendingMessage, names: Mapping[str, str]) -> PendingMessa
 
 
 def _check(
-    room: models.Room, message: PendingMessage, receivers: int, names: Mapping[str, str]
-) -> PendingMessage | AuthorGone | NotEnoughReceivers | Rejected:
+    room: models.Room,
+    message: PendingMessage,
+    receivers: int,
+    names: Mapping[str, str],
+    silence: Silence | None,
+) -> PendingMessage | AuthorGone | Silenced | NotEnoughReceivers | Rejected:
     """Return *message* under the name that it is published under, or why it is not published."""
     if not isinstance(message, PendingPost):
-        return _as_named(message, names)
+        named = _as_named(message, names)
+        if silence is None or named.__class__ is AuthorGone or message.connection_id is None:
+            return named
+        error = silence.of_member(message.connection_id)
+        return named if error is None else Silenced(error)
     if receivers < message.post.require:
         return NotEnoughReceivers(receivers)
     try:
@@ -153,6 +177,10 @@ def _check(
         name = presence.author_name(room, message.post.join, message.owner, message.address)
     except Rejected as rejected:
         return rejected
+    if silence is not None:
+        error = silence.of_post(name, message.account, message.post.join.session)
+        if error is not None:
+            return Rejected(as_rejection(error))
     return replace(message, name=name)
 
 

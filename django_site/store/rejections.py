@@ -6,6 +6,8 @@ Here are only their codes and texts. `presence`, `transport.authentication` and
 
 from __future__ import annotations
 
+from math import ceil
+
 from broadcast_server.protocol.messages import CloseCode, Error
 from broadcast_server.protocol.rejection import Rejection
 from django_site import models
@@ -39,6 +41,11 @@ TOKEN = Rejection(
     CloseCode.SIGN_IN, Error("token", "token is not valid: create a new one at /accounts/tokens/")
 )
 
+OPERATOR = Rejection(
+    CloseCode.SIGN_IN,
+    Error("operator", "this site has no operator key: sign in with the account of a moderator"),
+)
+
 
 def name_owned(name: str) -> Rejection:
     """Return the rejection of a guest that asks for *name*, which is an account's."""
@@ -62,6 +69,14 @@ def banned(ban: models.Ban) -> Rejection:
 def name_banned(name: str, ban: models.Ban) -> str:
     """Return the error text for a rename to *name*, to which *ban* applies."""
     return f"{name} is banned until {ban.until_words}{_why(ban.reason)}"
+
+
+def name_kicked(seconds: float) -> Rejection:
+    """Return the rejection of a name that was kicked, for which one has to wait *seconds*."""
+    minutes = ceil(seconds / 60)
+    wait = "a minute" if minutes == 1 else f"{minutes} minutes"
+    text = f"this name was kicked from the room: take another, or wait {wait}"
+    return Rejection(CloseCode.REMOVED, Error("kicked", text))
 
 
 def _why(reason: str) -> str:

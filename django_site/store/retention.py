@@ -19,15 +19,13 @@ from django.utils.timezone import now
 from django_site import models
 
 from . import notifier
+from .records import WITH_TEXT
 
 DELETED_AT_ONCE = 500
 """How many messages are deleted in one transaction, for which those who publish wait."""
 
 MAX_KEEP_DAYS = 36_500
 """For how many days messages can be kept at most, unless they are kept for ever."""
-
-TEXTS_IN_RECORDS = "hide", "unhide"
-"""The actions whose records have the text of a message, behind the first colon."""
 
 
 class Expiry(NamedTuple):
@@ -97,7 +95,7 @@ def redact_records(expiry: Expiry) -> int:
     if room is None:
         return 0
     records = models.Record.objects.filter(
-        action__in=TEXTS_IN_RECORDS, subject__startswith=f"{room.name} "
+        action__in=WITH_TEXT, subject__startswith=f"{room.name} "
     )
     redacted = 0
     with _overwritten():

@@ -103,6 +103,10 @@ class RosterBatch:
         """Return the member that has *session*, None if there is none."""
         return self._sessions.get(session) if session is not None else None
 
+    def is_known(self, session: str | None) -> bool:
+        """Tell whether *session* has a member here, or a name that is kept."""
+        return session is not None and (session in self._sessions or session in self._kept_for)
+
     def take_kept(self, session: str | None) -> str | None:
         """Return the name that is kept for *session*, and keep it no longer.
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from broadcast_server.protocol.messages import Error, LogEntry, MessageHidden, Renamed
+from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.rejection import Rejection
 from django_site import models
 
-from . import epochs, message_log, presence, publish
+from . import epochs, message_log, operating, presence, publish
 from .message_log import Appended, PendingMessage, RoomState
+from .operating import LoggedAct, OperateAttempt
 from .presence import Leaving, Present, RenameAttempt
 from .publish import Outcome
 
@@ -28,9 +30,11 @@ class SyncResult:
 
     outcomes: Sequence[Outcome]
     renamed: Sequence[Renamed | Error]
+    operated: Sequence[OperatorEvent | Error | None]
     state: RoomState
     messages: Sequence[LogEntry]
     hidden: Sequence[MessageHidden]
+    acts: Sequence[LoggedAct]
     present: tuple[Present, ...] | None
     removed: dict[str, Rejection]
 
@@ -44,6 +48,8 @@ def sync(
     names: Mapping[str, str],
     messages: Sequence[PendingMessage],
     renames: Sequence[RenameAttempt],
+    operations: Sequence[OperateAttempt] = (),
+    is_open: bool = True,
     leaving: Sequence[Leaving],
     maybe_logged: bool,
 ) -> SyncResult:
@@ -51,14 +57,16 @@ def sync(
 
     *known* is what the replica knows of the room, whose log has *epoch*. *names* are the names of
     the authors of *messages* that are members then, by the ids of their connections. *process* is
-    the process that the replica is in. *leaving* are connections to take off the roster.
-    *maybe_logged* is whether some of *messages* may be in the log already, because the answer to an
-    earlier commit was lost.
+    the process that the replica is in, and *is_open* whether it knows of nothing that keeps one of
+    the authors from publishing. *operations* are what operators ask for. *leaving* are
+    connections to take off the roster. *maybe_logged* is whether some of *messages* may be in the
+    log already, because the answer to an earlier commit was lost.
 
     Raises `models.Room.DoesNotExist` if the room was deleted, has another epoch by now, or was set
     back: then it gets another epoch.
     """
     renamed = presence.rename(room, renames) if renames else []
+    operated = operating.operate(room, operations) if operations else []
     appended: Appended | None = None
     outcomes: Sequence[Outcome] = ()
     try:
@@ -71,6 +79,7 @@ def sync(
                 head=known.head,
                 roster=known.roster,
                 names=names,
+                is_open=is_open,
             )
         if leaving:
             presence.leave(room, leaving)
@@ -89,11 +98,12 @@ def sync(
     hidden: list[MessageHidden] = []
     if state.edits > known.edits:
         hidden = message_log.read_hidden(room, known.edits, state.edits)
+    acts = operating.read_acts(room, known.acts, state.acts) if state.acts > known.acts else []
     present, removed = None, {}
     if state.roster != known.roster:
         present = presence.read_present(room)
         removed = presence.read_removed(room, process)
-    return SyncResult(outcomes, renamed, state, new, hidden, present, removed)
+    return SyncResult(outcomes, renamed, operated, state, new, hidden, acts, present, removed)
 
 
 def _read_new(room: int, head: int, upto: int, own: Sequence[LogEntry]) -> Sequence[LogEntry]:

@@ -16,16 +16,17 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_out
-from django.db.models.signals import post_save, pre_delete
+from django.db.models.signals import m2m_changed, post_save, pre_delete
 from django.http import parse_cookie
 
 from broadcast_server.admission.admission import NO_TOKEN, WRONG_TOKEN
-from broadcast_server.admission.token import find_token
+from broadcast_server.admission.token import find_operator_key, find_token
 from broadcast_server.protocol.session_key import SESSION_HEADER
 from django_site.accounts.models import TOKEN_PREFIX, Account, Token
 from django_site.replication.admission import ProcessAdmission
 from django_site.replication.open_logins import Login
 from django_site.store import presence, rejections
+from django_site.store.operators import is_operator
 from django_site.store.rejections import Rejected
 
 _sessions = import_module(settings.SESSION_ENGINE)
@@ -139,6 +140,17 @@ async def authenticate(
         raise
 
 
+async def is_operator_of(scope: Mapping[str, Any], account: Account | None) -> bool:
+    """Tell whether the client of a connection, which has *account*, is an operator.
+
+    Raises `Rejected` if it shows an operator key and is none: it is not let in as anything less.
+    """
+    is_one = account is not None and await database_sync_to_async(is_operator)(account)
+    if not is_one and find_operator_key(_headers(scope), scope.get("subprotocols", ())) is not None:
+        raise Rejected(rejections.OPERATOR)
+    return is_one
+
+
 def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
     """Return a connection's headers. If one is given twice, the last one counts."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -147,6 +159,8 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
 def watch() -> None:
     """From now on, close an account's connections when it changes, is deleted or signs out."""
     post_save.connect(_saved, sender=Account)
+    m2m_changed.connect(_permitted, sender=Account.groups.through)
+    m2m_changed.connect(_permitted, sender=Account.user_permissions.through)
     pre_delete.connect(_deleted, sender=Account)
     pre_delete.connect(_revoked, sender=Token)
     user_logged_out.connect(_signed_out)
@@ -155,6 +169,12 @@ def watch() -> None:
 def _saved(instance: Account, update_fields: frozenset[str] | None, **_: object) -> None:
     # Every sign-in saves the time of the last one, which changes nothing for connections.
     if update_fields is None or set(update_fields) != {"last_login"}:
+        presence.account_changed(instance)
+
+
+def _permitted(instance: object, action: str, **_: object) -> None:
+    # An operator is told so in its welcome. For each act it is looked up again.
+    if isinstance(instance, Account) and action.startswith("post_"):
         presence.account_changed(instance)
 
 

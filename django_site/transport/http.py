@@ -48,7 +48,14 @@ from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
 from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate, find_account, login_of, session_headers
+from .authentication import (
+    account_of,
+    authenticate,
+    find_account,
+    is_operator_of,
+    login_of,
+    session_headers,
+)
 from .page import ProcessStatus
 from .request_body import (
     ClientDisconnected,
@@ -157,7 +164,9 @@ class _Request:
         admission = self._replicas.admission
         now = asyncio.get_running_loop().time()
         admission.check_join_rate(self._address, join.session, now)
-        return await authenticate(self._scope, admission, self._address, asyncio.sleep)
+        account = await authenticate(self._scope, admission, self._address, asyncio.sleep)
+        await is_operator_of(self._scope, account)
+        return account
 
     def _place(self, join: JoinRequest) -> ProcessPlace:
         """Take a place for a `with` block. Raises `Rejected` if there is none."""

@@ -10,6 +10,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 from channels.consumer import AsyncConsumer
@@ -32,7 +33,7 @@ from django_site.store import outage, rejections
 from django_site.store.rejections import Rejected
 from django_site.store.site_key import site_key
 
-from .authentication import account_of, authenticate, login_of, session_headers
+from .authentication import account_of, authenticate, is_operator_of, login_of, session_headers
 from .flow_control import Begun, FlowControl
 
 PAUSE_AT_CHARS = 64 * 2**10
@@ -163,6 +164,8 @@ class RoomConsumer(AsyncConsumer):
             now = asyncio.get_running_loop().time()
             replicas.admission.check_join_rate(address, join.session, now)
             account = await authenticate(self.scope, replicas.admission, address, self._delay)
+            if await is_operator_of(self.scope, account):
+                join = replace(join, operator=True)
             if self._closed:  # the connection was lost while it waited
                 return
             await self._wait_to_join(replicas, address, join)

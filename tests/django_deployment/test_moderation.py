@@ -285,3 +285,91 @@ def test_the_admin_under_daphne(tmp_path: Path) -> None:
         _, type, text = get("static/admin/css/base.css")
         assert type == "text/css" and "#header" in text
         assert site.signal(signal.SIGTERM) == 0
+
+
+TOKEN_SCRIPT = """
+from django_site.accounts.models import Account, Token
+from django.contrib.auth.models import Group
+host = Account.objects.create(username={host!r})
+host.groups.add(Group.objects.get(name="moderators"))
+open({file!r}, "w").write(Token.make(host, "t")[1])
+"""
+
+
+def test_operators_in_two_processes(
+    processes: Processes, cluster: list[str], tmp_path: Path
+) -> None:
+    """What a moderator does in one process holds in the other, at one place among the messages."""
+    name, host, file = f"operated-{next(numbers)}", f"host {next(numbers)}", tmp_path / "token"
+
+    async def part() -> None:
+        one, two = cluster
+        command = [sys.executable, str(ROOT / "manage.py"), "shell", "-v", "0", "-c"]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            TOKEN_SCRIPT.format(host=host, file=str(file)),
+            env={**os.environ, **processes.services},
+        )
+        assert await run_within(process.wait(), PATIENCE * 2) == 0
+        session = "0123456789abcdef"
+        who = (
+            join(one, "x", name, token=file.read_text()),
+            join(one, "near", name),
+            join(two, "bob", name, f"&session={session}"),
+            join(two, "far", name),
+        )
+        async with members(*who) as here:
+            boss, near, bob, far = here
+            assert boss.events[0]["operator"] is True
+            for on in (True, False, True):  # in the middle of a flood from the other process
+                await bob.publish(*(f"{on} {number} {len(bob.events)}" for number in range(150)))
+                await boss.ask("announce", on=on, id="a")
+                await boss.ask("topic", text=f"{on} {len(boss.events)}")
+                topics = len(far.events_of("topic")) + 1
+                for each in here:
+                    await until(lambda: len(each.events_of("topic")) == topics, "the topic")  # noqa: B023
+            await bob.publish("unheard")
+            await until(lambda: any(e.get("id") == "unheard" for e in bob.events), "an answer")
+            assert bob.events_of("error")[-1]["code"] == "announce_only"
+            await boss.ask("announce", on=False)
+            await until(lambda: len(bob.events_of("announce")) == 4, "the end of the mode")
+            await bob.publish("last")
+            for each in here:
+                await until(lambda: each.received_at("last"), "the last message")  # noqa: B023
+
+            def told(each: Any) -> list[tuple[Any, ...]]:
+                kinds = {"message", "announce", "topic"}
+                return [
+                    (event["type"], event.get("seq"), event.get("on"), event.get("text"))
+                    for event in each.events
+                    if event["type"] in kinds
+                ]
+
+            assert told(boss) == told(near) == told(bob) == told(far)
+            closed = False  # no message stands where only operators may write
+            for type, _, on, text in told(far):
+                closed = on if type == "announce" else closed
+                assert not (type == "message" and closed), text
+            await boss.ask("mute", name="far", on=True)
+            await until(lambda: far.events_of("muted"), "the mute")
+            await far.publish("muted")
+            await until(lambda: far.events_of("error"), "an error")
+            assert far.events_of("error")[-1]["code"] == "muted"
+            await boss.ask("kick", name="bob")
+            await until(lambda: bob.code, "the end")
+            assert (bob.code, bob.events[-2]["type"], bob.events[-1]["code"]) == (
+                4503,
+                "kicked",
+                "kicked",
+            )
+            for each in (boss, near, far):
+                await until(lambda: each.events_of("left"), "who left")  # noqa: B023
+                assert [e["type"] for e in each.events if e.get("name") == "bob"][-2:] == [
+                    "kicked",
+                    "left",
+                ]
+            again = await join(one, "other", name, f"&session={session}")
+            await again.close()
+            assert again.events_of("error")[0]["code"] == "kicked"
+
+    asyncio.run(part())

@@ -95,7 +95,7 @@ def visit(
         assert [text for text in tab.complaints if not forgive or forgive not in text] == []
 
 
-@pytest.mark.parametrize("table", ["message", "room", "ban", "record"])
+@pytest.mark.parametrize("table", ["message", "room", "member", "ban", "record"])
 def test_a_list_on_a_phone(visit: Callable[..., Tab], table: str) -> None:
     """Each list fits a phone, with fields that can be used, and causes no script error."""
     tab = visit(f"{ADMIN}/{table}/", **PHONE)
@@ -130,7 +130,8 @@ def test_a_room_is_closed_by_one_button(
     key = thread.submit(lambda: models.Room.objects.latest("pk").pk).result()
     tab = visit(f"{ADMIN}/room/{key}/change/")
     buttons = tab.texts(".object-tools a, .submit-row a")
-    assert buttons == ["Close this room…", "Back to the list"]
+    assert [each for each in buttons if "lose" in each] == ["Close this room…"]
+    assert buttons[-1] == "Back to the list"
 
 
 def test_an_account_is_not_asked_for_a_name(visit: Callable[..., Tab], moderator: Account) -> None:

@@ -357,6 +357,7 @@ MODULES = {
             "message_insert": "",
             "append_statement": "message_insert",
             "migration_lock": "",
+            "operators": "",
             "origins": "",
             "bans": "origins",
             "outage": "",
@@ -364,16 +365,24 @@ MODULES = {
             "message_log": "append_statement message_insert private_database",
             "notifier": "message_log outage",
             "query_log": "",
+            "records": "message_log",
             "rejections": "",
             "private_route": "rejections",
-            "retention": "notifier",
+            "restrictions": "kept_names",
+            "retention": "notifier records",
             "roster_batch": "bans kept_names origins",
-            "presence": "kept_names notifier origins rejections roster_batch",
-            "liveness": "kept_names presence",
-            "publish": "message_log presence rejections",
             "schema": "epochs private_database",
+            "silence": "operators",
+            "presence": (
+                "kept_names notifier operators origins rejections restrictions roster_batch silence"
+            ),
+            "liveness": "kept_names presence",
+            "operating": (
+                "kept_names message_log operators presence records rejections restrictions"
+            ),
+            "publish": "message_log presence rejections silence",
             "site_key": "",
-            "sync": "epochs message_log presence publish",
+            "sync": "epochs message_log operating presence publish",
             "wait_limits": "",
             "broadcaster": "message_log notifier publish rejections wait_limits",
         },
@@ -397,6 +406,7 @@ MODULES = {
             "row_actions": "bounded_list",
             "archive": "banned_client bounded_list row_actions",
             "bans": "archive banned_client row_actions",
+            "members": "banned_client row_actions",
             "records": "archive row_actions",
             "rooms": "row_actions",
         },
@@ -405,17 +415,19 @@ MODULES = {
             "admission_batch": "",
             "catch_up": "",
             "drafts": "",
+            "logged_room": "catch_up",
             "notifications": "",
             "open_logins": "",
             "outbox": "",
             "pending_posts": "",
             "private_messages": "notifications",
+            "replicated_control": "",
             "replicated_roster": "",
             "sync_pace": "",
             "synchronizer": "outbox sync_pace",
             "replica": (
-                "admission_batch catch_up drafts notifications outbox pending_posts"
-                " private_messages replicated_roster synchronizer"
+                "admission_batch catch_up drafts logged_room notifications outbox pending_posts"
+                " private_messages replicated_control replicated_roster synchronizer"
             ),
             "replica_registry": "admission catch_up open_logins private_messages replica",
         },

@@ -1,0 +1,283 @@
+"""Operating: carries out what operators do in a room, in one transaction with its record.
+
+`broadcast_server.rooms.operator_acts` does the same for the standalone server. An act is a row that
+every replica reads, with the number of the message that it follows: so everyone gets it at the same
+place among the messages. Each act changes the version of the roster, since a process publishes
+without looking further as long as that is the version it knows. All functions block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import F
+
+from broadcast_server.protocol.messages import Error
+from broadcast_server.protocol.names import validate_name
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest, validate_topic
+from broadcast_server.rooms.operator_acts import MAX_COMPARED_NAMES
+from broadcast_server.rooms.room_control import KICKED
+from django_site import models
+from django_site.accounts.models import Account
+from django_site.accounts.name_key import stored_key
+
+from . import presence, rejections, restrictions
+from .kept_names import kept_in
+from .message_log import escape_nul, unescape_nul
+from .operators import is_operator
+from .records import record
+
+KEPT_ACTS = 1000
+"""How many acts of a room are kept for replicas that have not read them."""
+
+SLOW = "slow"
+"""The act of a moderator that sets slow mode. Replicas have to know it, but clients are not told:
+whoever is too fast gets an error."""
+
+WORDS = {
+    ("mute", False): "unmute",
+    ("lock", False): "unlock",
+    ("announce", False): "end announce",
+}
+"""What a record calls an act that ends something."""
+
+
+class OperateAttempt(NamedTuple):
+    """A member that asks for an act: its connection's id, and the request."""
+
+    connection_id: str
+    request: OperatorRequest
+
+
+class LoggedAct(NamedTuple):
+    """Act number *number* of a room, which comes after message number *after*."""
+
+    number: int
+    after: int
+    event: OperatorEvent
+
+
+class _Refused(Exception):
+    """An act is not possible, for the reason that *error* says."""
+
+    def __init__(self, error: Error) -> None:
+        self.error = error
+
+
+def operate(room: int, attempts: Sequence[OperateAttempt]) -> list[OperatorEvent | Error | None]:
+    """Carry out *attempts* in one transaction, and return the answer to each.
+
+    That is None for an act that everyone is told of, the event if nothing has changed, or an error.
+    """
+    with transaction.atomic():
+        row = models.Room.objects.select_for_update().get(pk=room)
+        return [_attempt(row, each) for each in attempts]
+
+
+def _attempt(room: models.Room, attempt: OperateAttempt) -> OperatorEvent | Error | None:
+    request = attempt.request
+    here = models.Member.objects.filter(room=room, token=attempt.connection_id, end_code=None)
+    member = here.select_related("account").first()
+    if member is None:
+        return rejections.PROCESS_LOST.error
+    if member.account is None or not is_operator(member.account):
+        text = f"{request.act} is for operators of the room: sign in with a moderator's account"
+        return Error("not_operator", text, request.id)
+    return carry_out(room, request, member.name, member.account)
+
+
+def carry_out(
+    room: models.Room, request: OperatorRequest, by_name: str, by: Account, reason: str = ""
+) -> OperatorEvent | Error | None:
+    """Carry out *request* of *by*, who is called *by_name*, in *room*, which is locked.
+
+    Returns what `operate` does for an attempt. The caller notifies the replicas.
+    """
+    if request.id is not None and len(escape_nul(request.id)) > models.MAX_ID_CHARS:
+        return rejections.BAD_ID.error
+    try:
+        done, is_new = _carry_out(room, request)
+    except _Refused as refused:
+        return refused.error
+    event = OperatorEvent(done.act, by_name, done.name, done.on, done.text, done.id)
+    if not is_new:
+        return event
+    _log_act(room, event)
+    about = done.name or done.text
+    subject = f"{about} in room {room.name}" if about else f"room {room.name}"
+    record(by, WORDS.get((done.act, done.on), done.act), subject, reason)
+    return None
+
+
+def set_slow(room: models.Room, seconds: int, by_name: str, by: Account, reason: str = "") -> None:
+    """Let each member of *room*, which is locked, publish once in *seconds*; 0 is no limit."""
+    if not _set(room, "slow", seconds):
+        return
+    models.Pace.objects.filter(room=room).delete()
+    _log_act(room, OperatorEvent(SLOW, by_name, on=seconds > 0))
+    record(by, SLOW, f"room {room.name}, one message in {seconds} s", reason)
+
+
+def _log_act(room: models.Room, event: OperatorEvent) -> None:
+    room.acts += 1
+    models.Act.objects.create(
+        room=room,
+        number=room.acts,
+        after=room.head,
+        act=event.act,
+        by=event.by,
+        name=event.name,
+        on=event.on,
+        text=event.text,
+        client_id=None if event.id is None else escape_nul(event.id),
+    )
+    models.Act.objects.filter(room=room, number__lte=room.acts - KEPT_ACTS).delete()
+    models.Room.objects.filter(pk=room.pk).update(acts=room.acts, roster=F("roster") + 1)
+
+
+def read_acts(room: int, after: int, upto: int) -> list[LoggedAct]:
+    """Return the acts after number *after*, up to number *upto*.
+
+    Raises `models.Room.DoesNotExist` if some of them are not kept any more.
+    """
+    rows = models.Act.objects.filter(room=room, number__gt=after, number__lte=upto)
+    columns = "number", "after", "act", "by", "name", "on", "text", "client_id"
+    acts = [
+        LoggedAct(
+            number,
+            place,
+            OperatorEvent(act, by, name, on, text, None if id is None else unescape_nul(id)),
+        )
+        for number, place, act, by, name, on, text, id in rows.order_by("number").values_list(
+            *columns
+        )
+    ]
+    if len(acts) != upto - after:
+        raise models.Room.DoesNotExist
+    return acts
+
+
+def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
+    """Return *request* with what was meant, and whether it has changed anything."""
+    match request.act:
+        case "kick":
+            return _kick(room, request)
+        case "mute":
+            return _mute(room, request)
+        case "lock":
+            return request, _set(room, "locked", request.on)
+        case "announce":
+            return request, _set(room, "announce", request.on)
+    try:
+        topic = validate_topic(request.text)
+    except ValueError as error:
+        raise _Refused(Error("bad_topic", str(error), request.id)) from None
+    return request._replace(text=topic), _set(room, "topic", topic)
+
+
+def _set(room: models.Room, field: str, value: object) -> bool:
+    if getattr(room, field) == value:
+        return False
+    setattr(room, field, value)
+    room.save(update_fields=[field])
+    return True
+
+
+def _kick(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
+    member, kept = _find(room, request)
+    if member is None:
+        if kept is None:
+            raise _Refused(_not_here(room, request))
+        restrictions.restrict(room, "kick", restrictions.kept_keys(kept))
+        kept.delete()
+        return request._replace(name=kept.name), True
+    is_alone = not _shares_address(member)
+    restrictions.restrict(room, "kick", restrictions.member_keys(member, with_address=is_alone))
+    present = models.Member.objects.filter(room=room)
+    gone = present.filter(pk=member.pk)
+    if is_alone and member.address and member.account_id is None:
+        gone |= present.filter(name="", account=None, address=member.address)
+    presence.remove_in(gone, KICKED)
+    return request._replace(name=member.name), True
+
+
+def _mute(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
+    member, kept = _find(room, request)
+    if not request.on:
+        return _unmute(room, request, member, kept)
+    if member is not None:
+        is_alone = not _shares_address(member)
+        keys = restrictions.member_keys(member, with_address=is_alone)
+        is_new = restrictions.restrict(room, "mute", keys) and not member.muted
+        models.Member.objects.filter(pk=member.pk).update(muted=True)
+        return request._replace(name=member.name), is_new
+    if kept is None:
+        raise _Refused(_not_here(room, request))
+    is_new = restrictions.restrict(room, "mute", restrictions.kept_keys(kept))
+    return request._replace(name=kept.name), is_new
+
+
+def _unmute(
+    room: models.Room,
+    request: OperatorRequest,
+    member: models.Member | None,
+    kept: models.KeptName | None,
+) -> tuple[OperatorRequest, bool]:
+    keys = {stored_key(request.name)}
+    if member is not None:
+        keys |= restrictions.member_keys(member, with_address=True)
+        request = request._replace(name=member.name)
+    elif kept is not None:
+        keys |= restrictions.kept_keys(kept)
+        request = request._replace(name=kept.name)
+    was_muted = restrictions.lift(room, "mute", keys)
+    for each in models.Member.objects.filter(room=room, muted=True):
+        known = restrictions.member_keys(each, with_address=True)
+        is_meant = member is not None and each.pk == member.pk
+        if is_meant or restrictions.find(room, "mute", known) is None:
+            was_muted = was_muted or is_meant
+            models.Member.objects.filter(pk=each.pk).update(muted=False)
+    if not was_muted and member is None:
+        raise _Refused(_not_here(room, request))
+    return request, was_muted
+
+
+def _find(
+    room: models.Room, request: OperatorRequest
+) -> tuple[models.Member | None, models.KeptName | None]:
+    """Find who is meant: a member, or one whose name is kept. Raises if that is an operator."""
+    try:
+        name = validate_name(request.name)
+    except ValueError as error:
+        raise _Refused(Error("bad_name", str(error), request.id)) from None
+    key = stored_key(name)
+    here = models.Member.objects.filter(room=room, key=key, end_code=None)
+    member = here.select_related("account").first()
+    if member is None:
+        return None, kept_in(room).filter(key=key).first()
+    if is_operator(member.account) and (request.act == "kick" or request.on):
+        verb = "kicked" if request.act == "kick" else "muted"
+        text = f"{member.name} is an operator, who cannot be {verb}"
+        raise _Refused(Error("is_operator", text, request.id))
+    return member, None
+
+
+def _shares_address(member: models.Member) -> bool:
+    """Tell whether another member, or one that comes back, has the address of *member*."""
+    if not member.address:
+        return True
+    others = models.Member.objects.filter(room=member.room_id, address=member.address)
+    others = others.filter(end_code=None).exclude(name="").exclude(pk=member.pk)
+    kept = kept_in(member.room).filter(address=member.address).exclude(session=member.session or "")
+    return others.exists() or kept.exists()
+
+
+def _not_here(room: models.Room, request: OperatorRequest) -> Error:
+    present = models.Member.objects.filter(room=room, end_code=None).exclude(name="")
+    by_key = dict(present.values_list("key", "name")[:MAX_COMPARED_NAMES])
+    nearest = get_close_matches(stored_key(request.name), by_key, 1)
+    remedy = f" (do you mean {by_key[nearest[0]]}?)" if nearest else ""
+    return Error("not_here", f"nobody here has the name {request.name}{remedy}", request.id)

@@ -1,0 +1,19 @@
+"""Operators: the accounts that may kick, mute, lock, announce and set the topic in every room."""
+
+from __future__ import annotations
+
+from django_site.accounts.models import Account
+
+PERMISSION = "django_site.change_room"
+"""The permission of moderators that makes an account an operator."""
+
+
+def is_operator(account: Account | None) -> bool:
+    """Tell whether *account* is an operator. It blocks if the account's permissions are unknown."""
+    return account is not None and account.has_perm(PERMISSION)
+
+
+def find_operators(accounts: set[int]) -> set[int]:
+    """Return those of *accounts*, by their keys, that are operators now. It blocks."""
+    found = Account.objects.filter(pk__in=accounts) if accounts else ()
+    return {account.pk for account in found if is_operator(account)}

@@ -1,0 +1,392 @@
+"""Operators: moderators' accounts kick, mute, lock, announce and set the topic in a room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from django_client import http_request, run_async  # it sets Django up
+
+# isort: split
+
+import pytest
+from django.contrib.auth.models import Group
+from moderation_harness import (
+    RoomClient,
+    act,
+    dana,
+    in_room,
+    in_thread,
+    last_record,
+    new_account,
+    new_room,
+    page,
+    pages,
+    rejection,
+    signed_in,
+)
+
+from broadcast_server.library.errors import RejectedError
+from django_site import abroadcast, models
+from django_site.accounts.models import Account, Token
+from django_site.moderation import group
+from django_site.store import operating
+
+__all__ = ["dana", "pages"]  # fixtures
+
+SESSION = "0123456789abcdef"
+
+
+async def ask(one: RoomClient, type: str, **fields: Any) -> None:
+    """Send a request."""
+    await one.send(json.dumps({"type": type, **fields}))
+
+
+@asynccontextmanager
+async def host_and_guest(
+    room: models.Room, host: Account
+) -> AsyncIterator[tuple[RoomClient, RoomClient]]:
+    """Connect a moderator and then a guest called bob, who have been told of each other."""
+    _, secret = await in_thread(Token.make, host, "t")
+    async with in_room(room, "x", token=secret) as one:
+        welcome = await one.event()
+        assert welcome["operator"] is True
+        async with in_room(room, "bob", f"&session={SESSION}") as bob:
+            assert (await one.event())["type"] == "joined"
+            assert "operator" not in await bob.event()
+            yield one, bob
+
+
+def test_an_act_is_told_in_order_and_recorded(dana: Account) -> None:
+    """Everyone gets the event at its place among the messages, and it stays in the welcome."""
+    room = new_room()
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (one, bob):
+            requests = [
+                {"type": "say", "text": "before"},
+                {"type": "topic", "text": " release\n at five ", "id": "t"},
+                {"type": "say", "text": "between"},
+                {"type": "lock"},
+                {"type": "announce", "on": True},
+                {"type": "ping", "id": "p"},
+            ]
+            await one.send("\n".join(map(json.dumps, requests)))
+            by = dana.username
+            expected = [
+                ("message", "before"),
+                ("topic", "release at five"),
+                ("message", "between"),
+                ("locked", True),
+                ("announce", True),
+            ]
+            for each in (one, bob):
+                got = await each.events(5)
+                assert [(e["type"], e.get("text", e.get("on"))) for e in got] == expected
+                assert {e["by"] for e in got if "by" in e} == {by}
+                assert got[1]["id"] == "t"
+            assert await one.event() == {"type": "pong", "id": "p"}
+            await ask(one, "lock", on=True, id="again")
+            assert (await one.event())["id"] == "again", "what changes nothing is for one only"
+            await ask(bob, "ping")
+            assert (await bob.event())["type"] == "pong"
+        _, secret = await in_thread(Token.make, dana, "u")
+        async with in_room(room, "x", token=secret) as one:
+            welcome = await one.event()
+            found = {key: welcome[key] for key in ("topic", "locked", "announce", "operator")}
+            assert found == {
+                "topic": "release at five", "locked": True, "announce": True, "operator": True,
+            }  # fmt: skip
+
+    run_async(part)
+    records = models.Record.objects.filter(subject__contains=f"room {room}").order_by("pk")
+    assert [(each.action, each.by_name) for each in records] == [
+        ("topic", dana.username), ("lock", dana.username), ("announce", dana.username),
+    ]  # fmt: skip
+
+
+def test_who_is_no_operator() -> None:
+    """A guest and an account without the permission are rejected, and so is who has lost it."""
+    room, plain, host = new_room(), new_account(), new_account("change_room")
+
+    async def part() -> None:
+        async with host_and_guest(room, host) as (one, bob):
+            _, secret = await in_thread(Token.make, plain, "t")
+            async with in_room(room, "x", token=secret) as other:
+                assert "operator" not in await other.event()
+                for each in (bob, other):
+                    while True:
+                        await ask(each, "lock", on=True, id="7")
+                        event = await each.event()
+                        if event["type"] == "error":
+                            break
+                    assert (event["code"], event["id"]) == ("not_operator", "7")
+            # The permission is looked at again when the act is carried out.
+            permissions = Account.user_permissions.through.objects.filter(account=host)
+            await in_thread(permissions.delete)
+            await ask(one, "lock", on=True, id="8")
+            while (event := await one.event())["type"] != "error":
+                pass
+            assert (event["code"], event["id"]) == ("not_operator", "8")
+            # Whoever is given or loses permissions comes back, and is told what it may do now.
+            await in_thread(host.groups.set, Group.objects.filter(name=group.GROUP))
+            assert (await one.event())["code"] == "sign_in"
+            assert await one.close_code() == 4001
+
+    run_async(part)
+    room.refresh_from_db()
+    assert not room.locked
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "field", "value", "event"),
+    [
+        ("lock", {}, "locked", True, {"type": "locked", "on": True}),
+        ("announce", {}, "announce", True, {"type": "announce", "on": True}),
+        ("topic", {"text": "a  topic"}, "topic", "a topic", {"type": "topic", "text": "a topic"}),
+    ],
+)
+def test_acts_in_the_admin(
+    dana: Account, path: str, data: dict[str, str], field: str, value: object, event: dict[str, Any]
+) -> None:
+    """What a moderator does in the admin is the same act, with its event and its record."""
+    room, browser = new_room(), signed_in(dana)
+    url = f"/admin/django_site/room/{path}/?pk={room.pk}"
+
+    async def part() -> None:
+        async with in_room(room, "bob") as bob:
+            await bob.event()
+            sent = await in_thread(browser.post, url, {"reason": "why", **data})
+            assert sent.status_code == 302
+            assert await bob.event() == {**event, "by": dana.username}
+
+    run_async(part)
+    room.refresh_from_db()
+    assert getattr(room, field) == value
+    assert (last_record()[0], last_record()[3]) == (dana.username, "why")
+
+
+def test_members_are_acted_on_in_the_admin(dana: Account) -> None:
+    """The list of a room's members mutes, unmutes, kicks and bans; moderators stay."""
+    room, browser = new_room(), signed_in(dana)
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (_, bob):
+            listed = await in_thread(page, browser, f"room/{room.pk}/change/")
+            assert f"member/?in={room}" in listed
+            present = models.Member.objects.filter(room=room)
+            keys = await in_thread(lambda: [each.pk for each in present])
+            seen = await in_thread(page, browser, "member/", **{"in": room.name})
+            assert "bob" in seen and dana.username in seen and "/ban/add/?" in seen
+            for action, event in (("mute", "muted"), ("unmute", "muted"), ("kick", "kicked")):
+                assert await in_thread(act, browser, f"member/{action}", *keys) == 302
+                assert (await bob.event())["type"] == event
+            assert (await bob.event())["code"] == "kicked"
+            assert await bob.close_code() == 4503
+            without = await in_thread(lambda: signed_in(new_account("view_room", is_staff=True)))
+            assert await in_thread(act, without, "member/kick", *keys) == 403
+
+    run_async(part)
+
+
+def test_a_kick(dana: Account) -> None:
+    """The member is told in order, closed, and kept out by session and name for a while."""
+    room = new_room()
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (one, bob):
+            await ask(one, "say", text="bye")
+            await ask(one, "kick", name="BOB", id="k")
+            kicked = {"type": "kicked", "name": "bob", "by": dana.username, "id": "k"}
+            assert [(await one.event())["type"], await one.event()] == ["message", kicked]
+            assert (await one.event())["type"] == "left"
+            assert [(await bob.event())["type"], await bob.event()] == ["message", kicked]
+            assert (await bob.event())["code"] == "kicked"
+            assert await bob.close_code() == 4503
+            for name, more in (("other", f"&session={SESSION}"), ("B0B", "")):
+                assert await rejection(room, name, more=more) == ("kicked", 4503)
+                status, text = await http_request(
+                    "POST", f"/?room={room}&name={name}{more}", body=b"hi"
+                )
+                assert (status, "kicked" in text) == (403, True)
+            assert await rejection(room, "carol") is None
+            assert await rejection(elsewhere, "bob", more=f"&session={SESSION}") is None
+            await ask(one, "kick", name="nobody", id="n")
+            while (event := await one.event())["type"] != "error":
+                pass
+            assert (event["code"], event["id"]) == ("not_here", "n")
+            await ask(one, "kick", name=dana.username)
+            assert (await one.event())["code"] == "is_operator"
+            await ask(one, "kick", name="a:b")
+            assert (await one.event())["code"] == "bad_name"
+            await ask(one, "topic", text="new", id="\0")
+            assert (await one.event())["id"] == "\0", "which PostgreSQL stores nowhere as it is"
+            await ask(one, "topic", text="newer", id="\0" * 64)
+            assert (await one.event())["code"] == "bad_id"
+
+    elsewhere = new_room()
+    run_async(part)
+
+
+def test_a_mute(dana: Account) -> None:
+    """A muted member is not heard by any way in, also under another name, until it is unmuted."""
+    room = new_room()
+    more = f"&session={SESSION}"
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (one, bob):
+            await ask(one, "mute", name="bob", on=True)
+            muted = {"type": "muted", "name": "bob", "on": True, "by": dana.username}
+            assert await one.event() == await bob.event() == muted
+            await ask(bob, "say", text="unheard", id="u")
+            event = await bob.event()
+            assert (event["code"], event["id"]) == ("muted", "u")
+            status, text = await http_request("POST", f"/?room={room}&name=x{more}", body=b"hi")
+            assert (status, "muted" in text) == (403, True)
+            await ask(bob, "name", name="rob")
+            assert (await bob.event())["to"] == (await one.event())["to"] == "rob"
+            await ask(bob, "say", text="unheard")
+            assert (await bob.event())["code"] == "muted"
+            await ask(bob, "private", to=dana.username, text="psst", id="p")
+            assert (await bob.event())["code"] == "muted"
+        async with host_and_guest_again(room, dana, "robert", more) as (one, bob, welcome):
+            assert welcome["muted"] is True
+            await ask(bob, "say", text="unheard")
+            assert (await bob.event())["code"] == "muted"
+            await ask(one, "mute", name="robert", on=False)
+            assert (await one.event())["on"] is (await bob.event())["on"] is False
+            await ask(bob, "say", text="heard")
+            assert (await bob.event())["text"] == (await one.event())["text"] == "heard"
+
+    run_async(part)
+    assert [*models.Message.objects.filter(room=room).values_list("text", flat=True)] == ["heard"]
+
+
+@asynccontextmanager
+async def host_and_guest_again(
+    room: models.Room, host: Account, name: str, more: str
+) -> AsyncIterator[tuple[RoomClient, RoomClient, dict[str, Any]]]:
+    """Connect a moderator and a guest, with the guest's welcome."""
+    _, secret = await in_thread(Token.make, host, "t")
+    async with in_room(room, "x", token=secret) as one, in_room(room, name, more) as guest:
+        while (await one.event())["type"] != "joined":
+            pass
+        yield one, guest, await guest.event()
+
+
+def test_a_locked_room(dana: Account) -> None:
+    """Nobody new joins, subscribes or posts; who was there comes back, and so do operators."""
+    room = new_room()
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (one, bob):
+            await ask(one, "lock", on=True)
+            assert (await one.event())["on"] is (await bob.event())["on"] is True
+            assert await rejection(room, "carol") == ("locked", 4503)
+            for method, target in (("POST", f"/?room={room}"), ("GET", f"/stream?room={room}")):
+                status, text = await http_request(method, target, body=b"hi")
+                assert (status, "locked" in text) == (403, True)
+            with pytest.raises(RejectedError, match="locked"):
+                await abroadcast(str(room), "hi", "shop")
+            target = f"/?room={room}&session={SESSION}"
+            assert (await http_request("POST", target, body=b"hi"))[0] == 200
+            async with in_room(room, "x", f"&session={SESSION}") as again:
+                assert (await again.event())["name"] == "bob"
+            _, secret = await in_thread(Token.make, dana, "t")
+            assert await rejection(room, "x", secret) is None
+
+    run_async(part)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_announce_mode(dana: Account, stale: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only operators publish, also where a process does not know of the mode yet."""
+    room = new_room()
+    if stale:  # every process takes the message, and the transaction decides
+        monkeypatch.setattr("broadcast_server.rooms.room_control.RoomControl.silence", silent)
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (one, bob):
+            await ask(one, "announce", on=True)
+            assert (await one.event())["on"] is (await bob.event())["on"] is True
+            await bob.send('{"type":"say","text":"may I","id":"m"}\n{"type":"ping"}')
+            event = await bob.event()
+            assert (event["code"], event["id"]) == ("announce_only", "m")
+            assert (await bob.event())["type"] == "pong"
+            assert (await http_request("POST", f"/?room={room}", body=b"hi"))[0] == 403
+            with pytest.raises(RejectedError, match="announce"):
+                await abroadcast(str(room), "hi", "shop")
+            await ask(one, "say", text="no")
+            assert (await one.event())["text"] == (await bob.event())["text"] == "no"
+
+    run_async(part)
+    assert models.Message.objects.filter(room=room).count() == 1
+
+
+def silent(*_: Any) -> None:
+    """Let everyone publish, as far as this process knows."""
+
+
+def test_slow_mode(dana: Account) -> None:
+    """A member publishes once in the time that a moderator has set, whatever the way in."""
+    room = new_room()
+    browser = signed_in(dana)
+    assert "slow" in page(browser, f"room/{room.pk}/change/").lower()
+    path = f"/admin/django_site/room/slow/?pk={room.pk}"
+    assert browser.post(path, {"seconds": "-1"}).status_code == 200
+
+    def set_slow(seconds: int) -> None:
+        assert browser.post(path, {"seconds": str(seconds), "reason": "hot"}).status_code == 302
+
+    async def part() -> None:
+        async with host_and_guest(room, dana) as (one, bob):
+            await in_thread(set_slow, 30)
+            await ask(bob, "say", text="first")
+            assert (await bob.event())["text"] == (await one.event())["text"] == "first"
+            await ask(bob, "say", text="second", id="s")
+            event = await bob.event()
+            assert (event["code"], event["id"]) == ("slow_mode", "s")
+            target = f"/?room={room}&session={SESSION}"
+            status, text = await http_request("POST", target, body=b"hi")
+            assert (status, "slow mode" in text) == (403, True)
+            for text in ("host 1", "host 2"):
+                await ask(one, "say", text=text)
+                assert (await one.event())["text"] == (await bob.event())["text"] == text
+            target = f"/?room={room}&name=ci"
+            for status in (200, 403):
+                assert (await http_request("POST", target, body=b"ci"))[0] == status
+            assert (await one.event())["text"] == (await bob.event())["text"] == "ci"
+            later = models.Pace.objects.filter(room=room)
+            for pace in await in_thread(list, later):
+                pace.at = pace.at.replace(year=2000)
+                await in_thread(pace.save)
+            await ask(bob, "say", text="third")
+            assert (await bob.event())["text"] == (await one.event())["text"] == "third"
+            await in_thread(set_slow, 0)
+            for text in ("fast", "faster"):
+                await ask(bob, "say", text=text)
+                assert (await bob.event())["text"] == (await one.event())["text"] == text
+
+    run_async(part)
+    assert last_record() == (dana.username, "slow", f"room {room}, one message in 0 s", "hot")
+
+
+def test_an_operator_key_is_not_one_of_this_site() -> None:
+    """A client that shows an operator key, and has no moderator's account, is not let in."""
+    room = new_room()
+
+    async def part() -> None:
+        key = (b"broadcast-operator", b"guess")
+        status, _ = await http_request("POST", f"/?room={room}", key, body=b"hi")
+        assert status == 401
+
+    run_async(part)
+
+
+def test_acts_that_a_process_has_missed() -> None:
+    """A process that is too far behind to read all acts begins anew."""
+    room = new_room()
+    with pytest.raises(models.Room.DoesNotExist):
+        operating.read_acts(room.pk, 0, 1)
