@@ -6,10 +6,11 @@ import argparse
 import re
 from pathlib import Path
 
+from broadcast_server.client.oversize import CUT_MARK, OVERSIZE, SPLIT
 from broadcast_server.console.argument import argument_text
 from broadcast_server.console.child_environment import OPERATOR_VARIABLE, TOKEN_VARIABLE
 
-from .env_parser import VARIABLE_PREFIX, Command, EnvParser, int_range, name_type, room_type
+from .env_parser import VARIABLE_PREFIX, Choice, Command, EnvParser, int_range, name_type, room_type
 
 CONNECT_EPILOG = """\
 examples:
@@ -88,6 +89,7 @@ def add_connect(connect: EnvParser) -> None:
         type=int_range(1, 10**6),
         help="leave after this time with exit code 124; implies --listen",
     )
+    _add_oversize(connect, "line of piped input")
     connect.switch("--quiet-join", "let people see no line when you join and leave, only the list")
     connect.switch("--bell", "at a terminal, ring the bell when somebody mentions your name")
     connect.switch("--timestamps", "in a pipe or with --plain, begin each line with the time")
@@ -130,6 +132,7 @@ def add_send(send: EnvParser) -> None:
         metavar="SECONDS",
         type=int_range(1, 10**6),
     )
+    _add_oversize(send, "text")
     send.switch("--json", "print the server's JSON response")
 
 
@@ -147,6 +150,7 @@ def add_run(run: EnvParser) -> None:
         "text to report instead of the command, which may be long or contain a secret",
         metavar="TEXT",
     )
+    _add_oversize(run, "report")
     run.switch("--only-failures", "report nothing if the command exits with 0")
     run.option(
         "--timeout",
@@ -154,6 +158,18 @@ def add_run(run: EnvParser) -> None:
         "seconds to wait for the server when the command has ended",
         metavar="SECONDS",
         type=int_range(1, 10**6),
+    )
+
+
+def _add_oversize(client: EnvParser, what: str) -> None:
+    """Add the option for *what* may be longer than a message."""
+    client.option(
+        "--oversize",
+        SPLIT,
+        f"split or cut a {what} that is longer than the server's limit: send it in several"
+        f" messages, or its beginning with “{CUT_MARK}”",
+        metavar="HOW",
+        type=Choice(OVERSIZE),
     )
 
 

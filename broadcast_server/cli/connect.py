@@ -91,6 +91,7 @@ def connect(options: argparse.Namespace, target: Target) -> int:
             save_cursor=keep,
             wanted=MessageFilter(options.match, options.count),
             timeout=options.timeout,
+            oversize=options.oversize,
         )
         return await _run_loaded(pipe.run)
 

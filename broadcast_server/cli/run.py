@@ -22,6 +22,8 @@ from queue import SimpleQueue
 from time import monotonic
 from types import FrameType
 
+from broadcast_server.client.fitting_publisher import FittingPublisher
+from broadcast_server.client.oversize import SPLIT
 from broadcast_server.client.publisher import HTTPPublisher, PublishFailed
 from broadcast_server.client.target import Target
 from broadcast_server.console.argument import argument_text
@@ -58,7 +60,8 @@ def run(options: argparse.Namespace, target: Target | None) -> int:
     """
     command = ChildProcess(options.exec)
     reporter = Reporter(
-        None if target is None else lambda: HTTPPublisher(target, options.name, options.room)
+        None if target is None else lambda: HTTPPublisher(target, options.name, options.room),
+        options.oversize,
     )
     label = " ".join(argument_text(options.label or "").split()) or command_text(options.exec)
     with command.forward_signals(reporter.give_up):
@@ -199,8 +202,11 @@ else:
 class Reporter:
     """Publishes reports to a room, in a thread of its own; without *make_publisher* it does not."""
 
-    def __init__(self, make_publisher: Callable[[], HTTPPublisher] | None) -> None:
+    def __init__(
+        self, make_publisher: Callable[[], HTTPPublisher] | None, oversize: str = SPLIT
+    ) -> None:
         self._make_publisher = make_publisher
+        self._oversize = oversize
         self._publisher: HTTPPublisher | None = None
         self._texts: SimpleQueue[str | None] = SimpleQueue()
         self._problem = ""
@@ -233,9 +239,11 @@ class Reporter:
         self._done.set()
 
     def _run(self, publisher: HTTPPublisher) -> None:
+        fitting = FittingPublisher(publisher, self._oversize)
         while (text := self._texts.get()) is not None:
             try:
-                publisher.publish(text)
+                for _ in fitting.publish(text):
+                    pass
             except PublishFailed as error:
                 self._problem = self._problem or error.why
         self._done.set()

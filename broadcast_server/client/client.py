@@ -199,6 +199,11 @@ class ReconnectingClient:
         while self.session.is_welcomed and not self.session.live:
             await self._wait_for_news()
 
+    async def wait_joined(self) -> None:
+        """Wait until we have been in the room."""
+        while not self.has_been_live:
+            await self._wait_for_news()
+
     async def wait_confirmed(self) -> None:
         """Wait until every message has its echo."""
         while not self.has_been_live or len(self.session):

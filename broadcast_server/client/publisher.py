@@ -60,6 +60,12 @@ class PublishFailed(Exception):
     def __init__(self, why: str, *, sure: bool = True) -> None:
         super().__init__(f"not sent: {why}" if sure else f"perhaps not sent: {why}")
         self.why = why
+        self.sure = sure
+
+    def after(self, count: int) -> PublishFailed:
+        """Return the failure of a text whose first *count* messages were published."""
+        parts = "the first part was" if count == 1 else f"the first {count} parts were"
+        return PublishFailed(f"{self.why} ({parts} sent)", sure=self.sure)
 
 
 class HTTPPublisher:

@@ -40,20 +40,14 @@ from broadcast_server.protocol.messages import (
     PrivateMessage,
     Renamed,
     Request,
-    SayRequest,
     Welcome,
 )
 from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
 from .open_requests import OpenRequests
+from .outbox import Outbox
 from .private_outbox import PrivateOutbox
-
-MAX_UNCONFIRMED = 250
-MAX_UNCONFIRMED_CHARS = 64 * 2**10
-"""Messages, and characters of them, that may be without their echo; a reader of input waits when
-there are as many. At its default rate, a server reads so much within 5 s. A ping, whose pong the
-client awaits for 20 s, is read after it."""
 
 MAX_CLIENT_FRAME_CHARS = 32 * 2**10
 """Characters after which a frame takes no further line. With one more line of the greatest length,
@@ -115,9 +109,7 @@ class ClientSession:
         self._rewind_to: Cursor | None = None  # where the next connection begins instead
         self._welcome: Welcome | None = None  # of this connection
         self._ping = ""  # id of the ping whose pong ends the replay
-        self._outbox: dict[str, SayRequest] = {}  # messages without their echo: by id, in order
-        self._outbox_chars = 0
-        self._withdrawn: set[str] = set()  # those of the outbox that are not to be sent again
+        self.outbox = Outbox()
         self._unsent: deque[Request] = deque()  # requests for this connection
         self._open = OpenRequests()
         self.private = PrivateOutbox()
@@ -131,22 +123,18 @@ class ClientSession:
 
     def send(self, text: str) -> str:
         """Publish *text*, now or as soon as the session is live. Return the message's id."""
-        id = secrets.token_urlsafe(9)
-        self._outbox[id] = say = SayRequest(text, id)
-        self._outbox_chars += len(text)
+        say = self.outbox.add(text)
         if self.live:
             self._unsent.append(say)
-        return id
+        return say.id or ""
 
     def withdraw(self, id: str) -> None:
         """Do not send the message *id* any more. It may be published all the same, if it was sent.
 
         It stays in the outbox until the end of the next replay, so that its echo is still known.
         """
-        say = self._outbox.get(id)
-        if say is not None:
-            self._withdrawn.add(id)
-            self._unsent = deque(each for each in self._unsent if each is not say)
+        say = self.outbox.withdraw(id)
+        self._unsent = deque(each for each in self._unsent if each is not say)
 
     def rename(self, name: str) -> str:
         """Ask for another name, now or as soon as the session is live. Return the request's id."""
@@ -210,13 +198,12 @@ class ClientSession:
 
     def __len__(self) -> int:
         """Return the number of messages without their echo."""
-        return len(self._outbox)
+        return len(self.outbox)
 
     @property
     def full(self) -> bool:
         """Whether so much is without its echo that nothing should be added."""
-        too_long = self._outbox_chars >= MAX_UNCONFIRMED_CHARS
-        return too_long or len(self._outbox) >= MAX_UNCONFIRMED
+        return self.outbox.full
 
     # -- connections --
 
@@ -313,7 +300,10 @@ class ClientSession:
                 self._settle(id, event)
             case OperatorEvent(id=str() as id) | Error(id=str() as id) if self._open.settle(id):
                 self._settle(id, event)
-            case Error(code=code, id=str() as id) if id in self._outbox:
+            case Error(code=code, id=str() as id) if id in self.outbox:
+                if parts := self.outbox.shorten(id, code, event.text):
+                    self._unsent.extend(parts)
+                    return False
                 self._confirm(id, event)
                 if code == "duplicate":  # the log has the message, as an echo would tell
                     return False
@@ -343,6 +333,7 @@ class ClientSession:
         self._given_name = welcome.name
         self._show_again_count = 0
         self._welcome = welcome
+        self.outbox.set_limit(welcome.max_bytes)
         if cursor is None:
             self._cursor = Cursor(epoch, max(0, welcome.seq - self._history))
         elif cursor.epoch != epoch or missed is None:  # the log is another one, or is shorter now
@@ -363,10 +354,9 @@ class ClientSession:
         self.live, self.showing_again = True, False
         self._unsent.extend(self._open.all())
         # What was withdrawn and has no echo by now was not published, and will not be.
-        for id in self._withdrawn:
-            self._forget(id)
-        self._withdrawn.clear()
-        self._unsent.extend(self._outbox.values())
+        self.outbox.drop_withdrawn()
+        self.outbox.refit()
+        self._unsent.extend(self.outbox)
 
     def _apply_message(self, message: Message) -> bool:
         if message.seq <= self._last_seq:
@@ -379,17 +369,13 @@ class ClientSession:
 
     def _confirm(self, id: str | None, answer: Event) -> None:
         """Forget the message with *id*, if it is one of ours: it need not be sent again."""
-        if id is not None and id in self._outbox:
-            self._forget(id)
-            self._withdrawn.discard(id)
+        if id is not None and id in self.outbox:
+            self.outbox.remove(id)
             self._settle(id, answer)
 
     def _settle(self, id: str | None, answer: Event) -> None:
         if id is not None and self.on_settled is not None:
             self.on_settled(id, answer)
-
-    def _forget(self, id: str) -> None:
-        self._outbox_chars -= len(self._outbox.pop(id).text)
 
     def _advance(self, seq: int) -> None:
         if self._welcome is None:

@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 
+from broadcast_server.client.oversize import CUT_MARK
 from broadcast_server.client.report_texts import missed_text
 from broadcast_server.client.session import ClientSession
 from broadcast_server.console.child_environment import child_environment
@@ -26,9 +27,6 @@ from .process_text import exit_text
 
 MAX_VARIABLE_BYTES = 131_071
 """Bytes of a variable with its name and `=`: Linux allows 128 KiB, with a zero byte at the end."""
-
-CUT_MARK = "… (cut off)"
-"""End of a value that was longer."""
 
 VARIABLE_PREFIX = "BROADCAST_EVENT_"
 """Prefix of the variables. Our own options use other names, so a message cannot set an option."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
+from broadcast_server.client.oversize import CUT, SPLIT
 from broadcast_server.client.report_texts import left_early_text
 from broadcast_server.console.os_error import describe_os_error
 from broadcast_server.console.signals import handle_signals
@@ -22,7 +23,7 @@ from broadcast_server.console.streams import note, stdout_error
 from broadcast_server.protocol.messages import Cursor, Error, Event, Welcome
 
 from .cursor_file import CursorFileError
-from .line_splitter import MAX_LINE_BYTES, LineSplitter
+from .line_splitter import LineSplitter
 from .message_filter import MessageFilter
 from .progress import (
     REFRESH_INTERVAL_S,
@@ -74,6 +75,7 @@ class Pipe:
         wanted: Selects the events that go to the sink. When it is done, the pipe reads no more
             input, waits until what it has sent is confirmed, and leaves.
         timeout: Seconds after which the pipe leaves; None: it stays.
+        oversize: What to do with a line over the server's limit: one of `OVERSIZE`.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class Pipe:
         save_cursor: Callable[[Cursor], None] | None = None,
         wanted: MessageFilter | None = None,
         timeout: float | None = None,
+        oversize: str = SPLIT,
     ) -> None:
         self._client = client
+        self._oversize = client.session.outbox.oversize = oversize
         self._sink = sink
         self._listen = listen
         self._save_cursor = save_cursor
@@ -94,7 +98,6 @@ class Pipe:
         self._got_all = asyncio.Event()  # `_wanted` is done
         self._timeout = timeout
         self._timed_out = False
-        self._sent_count = 0  # messages
         self._read_bytes = 0
         self._progress = ProgressLine()
         self._failed = False  # part of the input was not sent
@@ -214,7 +217,7 @@ class Pipe:
 
     async def _send_input(self) -> None:
         """Publish the input."""
-        lines = LineSplitter(rendered=True)
+        lines = LineSplitter(rendered=True, cut=self._oversize == CUT)
         # With --listen, a terminal's keyboard is not read: nobody is asked to type.
         ended = self._listen and sys.stdin is not None and sys.stdin.isatty()
         while not ended:
@@ -227,30 +230,29 @@ class Pipe:
             ended = not data
             self._read_bytes += len(data)
             for line in lines.end() if ended else lines.feed(data):
-                await self._client.wait_for_window()
-                self._client.send(line)
-                self._sent_count += 1
-            for number in lines.too_long:
-                self._failed = True
-                self.note(f"line {number} is over {MAX_LINE_BYTES} bytes, it is not sent")
-            lines.too_long.clear()
+                outbox = self._client.session.outbox
+                if not outbox.limit.fits(line):
+                    await self._client.wait_joined()  # only then is the limit known
+                for part in outbox.limit.fit(line, self._oversize):
+                    await self._client.wait_for_window()
+                    self._client.send(part)
 
     async def _show_progress(self, size: int | None) -> None:
         """Update the progress line until cancelled, if standard error is a terminal."""
         if not is_progress_wanted():
             return
-        gate, loop = ProgressGate(), asyncio.get_running_loop()
+        gate, loop, session = ProgressGate(), asyncio.get_running_loop(), self._client.session
         is_stdout_terminal = sys.stdout is not None and sys.stdout.isatty()
         while True:
             await asyncio.sleep(REFRESH_INTERVAL_S)
-            confirmed = self._sent_count - len(self._client.session)
-            if not gate.shows(self._sent_count, confirmed, loop.time()):
+            sent, confirmed = session.outbox.added, session.outbox.added - len(session)
+            if not gate.shows(sent, confirmed, loop.time()):
                 self._progress.clear()
             # On a terminal that also shows standard output, it must not split a line of output.
             elif not is_stdout_terminal or self._sink.is_idle:
                 self._progress.show(
                     progress_text(
-                        sent=self._sent_count,
+                        sent=sent,
                         confirmed=confirmed,
                         read_bytes=self._read_bytes,
                         input_bytes=size,

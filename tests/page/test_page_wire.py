@@ -311,7 +311,7 @@ def python_traces(play: list[list[Any]]) -> list[list[Any]]:
         elif what == "say":
             session.send(value)
         elif session._welcome or value[0]["type"] == "welcome":
-            ids = list(session._outbox)
+            ids = [say.id for say in session.outbox if say.id is not None]
             frame = [filled(each, session._ping, ids) for each in value]
             try:
                 events = session.receive("\n".join(map(json.dumps, frame)))

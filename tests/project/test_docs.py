@@ -16,7 +16,7 @@ from broadcast_server.admission import allowances, auth_throttle, message_cost, 
 from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.cli import send
 from broadcast_server.cli.options import make_parser
-from broadcast_server.client import session
+from broadcast_server.client import outbox
 from broadcast_server.http import post, site, stream, upload_budget
 from broadcast_server.library import event_queue, room_core
 from broadcast_server.pipe import exec_sink, line_splitter
@@ -124,14 +124,14 @@ BOUNDS = {
     == (100, 1000),
     "by answers to its pings | 8 MiB": websocket.MAX_BUFFERED_REPLY_BYTES == 2**23,
     "unsent for a socket, on Linux and macOS | 128 KiB": transport.MAX_UNSENT_BYTES == 2**17,
-    "without an echo | 250, 64 KiB": (session.MAX_UNCONFIRMED, session.MAX_UNCONFIRMED_CHARS)
+    "without an echo | 250, 64 KiB": (outbox.MAX_UNCONFIRMED, outbox.MAX_UNCONFIRMED_CHARS)
     == (250, 2**16),
     "uses the library | 4,096, 1 Mi characters, and one frame | no more is read for 10 s": (
         (event_queue.MAX_WAITING_EVENTS, event_queue.MAX_WAITING_CHARS, room_core.MAX_PAUSE_S)
         == (4096, 2**20, 10)
     ),
     "a line of piped input | 128 KiB": line_splitter.MAX_LINE_BYTES == 2**17,
-    "what `send` reads | 128 KiB": send.MAX_TEXT_BYTES == 2**17,
+    "what `send` reads | 16 MiB": send.MAX_TEXT_BYTES == 2**24,
     "its client leaves | 5 s, and 1 s": (exec_sink.EXIT_TIMEOUT_S, exec_sink.KILL_AFTER_S)
     == (5, 1),
 }

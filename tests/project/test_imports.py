@@ -110,6 +110,9 @@ MODULES = {
             "close_reason": "",
             "http_status": "",
             "open_requests": "",
+            "oversize": "",
+            "message_limit": "oversize",
+            "outbox": "message_limit",
             "private_outbox": "",
             "proxy": "address http_status",
             "connect_errors": "proxy",
@@ -118,7 +121,7 @@ MODULES = {
             "report_texts": "",
             "response_head": "",
             "handshake_errors": "connect_errors http_status response_head",
-            "session": "open_requests private_outbox",
+            "session": "open_requests outbox private_outbox",
             "opener": (
                 "address connect_errors dial handshake_errors http_status proxy response_head"
                 " session"
@@ -128,6 +131,7 @@ MODULES = {
             "publisher": (
                 "address connect_errors dial http_status publish_result response_head target"
             ),
+            "fitting_publisher": "message_limit publish_result publisher",
         },
         "pipe": {
             "cursor_file": "",

@@ -26,7 +26,8 @@ from websockets.asyncio.server import ServerConnection
 
 from broadcast_server.client.address import parse_address, split_room, with_port
 from broadcast_server.client.client import ClientError, ClientTimeouts, ReconnectingClient
-from broadcast_server.client.session import MAX_UNCONFIRMED, ClientSession
+from broadcast_server.client.outbox import MAX_UNCONFIRMED
+from broadcast_server.client.session import ClientSession
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.codec import encode_json
 from broadcast_server.protocol.messages import Error, Message, Welcome

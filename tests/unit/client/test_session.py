@@ -7,19 +7,15 @@ a log may do.
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadcast_server.client.session import (
-    MAX_CLIENT_FRAME_CHARS,
-    MAX_UNCONFIRMED,
-    MAX_UNCONFIRMED_CHARS,
-    ClientSession,
-    GapError,
-)
+from broadcast_server.client.outbox import MAX_UNCONFIRMED, MAX_UNCONFIRMED_CHARS
+from broadcast_server.client.session import MAX_CLIENT_FRAME_CHARS, ClientSession, GapError
 from broadcast_server.protocol.codec import decode_json, encode_json
 from broadcast_server.protocol.join import JoinRequest, parse_join
 from broadcast_server.protocol.messages import (
@@ -828,3 +824,39 @@ BrokenConnections.TestCase.settings = settings(
     max_examples=100, stateful_step_count=20, deadline=None
 )
 TestBrokenConnections = BrokenConnections.TestCase
+
+
+# -- messages over the limit --
+
+
+def said(session: ClientSession) -> list[str]:
+    """Return the texts of the messages that the session sends."""
+    return [each.text for each in sent(session) if isinstance(each, SayRequest)]
+
+
+def test_a_lower_limit_after_a_restart() -> None:
+    """What is resent is split for the new server, in order, but not what the replay has."""
+    session = live()
+    session.outbox.oversize = "split"
+    first, *_ = map(session.send, ("a" * 20, "b" * 20, "c"))
+    assert said(session) == ["a" * 20, "b" * 20, "c"] and session.outbox.added == 3
+    session.connection_lost()
+    go_live(session, replace(welcome(42), max_bytes=16), message(42, first, "a" * 20))
+    assert said(session) == ["b" * 16, "b" * 4, "c"]
+    assert (session.outbox.added, len(session)) == (4, 3)
+    for seq, say in enumerate(list(session.outbox), start=43):
+        receive(session, message(seq, say.id, say.text))
+    assert (len(session), session.rejected) == (0, 0)
+
+
+@pytest.mark.parametrize(("oversize", "parts"), [("split", ["b" * 16, "b" * 4]), (None, [])])
+def test_a_limit_that_only_the_error_tells(oversize: str | None, parts: list[str]) -> None:
+    """A message that is rejected is sent in parts, if that is wanted, and is not shown as lost."""
+    session = live()
+    session.outbox.oversize = oversize
+    id = session.send("b" * 20)
+    assert said(session) == ["b" * 20]
+    error = Error("too_long", "message is 20 bytes, limit is 16", id)
+    assert receive(session, error) == ([] if parts else [error])
+    assert said(session) == parts
+    assert session.rejected == (0 if parts else 1)

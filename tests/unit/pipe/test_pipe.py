@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import Running, running, say, shell, until
 
+from broadcast_server.client.oversize import CUT_MARK
 from broadcast_server.client.report_texts import missed_text
 from broadcast_server.pipe.line_splitter import MAX_LINE_BYTES, LineSplitter
-from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
-from broadcast_server.protocol.messages import limit_text
 
 MIB = 2**20
 
@@ -42,26 +41,29 @@ def test_lines_do_not_depend_on_the_chunks(
     got += lines.end()
     texts = [line.rstrip(b"\r").decode(errors="replace") for line in data.split(b"\n")]
     assert got == [text for text in texts if text]
-    assert not lines.too_long
 
 
-@pytest.mark.parametrize("size", [MAX_LINE_BYTES, MAX_LINE_BYTES + 1, 10_000_000])
+@pytest.mark.parametrize("size", [MAX_LINE_BYTES, MAX_LINE_BYTES + 4, 10_000_000])
 @pytest.mark.parametrize("ended", [True, False])
-def test_a_line_over_the_limit_is_counted_and_dropped(size: int, ended: bool) -> None:
-    """A line over the limit costs little memory and is reported by number; other lines pass."""
-    lines, chunk = LineSplitter(), b"x" * 50_000
-    got = lines.feed(b"before\n")
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_line_over_the_limit_costs_little_memory(size: int, ended: bool, cut: bool) -> None:
+    """It comes in pieces while it is read, or its beginning with a mark; other lines pass."""
+    lines, chunk = LineSplitter(cut=cut), b"x" * 50_000
+    got, count, begin = lines.feed(b"before\n"), 0, ""
     tracemalloc.start()
-    for _ in range(size // len(chunk)):
-        got += lines.feed(chunk)
-    got += lines.feed(b"x" * (size % len(chunk)) + (b"\nafter\n" if ended else b""))
+    for data in [*[chunk] * (size // len(chunk)), b"x" * (size % len(chunk)), b"\nafter"]:
+        for piece in lines.feed(data if ended or data != b"\nafter" else b""):
+            count += piece.count("x")
+            begin = begin or piece[-20:]
     got += lines.end()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < MIB
-    kept = ["x" * size] if size <= MAX_LINE_BYTES else []
-    assert got == ["before", *kept, *(["after"] if ended else [])]
-    assert lines.too_long == ([] if kept else [2])
+    if ended:
+        assert got == ["before", "after"]
+    count += sum(each.count("x") for each in got)
+    assert count == size if not cut or size <= MAX_LINE_BYTES else MAX_LINE_BYTES < count < size + 1
+    assert begin.endswith(CUT_MARK) == (cut and size > MAX_LINE_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -98,21 +100,6 @@ def test_kinds_of_input(program: list[str], server: Running, script: str, texts:
     assert done.code == 0
     assert done.output.splitlines() == [f"anonymous: {text}" for text in texts]
     assert done.errors == ""
-
-
-def test_lines_that_are_too_long(program: list[str], server: Running) -> None:
-    """Lines over a limit are reported, and make the exit code 1 at the end."""
-    script = (
-        """(echo 1; printf 'x%.0s' {1..40000}; echo; echo 2;"""
-        """ head -c 10000000 /dev/zero; echo; printf 3)"""
-    )
-    done = shell(f'{script} | "$@" connect {server.url} --room long', program)
-    assert done.code == 1
-    assert done.output == "anonymous: 1\nanonymous: 2\nanonymous: 3\n"
-    assert sorted(done.errors.splitlines()) == [
-        "* line 4 is over 131072 bytes, it is not sent",
-        f"* message is 40000 bytes, {limit_text(MAX_MESSAGE_BYTES)}",
-    ]
 
 
 def test_json(program: list[str], server: Running) -> None:
