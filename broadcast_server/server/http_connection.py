@@ -47,7 +47,7 @@ from broadcast_server.http.stream import (
     parse_stream,
     reject_stream,
 )
-from broadcast_server.protocol.join import JoinRequest
+from broadcast_server.protocol.join import JoinRequest, session_from
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.protocol.session_key import SESSION_HEADER
 
@@ -260,7 +260,10 @@ class HTTPConnection(asyncio.Protocol):
         if isinstance(request, Response):
             self._start_response(request)
             return
-        request = replace(request, join=self._as_operator(request.join))
+        # A member may read its room as a stream as well, while nobody new may.
+        session = session_from({}, self._server.session_key, headers=self._sessions)
+        join = replace(request.join, session=session if isinstance(session, str) else None)
+        request = replace(request, join=self._as_operator(join))
         self._stream = request
 
         def start_stream(place: ClientPlace) -> None:

@@ -230,7 +230,8 @@ class Server:
     ) -> Rejection | None:
         """Call *on_admitted* with a place for *applicant*, or return the rejection."""
         room = self._rooms.get(join.room)
-        takes_over = room is not None and room.room.has_session(join.session)
+        is_subscriber = not join.name
+        takes_over = room is not None and room.room.has_session(join.session) and not is_subscriber
         place = self._admission.admit(
             applicant.client, len(self._rooms), new_room=room is None, takes_over=takes_over
         )

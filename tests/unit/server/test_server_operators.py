@@ -17,6 +17,7 @@ from server_harness import play
 
 from broadcast_server.admission.trusted_proxies import parse_trusted_proxies
 from broadcast_server.protocol.operators import OPERATOR_HEADER
+from broadcast_server.protocol.session_key import SESSION_HEADER
 from broadcast_server.server.log_format import formatter
 from broadcast_server.server.server import Server
 from broadcast_server.server.settings import Settings
@@ -27,10 +28,17 @@ OPERATOR = {OPERATOR_HEADER: KEY}
 
 
 async def request(
-    server: Server, path: str, text: str | None = None, key: str = "", client: str = ""
+    server: Server,
+    path: str,
+    text: str | None = None,
+    key: str = "",
+    client: str = "",
+    session: str = "",
 ) -> tuple[int, str]:
     """Return the status and the text of the response to a request, a POST with *text*."""
     headers = {OPERATOR_HEADER: key} if key else {}
+    if session:
+        headers[SESSION_HEADER] = session
     if client:
         headers["X-Forwarded-For"] = client
     url = server.url.replace("ws", "http", 1).rstrip("/") + path
@@ -126,6 +134,28 @@ def test_rules_hold_over_http() -> None:
         assert (await request(server, "/?room=other", "hi"))[0] == 200
         status, text = await request(server, "/?room=other", "hi", "wrong")
         assert status == 401 and text.startswith("operator key is wrong")
+
+    play(part, SETTINGS)
+
+
+def test_a_member_reads_a_locked_room_as_a_stream() -> None:
+    """The header with its session is enough, and costs it neither its place nor its name."""
+
+    async def part(server: Server, deployment: ServedDeployment) -> None:
+        alice = await deployment.open("/?name=alice", as_json=True, headers=OPERATOR)
+        session = "0123456789abcdef"
+        bob = await deployment.open("/?name=bob", as_json=True, headers={SESSION_HEADER: session})
+        await alice.send('{"type":"lock"}')
+        while json.loads(await bob.line())["type"] != "locked":
+            pass
+        status, text = await request(server, "/stream?poll=1", session=session)
+        assert status == 200 and json.loads(text.splitlines()[0])["name"] == ""
+        assert (await request(server, "/stream?poll=1", session="f" * 16))[0] == 403
+        await bob.send('{"type":"ping"}')
+        assert json.loads(await bob.line()) == {"type": "pong"}
+        await alice.send('{"type":"kick","name":"bob"}')
+        assert await closed(bob) == 4503
+        assert (await request(server, "/stream?poll=1", session=session))[0] == 403
 
     play(part, SETTINGS)
 

@@ -1,0 +1,104 @@
+"""An operator on the page: the key, the commands, the topic, and what everyone sees of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from browsing import AWAY, Open, audit, browser, here, needed, tab
+from conftest import OPERATOR_FILE
+from page_player import Player, play
+from programs import until
+
+__all__ = ["browser", "here", "play", "tab"]  # fixtures
+
+pytestmark = needed
+
+KEY = OPERATOR_FILE.read_text(encoding="ascii").strip()
+TOPIC = "document.querySelector('#topic').textContent"
+
+
+def test_an_operator_and_a_member(here: str, tab: Open) -> None:
+    """/operator asks for the key; what the operator does is seen, and a kicked member is told."""
+    bob = tab(f"{here}&name=bob")
+    bob.live(1)
+    alice = tab(f"{here}&name=alice")
+    alice.live(2)
+    alice.type("/topic mine")
+    refused = "* topic is for operators of the room: connect with the operator key"
+    until(lambda: alice.notes()[-1:] == [f"{refused} (/operator asks for it)"], "an error")
+    alice.type("/operator")
+    alice.until("document.querySelector('#secret label').textContent === 'Operator key'")
+    assert alice.js("document.querySelector('#token').type") == "password"
+    audit(alice)
+    alice.type("guess")
+    alice.until("document.querySelector('#why').textContent.startsWith('operator key is wrong')")
+    assert alice.js("document.activeElement.ariaInvalid") == "true"
+    alice.type(f" {KEY} ")
+    alice.live(2)
+    until(lambda: alice.notes()[-1:] == ["you are an operator"], "an operator")
+    assert KEY not in alice.js("JSON.stringify([{...sessionStorage}, {...localStorage}])")
+    alice.type("/topic release  at \u202e five")
+    for each in (alice, bob):
+        each.until(f"{TOPIC} === 'release at five'")
+        until(lambda: each.notes()[-1] == "alice set the topic: release at five", "it")  # noqa: B023
+        audit(each)
+    bob.type("/topic")
+    until(lambda: bob.notes()[-1] == "topic: release at five", "the topic")
+    alice.type("/mute bob")
+    until(lambda: bob.notes()[-1] == "alice muted bob", "a mute")
+    bob.type("unheard")
+    until(lambda: bob.notes()[-1].startswith("* you are muted in this room"), "an error")
+    assert bob.js("document.querySelector('#text').value") == "unheard"
+    alice.type("/unmute bob", "/lock", "/announce", "/kick bobb")
+    until(lambda: alice.notes()[-1].endswith("(do you mean bob?)"), "an error")
+    assert alice.notes()[-4:-1] == [
+        "alice unmuted bob",
+        "alice locked the room",
+        "alice turned announce mode on, so only operators write",
+    ]
+    alice.type("/topic -", "/announce off", "/unlock", "/kick bob")
+    bob.until("document.querySelector('#state').textContent.includes('you were kicked')")
+    assert alice.js(TOPIC) == ""
+    alice.live(1)
+    until(lambda: "alice kicked bob" in alice.notes(), "a kick")
+
+
+def test_the_key_is_kept_as_a_token_is(here: str, tab: Open) -> None:
+    """It is in the storage of the tab only if that is asked for, and lets an operator come back."""
+    alice = tab(f"{here}&name=alice", forgive=AWAY)
+    alice.live(1)
+    alice.type("/operator")
+    alice.until("document.activeElement.id === 'token'")
+    alice.page.keyboard.insert_text(KEY)
+    alice.page.check("#keep")
+    alice.page.click("#enter button")
+    until(lambda: alice.notes()[-1:] == ["you are an operator"], "an operator")
+    assert alice.js("sessionStorage.getItem('/ operator')") == KEY
+    alice.page.reload()
+    alice.live(1)
+    until(lambda: "you are an operator" in alice.notes(), "an operator again")
+    assert KEY not in alice.js("location.href + JSON.stringify(localStorage)")
+
+
+def test_what_a_hostile_server_says_of_operators(play: Player) -> None:
+    """Names and topics are text, without what could reorder a line, and may be empty."""
+    play.welcome(0, topic="<b>tea</b>\u202e", locked=True, announce=True, muted=True)
+    play.tab.until(f"{TOPIC} === '<b>tea</b>'")
+    facts = "the room is locked, only operators write, you are muted"
+    until(lambda: play.tab.notes() == [facts], "the facts")
+    play.send({"type": "kicked", "name": "<i>\u2066x", "by": "a\nb"})
+    until(lambda: play.tab.notes()[-1] == "a\nb kicked <i>x", "a kick")
+    play.tab.type("/kick bob", "/announce off", "/unlock")
+    wanted = ("kick", "announce", "lock")
+
+    def sent() -> list[Any]:
+        return [each for frame in play.frames for each in frame if each["type"] in wanted]
+
+    until(lambda: len(sent()) == len(wanted), "the requests")
+    assert [
+        (each["type"], each.get("name"), each.get("on"), bool(each["id"])) for each in sent()
+    ] == [
+        ("kick", "bob", None, True),
+        ("announce", None, False, True),
+        ("lock", None, False, True),
+    ]
