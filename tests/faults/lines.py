@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from dataclasses import dataclass, field
 
 from .evidence import Evidence, Rule, Violation
@@ -117,14 +117,18 @@ def _check(
         if number and segment.missing is None and evidence.terms.durable:
             what = "told that messages may be missing of a durable log"
             yield Violation(Rule.EPOCHS, client, what, segment.at)
-        if not evidence.terms.durable and not _may_be_of(logs, current, segment):
-            segment.lines = [line for line in segment.lines if _is_known(evidence, logs, line)]
+        # The log that has the first line; of several, the one that has most lines.
+        begun = {name for name, log in logs.items() if log.places.keys() & segment.lines[:1]}
+        best = max(known, key=lambda name: (name in begun, known[name], name == epoch), default="")
+        if not evidence.terms.durable and not (known.get(best) and best == current):
+            # The log is gone, and with it its end, if no client that sees numbers received that.
+            # Its lines may be in a later log, if their clients sent the messages again.
+            there = logs[best].places if known.get(best) else {}
+            segment.lines = [line for line in segment.lines if _is_known(evidence, there, line)]
         if not segment.lines:
             if segment.missing is None:
                 epoch, position = "", 0
             continue
-        # The log that contains most of the lines; if equal, the current one.
-        best = max(known, key=lambda name: (known[name], name == epoch), default="")
         if not known.get(best):
             for line in segment.lines:
                 yield _unknown(evidence, client, line, segment.at)
@@ -155,16 +159,9 @@ def _check(
             yield Violation(Rule.LOST, client, what, archive.at)
 
 
-def _may_be_of(logs: dict[str, LogLines], current: str, segment: Segment) -> bool:
-    """Whether *segment* may be of the log that exists at the end."""
-    last = logs.get(current)
-    return last is not None and any(line in last.places for line in segment.lines)
-
-
-def _is_known(evidence: Evidence, logs: dict[str, LogLines], line: str) -> bool:
-    """Whether *line* is in a reconstructed log, or was never published and so is invented."""
-    was_published = line.partition(": ")[2] in evidence.published_lines
-    return not was_published or any(line in log.places for log in logs.values())
+def _is_known(evidence: Evidence, there: Container[str], line: str) -> bool:
+    """Whether *line* is *there*, in the log, or was never published and so is invented."""
+    return line in there or line.partition(": ")[2] not in evidence.published_lines
 
 
 def _after(log: LogLines, position: int, missing: int) -> int:

@@ -361,6 +361,27 @@ def test_a_log_that_was_lost_before_others_received_it() -> None:
     assert invented == {Rule.INVENTED}
 
 
+def test_lines_of_a_lost_log_that_are_in_the_next_one() -> None:
+    """What a client sent again after a restart is in another log than a line of before."""
+    base = [joined("ann"), *published("ann", "a", "b", "c"), Opened(0, "tex", 1)]
+    base += [*received("ann", (1, "a")), Acknowledged(0, "ann", 1, "a")]
+    over = [Restarted(0), joined("ann", 0, "F", 2, **LOST_LOG), Opened(0, "tex", 2)]
+    last = [*received("ann", (1, "b"), (2, "c"), connection=2)]
+    last += [Acknowledged(0, "ann", 2, "b"), Acknowledged(0, "ann", 2, "c")]
+    ended = log_read("b", "c", epoch="F")
+    rules: set[Rule]
+    for first, second, rules in (
+        ("ab", "bc", set()),  # b was published in both logs, and only tex received it in the first
+        ("abc", "bc", set()),
+        ("a", "b", {Rule.LOST}),
+        ("a", "bac", {Rule.ARCHIVE}),
+        ("ax", "bc", {Rule.INVENTED}),
+    ):
+        mine = [*lines("tex", *first, connection=1)], [*lines("tex", *second, connection=2)]
+        parts = base, mine[0], over, last, mine[1], ended
+        assert violated_rules(*parts, clients="ann tex", terms=MEMORY) == rules, (first, second)
+
+
 def test_lines_of_a_log_with_repeated_messages() -> None:
     """If a short log has a message twice, lines may be a segment from either place."""
     short = replace(MEMORY, kept_messages=2)
