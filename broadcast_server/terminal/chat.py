@@ -276,7 +276,7 @@ class ChatUI(ABC):
         match command:
             case TypedCommand("say", message):
                 self._send(message)
-            case TypedCommand("quit" | "exit"):
+            case TypedCommand("quit"):
                 self._stop_reading()
             case TypedCommand("who"):
                 self._members_requested = True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from broadcast_server.protocol.names import room_from_text, validate_name, validate_room
 
 COMMANDS = {
-    "/who": ("", "list who is in the room"),
+    "/who": ("", "list who is here"),
     "/name": ("NEW", "change your name"),
     "/msg": ("NAME TEXT", "send TEXT to NAME alone"),
     "/r": ("TEXT", "answer the private message that came last"),
@@ -29,8 +29,7 @@ COMMANDS = {
     "/announce": ("[off]", "as an operator, let only operators write, or everyone again"),
     "/clear": ("", "clear the screen"),
     "/help": ("", "list the commands"),
-    "/quit": ("", "leave"),
-    "/exit": ("", "leave"),
+    "/quit": ("", "leave the room"),
 }
 """Each command's argument (empty if it takes none, in brackets if it is optional) and what it does.
 """
@@ -45,6 +44,8 @@ ALIASES = {
     "/tell": "/msg",
     "/w": "/msg",
     "/reply": "/r",
+    "/exit": "/quit",
+    "/leave": "/quit",
 }
 """Other names of commands, as people know them from IRC."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from broadcast_server.http.chat_page import chat_page
 from broadcast_server.terminal.commands import (
+    ALIASES,
     COMMANDS,
     TypedCommand,
     help_lines,
@@ -36,7 +40,8 @@ TO_SEND = "see /help, or type //"
         ("/nick bob", TypedCommand("name", "bob")),
         ("/names", TypedCommand("who")),
         ("/ignore Bob B", TypedCommand("ignore", "Bob B")),
-        ("/exit", TypedCommand("exit")),
+        ("/exit", TypedCommand("quit")),
+        ("/leave", TypedCommand("quit")),
         # What is for one person is never sent as a message, whatever slips in.
         ("/msg bob hi there", TypedCommand("msg", "bob hi there")),
         ("/msg bob one\ntwo", TypedCommand("msg", "bob one\ntwo")),
@@ -65,7 +70,7 @@ def test_a_typed_line_is_parsed(text: str, command: TypedCommand | None) -> None
         ("/me", "/me takes ACTION: show an action, as in /me waves"),
         ("/msg", "/msg takes NAME TEXT: send TEXT to NAME alone"),
         (" /r", "/r takes TEXT: answer the private message that came last"),
-        ("/quit now", "/quit takes no argument: leave"),
+        ("/quit now", "/quit takes no argument: leave the room"),
         ("/room Öps", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
         ("/room \udcff", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
         *(
@@ -122,3 +127,34 @@ def test_help_lists_every_command() -> None:
     """/help has a line for each command, and one for sending a text that begins with a slash."""
     listed = [line.split()[0] for line in help_lines()]
     assert listed == [*COMMANDS, "//text"]
+
+
+TERMINAL_ONLY = {"kick", "mute", "unmute", "lock", "unlock", "announce", "topic"}
+"""Commands that the page may lack."""
+
+PAGE_ONLY = {"invite", "save"}
+"""Commands that the terminal may lack."""
+
+OTHER_ARGUMENT = {"history", "save"}
+"""Commands that may have another argument there: the page goes back page by page."""
+
+
+def test_the_page_has_the_same_commands() -> None:
+    """Commands, their arguments, what they do, and aliases are the same in terminal and page."""
+    page = chat_page().html.decode()
+    table = page[page.index("const COMMANDS = {") : page.index("const ALIASES = {")]
+    aliases = page[page.index("const ALIASES = {") :].partition("}")[0]
+    found = {
+        name: (argument, effect)
+        for name, argument, effect in re.findall(
+            r'^\t(\w+): \["([^"]*)", "([^"]*)"', table, re.MULTILINE
+        )
+    }
+    own = {command[1:]: usage for command, usage in COMMANDS.items()}
+    assert len(found) == len(re.findall(r"^\t\w+: \[", table, re.MULTILINE)) > 10
+    assert own.keys() - found.keys() <= TERMINAL_ONLY
+    assert found.keys() - own.keys() <= PAGE_ONLY
+    for name in (own.keys() & found.keys()) - OTHER_ARGUMENT:
+        assert found[name] == own[name], name
+    expected = {alias[1:]: command[1:] for alias, command in ALIASES.items()}
+    assert dict(re.findall(r'(\w+): "(\w+)"', aliases)) == expected

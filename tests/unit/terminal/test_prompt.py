@@ -70,7 +70,7 @@ def test_commands(program: list[str], server: Running) -> None:
         ann.sees(TIME + r"  \* 1 here: anonymous")
         ann.types("/help", ENTER)
         ann.sees(
-            r"   /who +list who is in the room",
+            r"   /who +list who is here",
             r"   /quit +leave",
             r"   //text +send /text as a message",
         )
