@@ -9,10 +9,12 @@ from urllib.parse import urlencode
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -21,8 +23,11 @@ from django_site.accounts.models import Account
 from django_site.models import Member, Room
 from django_site.moderation import actions
 from django_site.store import retention
+from django_site.store.export import FORMATS, JSON_LINES, TEXT
+from django_site.store.records import record
 
-from .row_actions import ReadOnlyAdmin, ReasonForm, RowAction, visible
+from .room_export import export_response
+from .row_actions import ReadOnlyAdmin, ReasonForm, RowAction, moderator, visible
 
 MAX_SLOW_S = 86_400
 """The longest time of slow mode, in seconds."""
@@ -199,6 +204,34 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
         )
         count = members.values("room").annotate(count=Count("pk")).values("count")
         return super().get_queryset(request).annotate(here=Coalesce(Subquery(count), 0))
+
+    def tools(self, request: HttpRequest, row: Room) -> list[tuple[str, str]]:
+        """Add the buttons to export the messages, for moderators who may see them."""
+        exports = [
+            (reverse("admin:django_site_room_export", args=(row.pk, each)), f"Export as {label}")
+            for each, label in ((TEXT, "text"), (JSON_LINES, "JSON lines"))
+        ]
+        return super().tools(request, row) + exports * self._may_export(request)
+
+    def _may_export(self, request: HttpRequest) -> bool:
+        return self._has(request, "view_room") and moderator(request).has_perm(
+            "django_site.view_message"
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages of exports."""
+        view = self.admin_site.admin_view(self._export)
+        page = path("<int:key>/export/<str:format>/", view, name="django_site_room_export")
+        return [page, *super().get_urls()]
+
+    def _export(self, request: HttpRequest, key: int, format: str) -> HttpResponseBase:
+        if not self._may_export(request):
+            raise PermissionDenied
+        room = Room.objects.filter(pk=key).first()
+        if room is None or format not in FORMATS:
+            raise Http404
+        record(moderator(request), "export", f"room {room.name} as {format}")
+        return export_response(room, format)
 
     @admin.display(ordering="here", description="members now")
     def here(self, room: Any) -> int:

@@ -209,10 +209,8 @@ class RoomReplica(LoggedRoom):
     @property
     def known(self) -> RoomState:
         """What this process knows of the room."""
-        position = self._position
-        return RoomState(
-            position.head, self._roster_version, self._edits, position.first, self._control.number
-        )
+        position, acts = self._position, self._control.number
+        return RoomState(position.head, self._roster_version, self._edits, position.first, acts)
 
     async def close(self) -> None:
         """End the replica's tasks, and reject what waits for a response."""

@@ -367,6 +367,7 @@ MODULES = {
             "outage": "",
             "private_database": "",
             "message_log": "append_statement message_insert private_database",
+            "export": "message_log",
             "notifier": "message_log outage",
             "query_log": "",
             "records": "message_log",
@@ -394,6 +395,7 @@ MODULES = {
             "commands": "",
             "commands.broadcast": "",
             "commands.delete_messages": "",
+            "commands.export_messages": "",
             "commands.migrate": "",
             "commands.new_epochs": "",
         },
@@ -404,6 +406,7 @@ MODULES = {
         },
         "admin": {
             "banned_client": "",
+            "room_export": "",
             "time_limit": "",
             "bounded_list": "time_limit",
             "accounts": "bounded_list",
@@ -412,7 +415,7 @@ MODULES = {
             "bans": "archive banned_client row_actions",
             "members": "banned_client row_actions",
             "records": "archive row_actions",
-            "rooms": "row_actions",
+            "rooms": "room_export row_actions",
         },
         "replication": {
             "admission": "",
