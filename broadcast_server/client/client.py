@@ -151,7 +151,7 @@ class ReconnectingClient:
         self._wake.set()
         return id
 
-    def operate(self, request: OperatorRequest) -> str | None:
+    def operate(self, request: OperatorRequest) -> str:
         """Ask for what an operator does, now or as soon as possible. Return the request's id."""
         id = self.session.operate(request)
         self._wake.set()

@@ -150,11 +150,11 @@ class ClientSession:
         self._unsent.append(request)
         return request.id
 
-    def operate(self, request: OperatorRequest) -> str | None:
+    def operate(self, request: OperatorRequest) -> str:
         """Ask for what an operator does, like `rename`. Return the request's id."""
         request = self._open.operate(request)
         self.request(request)
-        return request.id
+        return request.id or ""
 
     def rewind(self, to: Cursor) -> None:
         """Have the next connection receive everything after *to*, also what was received before."""

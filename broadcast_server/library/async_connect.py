@@ -46,6 +46,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
         name: The name to join under. If it is taken, you get the next free number: `bot-2`.
         room: The room to join.
         token: The token, if the server requires one.
+        operator_key: The key of the server's operators, to be one of them.
         history: How many older messages to receive first.
         cursor: A position to continue from, instead of `history`: what `ClientRoom.cursor` or
             `Message.cursor` was.
@@ -70,6 +71,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
         name: str | None = None,
         room: str | None = None,
         token: str | None = None,
+        operator_key: str | None = None,
         history: int = 0,
         cursor: str | None = None,
         quiet: bool = False,
@@ -90,10 +92,12 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
             name = validate_name(name)
         if room is not None:
             validate_room(room)
-        if token is not None:
+        if token is not None or operator_key is not None:
             from broadcast_server.admission.token import validate_token
 
-            token = validate_token(token, "token")
+            token = None if token is None else validate_token(token, "token")
+            if operator_key is not None:
+                operator_key = validate_token(operator_key, "operator_key", "an operator key")
         try:
             self._url, self._query = parse_address(url, DEFAULT_PORT)
             self._url, room_in_url = split_room(self._url)
@@ -118,6 +122,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
         self._name = name
         self._asked_room = room or self._query.get("room")
         self._history, self._since, self._quiet = history, since, quiet
+        self._operator_key = operator_key
         self._token, self._unix = token, None if unix is None else os.fspath(unix)
         self._open_timeout = open_timeout
         self._room: ClientRoom | None = None
@@ -155,6 +160,7 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
             unix=self._unix,
             authorities=self._authorities,
             proxy=self._proxy,
+            operator_key=self._operator_key,
         )
         core = RoomCore(client)
         try:

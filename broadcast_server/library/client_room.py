@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from broadcast_server.protocol.operators import OperatorRequest
+
 from .events import Event, Message, PrivateMessage
 from .room_core import RoomCore, UntilClosed
 
@@ -146,6 +148,37 @@ class ClientRoom:
 
         """
         return await self._core.rename(name)
+
+    async def kick(self, name: str) -> None:
+        """Close the connection of the member *name*, who must stay out for 10 minutes.
+
+        This and what follows is for operators: pass `operator_key` to connect. Everyone in the room
+        is told of it. If the connection breaks before the answer, it is asked for again.
+
+        Raises:
+            RejectedError: Nobody has that name (`not_here`), it is that of an operator
+                (`is_operator`), or you are none (`not_operator`).
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        await self._core.operate(OperatorRequest("kick", name))
+
+    async def mute(self, name: str, on: bool = True) -> None:
+        """Let the messages of the member *name* be rejected, or no more. Raises as `kick` does."""
+        await self._core.operate(OperatorRequest("mute", name, on))
+
+    async def lock(self, on: bool = True) -> None:
+        """Let nobody join the room any more, or everyone again. Raises as `kick` does."""
+        await self._core.operate(OperatorRequest("lock", on=on))
+
+    async def announce(self, on: bool = True) -> None:
+        """Let only operators write, or everyone again. Raises as `kick` does."""
+        await self._core.operate(OperatorRequest("announce", on=on))
+
+    async def set_topic(self, text: str) -> None:
+        """Set the topic of the room; an empty one removes it. Raises as `kick` does."""
+        await self._core.operate(OperatorRequest("topic", text=text))
 
     async def close(self) -> None:
         """Leave the room. Whoever waits for a message or an answer gets a `RoomClosedError`.

@@ -27,6 +27,7 @@ REJECTION_REMEDIES = {
     "too_often": "wait half a minute",
     "name_owned": "choose another name, or sign in with the token of that account",
     "banned": "ask who runs the server",
+    "not_operator": "pass operator_key= to connect",
     "muted": "ask an operator of the room",
     "announce_only": "ask an operator of the room",
 }
@@ -96,6 +97,8 @@ def with_remedy(text: str, code: int | None) -> str:
     """Return the reason why a client has ended, with what to do: in terms of `connect`."""
     text = with_parameters(text)
     remedy = None if code is None else REMEDIES.get(CloseCode(code)) if code in _CODES else None
+    if code == CloseCode.SIGN_IN and "operator key" in text:
+        remedy = "pass operator_key="
     return f"{text} ({remedy})" if remedy else text
 
 

@@ -12,6 +12,7 @@ from broadcast_server.console.time_limit import run_to_end, run_within
 from broadcast_server.console.tls_support import stand_in_for_ssl
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
+from broadcast_server.protocol.operators import OperatorRequest
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .errors import (
@@ -159,6 +160,14 @@ class RoomCore:
         if isinstance(event, wire.Error):
             raise rejected(event.code, event.text)
         return self.session.name
+
+    async def operate(self, request: OperatorRequest) -> None:
+        """Do what an operator does, and wait until the room has done it."""
+        self._home.check()
+        self._check_open()
+        event, _ = await self._answer(self._client.operate(request))
+        if isinstance(event, wire.Error):
+            raise rejected(event.code, event.text)
 
     def _check(self, text: str) -> None:
         self._check_open()

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import Cursor
+from broadcast_server.protocol.operators import OperatorRequest
 
 from .errors import RoomClosedError
 from .event_queue import Item
@@ -180,6 +181,37 @@ class SyncClientRoom:
 
         """
         return self._run(lambda: self._core.rename(name))
+
+    def kick(self, name: str) -> None:
+        """Close the connection of the member *name*, who must stay out for 10 minutes.
+
+        This and what follows is for operators: pass `operator_key` to connect. Everyone in the room
+        is told of it. If the connection breaks before the answer, it is asked for again.
+
+        Raises:
+            RejectedError: Nobody has that name (`not_here`), it is that of an operator
+                (`is_operator`), or you are none (`not_operator`).
+            DisconnectedError: The server has ended this client for good.
+            RoomClosedError: The room was closed meanwhile.
+
+        """
+        self._run(lambda: self._core.operate(OperatorRequest("kick", name)))
+
+    def mute(self, name: str, on: bool = True) -> None:
+        """Let the messages of the member *name* be rejected, or no more. Raises as `kick` does."""
+        self._run(lambda: self._core.operate(OperatorRequest("mute", name, on)))
+
+    def lock(self, on: bool = True) -> None:
+        """Let nobody join the room any more, or everyone again. Raises as `kick` does."""
+        self._run(lambda: self._core.operate(OperatorRequest("lock", on=on)))
+
+    def announce(self, on: bool = True) -> None:
+        """Let only operators write, or everyone again. Raises as `kick` does."""
+        self._run(lambda: self._core.operate(OperatorRequest("announce", on=on)))
+
+    def set_topic(self, text: str) -> None:
+        """Set the topic of the room; an empty one removes it. Raises as `kick` does."""
+        self._run(lambda: self._core.operate(OperatorRequest("topic", text=text)))
 
     def close(self) -> None:
         """Leave the room, and end its thread. Whoever waits gets a `RoomClosedError`."""

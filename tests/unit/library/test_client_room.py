@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from client_harness import SHORT_TIMEOUTS, deployment, play, responding, websocket_server
+from deployments import serving
 from faults.plan import FaultKind
 from faults.proxy import ClientProxy, Endpoint
 from websockets.asyncio.client import connect as websocket
@@ -36,6 +37,7 @@ from broadcast_server import (
     Members,
     Message,
     MessageTooLongError,
+    OperatorAct,
     PrivateMessage,
     RejectedError,
     Renamed,
@@ -270,6 +272,60 @@ def test_a_room_in_the_address(rest: str, room: str | None, joined: str) -> None
             assert joined_room.room == joined
 
     play(scenario)
+
+
+def test_an_operator() -> None:
+    """With the key a program does what operators do, and without it, it is told what is missing."""
+    settings = Settings(port=0, operator_key="key", limits=NO_RATE)
+
+    async def part() -> None:
+        async with (
+            serving(settings) as server,
+            connect(server.url, name="ann", operator_key="key") as ann,
+            connect(server.url, name="bob") as bob,
+        ):
+            await ann.set_topic(" tea\n")
+            await ann.lock()
+            await ann.lock(False)
+            await ann.announce()
+            with pytest.raises(RejectedError, match=r"only operators write .*ask an operator"):
+                await bob.send("hi")
+            await ann.announce(False)
+            await ann.mute("BOB")
+            with pytest.raises(RejectedError, match="you are muted"):
+                await bob.send("hi")
+            await ann.mute("bob", False)
+            with pytest.raises(RejectedError, match=r"for operators .*pass operator_key="):
+                await bob.kick("ann")
+            with pytest.raises(RejectedError, match=r"the name eve") as raised:
+                await ann.kick("eve")
+            assert raised.value.code == "not_here"
+            await ann.kick("bob")
+            with pytest.raises(DisconnectedError, match="you were kicked"):
+                [event async for event in bob.events()]
+            acts: list[tuple[str, str, bool, str]] = []
+            while len(acts) < 8:
+                event = await ann.receive_event()
+                if isinstance(event, OperatorAct):
+                    acts.append((event.act, event.name, event.on, event.text))
+            assert acts == [
+                ("topic", "", True, "tea"),
+                ("lock", "", True, ""),
+                ("lock", "", False, ""),
+                ("announce", "", True, ""),
+                ("announce", "", False, ""),
+                ("mute", "bob", True, ""),
+                ("mute", "bob", False, ""),
+                ("kick", "bob", True, ""),
+            ]
+            with pytest.raises(
+                ConnectError, match=r"operator key is wrong: .*\(pass operator_key=\)"
+            ):
+                await connect(server.url, operator_key="guess")
+        with pytest.raises(ValueError, match="operator_key: an operator key is one line"):
+            connect(operator_key="two words")
+
+    play(part)
 
 
 def test_only_one_task_receives() -> None:
