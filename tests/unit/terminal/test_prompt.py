@@ -71,7 +71,7 @@ def test_commands(program: list[str], server: Running) -> None:
         ann.types("/help", ENTER)
         ann.sees(
             r"   /who +list who is here",
-            r"   /quit +leave",
+            r"   /quit +leave the room",
             r"   //text +send /text as a message",
         )
         ann.types("/nikc bob", ENTER)
