@@ -331,6 +331,31 @@ class Ban(models.Model):
         return self.name or f"the network {self.network}"
 
 
+class Report(models.Model):
+    """A member, known by *reporter* and called *by*, has reported a *message*, for a *reason*.
+
+    *handled* is when a moderator has dealt with it, None if nobody has.
+    """
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE)
+    reporter = models.CharField(max_length=MAX_KEY_CHARS)
+    by = models.CharField(max_length=32)
+    reason = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField(default=now)
+    handled = models.DateTimeField(null=True)
+
+    class Meta:
+        """The newest report first; a member reports a message once."""
+
+        ordering = ("-pk",)
+        constraints = (
+            models.UniqueConstraint(fields=["message", "reporter"], name="one_report_a_member"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.by} on {self.message}"
+
+
 class Record(models.Model):
     """An action of a moderator, in words: the record remains when its subject is deleted."""
 

@@ -37,8 +37,12 @@ ACTS = {
     "lock": ActKind("locked", ("on",)),
     "announce": ActKind("announce", ("on",)),
     "topic": ActKind("topic", ("text",)),
+    "report": ActKind("reported", ("name", "text")),
 }
-"""All acts, by the type of their requests."""
+"""All acts, by the type of their requests. A report is everyone's: see `REPORT`."""
+
+REPORT = "report"
+"""The act with which a member reports another one to the moderators, who alone are told of it."""
 
 ACT_OF_EVENT = {kind.event: act for act, kind in ACTS.items()}
 """The acts by the type of their events."""
@@ -80,6 +84,8 @@ def act_text(event: OperatorEvent) -> str:
             text = f"{by} {'muted' if on else 'unmuted'} {event.name}"
         case "lock":
             text = f"{by} {'locked' if on else 'unlocked'} the room"
+        case "report":
+            text = f"{by} reported {event.name}: {event.text}"
         case "announce" if on:
             text = f"{by} turned announce mode on, so only operators write"
         case "announce":

@@ -76,7 +76,7 @@ from broadcast_server.protocol.messages import (
     Welcome,
 )
 from broadcast_server.protocol.names import validate_name
-from broadcast_server.protocol.operators import OperatorRequest
+from broadcast_server.protocol.operators import REPORT, OperatorRequest
 from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
 
 from .actions import (
@@ -99,7 +99,7 @@ from .private import send_private
 from .quota import MAX_ACTS_PER_HEARTBEAT, MAX_RENAMES_PER_HEARTBEAT, Quota
 from .renames import rename
 from .resume import resume_position
-from .room_control import RoomControl
+from .room_control import RoomControl, no_reports
 from .roster import Roster
 
 
@@ -319,6 +319,9 @@ class Room:
 
     def operate(self, member: Participant, request: OperatorRequest) -> list[Action]:
         """Carry out *request* if *member* is an operator, see `operator_acts`, or answer it."""
+        if request.act == REPORT:
+            is_possible = self._roster is not None
+            return [Operate(member, request) if is_possible else Send(member, no_reports(request))]
         if not member.join.operator:
             text = f"{request.act} is for operators of the room: connect with the operator key"
             return [Send(member, Error("not_operator", text, request.id))]

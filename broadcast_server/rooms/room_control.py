@@ -10,6 +10,7 @@ from math import ceil
 
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Error
+from broadcast_server.protocol.operators import OperatorRequest
 from broadcast_server.protocol.rejection import Rejection
 
 from .participant import Participant
@@ -25,6 +26,12 @@ KICKED = Rejection(
 )
 MUTED = Error("muted", "you are muted in this room: nobody received this")
 ANNOUNCE_ONLY = Error("announce_only", "only operators write in this room now: announce mode is on")
+
+
+def no_reports(request: OperatorRequest) -> Error:
+    """Return the answer to a report where there are no moderators."""
+    text = "this server has no moderators to report to: ask whoever runs it"
+    return Error("no_reports", text, request.id)
 
 
 class RoomControl:

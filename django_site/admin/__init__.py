@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from . import accounts, archive, bans, members, records, rooms
+from . import accounts, archive, bans, members, records, reports, rooms
 
-__all__ = ["accounts", "archive", "bans", "members", "records", "rooms"]
+__all__ = ["accounts", "archive", "bans", "members", "records", "reports", "rooms"]
 
 admin.site.site_header = admin.site.site_title = "Broadcast Server"
 admin.site.index_title = "Moderation"

@@ -17,14 +17,19 @@ from django.db.models import F
 
 from broadcast_server.protocol.messages import Error
 from broadcast_server.protocol.names import validate_name
-from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest, validate_topic
+from broadcast_server.protocol.operators import (
+    REPORT,
+    OperatorEvent,
+    OperatorRequest,
+    validate_topic,
+)
 from broadcast_server.rooms.operator_acts import MAX_COMPARED_NAMES
 from broadcast_server.rooms.room_control import KICKED
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
 
-from . import presence, rejections, restrictions
+from . import presence, rejections, reports, restrictions
 from .kept_names import kept_in
 from .message_log import escape_nul, unescape_nul
 from .operators import is_operator
@@ -83,6 +88,8 @@ def _attempt(room: models.Room, attempt: OperateAttempt) -> OperatorEvent | Erro
     member = here.select_related("account").first()
     if member is None:
         return rejections.PROCESS_LOST.error
+    if request.act == REPORT:
+        return reports.report(room, member, request)
     if member.account is None or not is_operator(member.account):
         text = f"{request.act} is for operators of the room: sign in with a moderator's account"
         return Error("not_operator", text, request.id)

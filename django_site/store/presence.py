@@ -132,7 +132,10 @@ def author_name(
         return roster.free_name(kept_name, None)
     if account is None and roster.is_owned(name):
         raise Rejected(rejections.name_owned(name))
-    return roster.free_name(name, account)
+    free = roster.free_name(name, account)
+    if account is None:
+        _check_kicked_names(room, free)
+    return free
 
 
 def count(room: models.Room) -> int:
@@ -160,12 +163,12 @@ def _check(
     if restrictions.find(roster.room, "kick", keys) is not None:
         raise Rejected(KICKED)
     if account is None and request.name:
-        _check_kicked_name(roster.room, request.name)
+        _check_kicked_names(roster.room, request.name)
 
 
-def _check_kicked_name(room: models.Room, name: str) -> None:
-    """Raise `Rejected` if a member was kicked who had *name*, or a look-alike of it."""
-    kick = restrictions.find(room, "kick", restrictions.name_keys(name))
+def _check_kicked_names(room: models.Room, *names: str) -> None:
+    """Raise `Rejected` if a member was kicked who had one of *names*, or a look-alike of it."""
+    kick = restrictions.find(room, "kick", set().union(*map(restrictions.name_keys, names)))
     if kick is not None:
         raise Rejected(rejections.name_kicked(restrictions.seconds_left(kick)))
 
@@ -237,7 +240,7 @@ def _add_member(roster: RosterBatch, process: str, attempt: JoinAttempt) -> str:
             _remove_member(roster, guest, rejections.NAME_OWNED)
     asked, name = name, roster.free_name(name, account)
     if name != asked and account is None:
-        _check_kicked_name(roster.room, name)
+        _check_kicked_names(roster.room, name)
     roster.add(
         models.Member(
             room=roster.room,
@@ -301,14 +304,15 @@ def _rename(roster: RosterBatch, attempt: RenameAttempt) -> Renamed | Error:
         return Error("banned", rejections.name_banned(name, ban), attempt.id)
     if roster.is_owned(name):
         return Error("name_owned", f"{name} is the name of an account", attempt.id)
-    kick = restrictions.find(roster.room, "kick", restrictions.name_keys(name))
-    if kick is not None:
-        rejection = rejections.name_kicked(restrictions.seconds_left(kick))
-        return replace(rejection.error, id=attempt.id)
     roster.release_key(member.key)  # a member may have its own name in another spelling
+    free = roster.free_name(name, None)
+    try:
+        _check_kicked_names(roster.room, name, free)
+    except Rejected as rejected:
+        roster.take_key(member.key)
+        return replace(rejected.rejection.error, id=attempt.id)
     known = restrictions.member_keys(member, with_address=True)
-    member.name = roster.free_name(name, None)
-    member.key = stored_key(member.name)
+    member.name, member.key = free, stored_key(free)
     if member.muted:
         restrictions.add_name(roster.room, known, member.name)
     elif restrictions.find(roster.room, "mute", restrictions.name_keys(member.name)) is not None:

@@ -373,6 +373,7 @@ MODULES = {
             "records": "message_log",
             "rejections": "",
             "private_route": "rejections",
+            "reports": "message_log",
             "restrictions": "kept_names",
             "retention": "notifier records",
             "roster_batch": "bans kept_names origins",
@@ -383,7 +384,7 @@ MODULES = {
             ),
             "liveness": "kept_names presence",
             "operating": (
-                "kept_names message_log operators presence records rejections restrictions"
+                "kept_names message_log operators presence records rejections reports restrictions"
             ),
             "publish": "message_log presence rejections silence",
             "site_key": "",
@@ -415,6 +416,7 @@ MODULES = {
             "bans": "archive banned_client row_actions",
             "members": "banned_client row_actions",
             "records": "archive row_actions",
+            "reports": "archive row_actions",
             "rooms": "room_export row_actions",
         },
         "replication": {

@@ -160,6 +160,17 @@ def test_the_local_machine_is_not_kept_out(lesson: Class) -> None:
     assert not lesson.why_not("eve", "=e")
 
 
+def test_nobody_takes_reports(lesson: Class) -> None:
+    """The standalone server has no moderators, and says so to everyone who reports somebody."""
+    for name in ("teacher", "bob"):
+        member = lesson.teacher if name == "teacher" else lesson.join("bob", "=b")
+        request = OperatorRequest("report", "eve", text="rude", id="r")
+        (action,) = lesson.room.operate(member, request)
+        assert isinstance(action, Send) and action.to is member
+        assert isinstance(action.event, Error)
+        assert (action.event.code, action.event.id) == ("no_reports", "r")
+
+
 def test_a_number_does_not_help(lesson: Class) -> None:
     """A client that would get the number of who was kicked stays out, and nobody renames to it."""
     lesson.join("bob", "=1")

@@ -20,6 +20,7 @@ from moderation_harness import (
     in_room,
     in_thread,
     last_record,
+    log_messages,
     new_account,
     new_room,
     page,
@@ -32,7 +33,7 @@ from broadcast_server.library.errors import RejectedError
 from django_site import abroadcast, models
 from django_site.accounts.models import Account, Token
 from django_site.moderation import group
-from django_site.store import operating
+from django_site.store import operating, reports
 
 __all__ = ["dana", "pages"]  # fixtures
 
@@ -211,6 +212,12 @@ def test_a_kick(dana: Account) -> None:
                     "POST", f"/?room={room}&name={name}{more}", body=b"hi"
                 )
                 assert (status, "kicked" in text) == (403, True)
+            for name in ("bob", "BOB"):
+                async with in_room(room, "carol") as carol:
+                    await carol.event()
+                    await ask(carol, "name", name=name, id="m")
+                    event = await carol.event()
+                    assert (event["code"], event["id"]) == ("kicked", "m")
             assert await rejection(room, "carol") is None
             assert await rejection(elsewhere, "bob", more=f"&session={SESSION}") is None
             await ask(one, "kick", name="nobody", id="n")
@@ -390,3 +397,61 @@ def test_acts_that_a_process_has_missed() -> None:
     room = new_room()
     with pytest.raises(models.Room.DoesNotExist):
         operating.read_acts(room.pk, 0, 1)
+
+
+def test_a_report(dana: Account) -> None:
+    """A member reports the last message of another; moderators see it, hide it or dismiss it."""
+    room, browser = new_room(), signed_in(dana)
+    log_messages(room, "first", "bad words", name="bob")
+
+    async def part() -> None:
+        async with in_room(room, "eve", f"&session={SESSION}") as eve:
+            await eve.event()
+            await ask(eve, "report", name="BOB", text="  rude\0 ", id="r")
+            told = {"type": "reported", "name": "bob", "text": "rude\0", "by": "eve", "id": "r"}
+            assert await eve.event() == told
+            await ask(eve, "report", name="bob", text="again")
+            assert (await eve.event())["text"] == "again", "which replaces the first"
+            for fields, code in (
+                ({"name": "nobody", "text": ""}, "not_here"),
+                ({"name": "bob", "text": "x" * 201}, "too_long"),
+                ({"name": "bob"}, "bad_text"),
+            ):
+                await ask(eve, "report", **fields)
+                assert (await eve.event())["code"] == code
+
+    run_async(part)
+    (found,) = models.Report.objects.filter(message__room=room)
+    assert (found.message.text, found.by, found.reason) == ("bad words", "eve", "again")
+    seen = page(browser, "report/", state="open")
+    assert "bad words" in seen and "again" in seen
+    assert act(browser, "report/hide", found.pk, reason="rude") == 302
+    found.refresh_from_db()
+    assert found.handled is not None and found.message.edit is not None
+    assert "bad words" not in page(browser, "report/", state="open")
+    other = models.Report.objects.create(
+        message=log_messages(room, "fine")[0], reporter=":x", by="eve"
+    )
+    assert act(browser, "report/dismiss", other.pk) == 302
+    other.refresh_from_db()
+    assert other.handled is not None and other.message.edit is None
+    assert last_record()[:3] == (dana.username, "dismiss", f"{room} 3, reported by eve")
+    without = signed_in(new_account("view_room", is_staff=True))
+    assert page(without, "report/", 403)
+
+
+def test_too_many_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member cannot fill the list of reports."""
+    monkeypatch.setattr(reports, "MAX_REPORTS", 1)
+    room = new_room()
+    log_messages(room, "one", name="bob")
+    log_messages(room, "two", name="carol")
+
+    async def part() -> None:
+        async with in_room(room, "eve", "&session=fedcba98765432ab") as eve:
+            await eve.event()
+            for name, type in (("bob", "reported"), ("bob", "reported"), ("carol", "error")):
+                await ask(eve, "report", name=name, text="")
+                assert (await eve.event())["type"] == type
+
+    run_async(part)

@@ -1,0 +1,65 @@
+"""Reports: members tell the moderators of a message. All functions block."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.utils.timezone import now
+
+from broadcast_server.protocol.messages import Error
+from broadcast_server.protocol.operators import REPORT, OperatorEvent, OperatorRequest
+from django_site import models
+from django_site.accounts.name_key import stored_key
+
+from .message_log import escape_nul
+
+logger = logging.getLogger("django_site.moderation")
+
+MAX_REASON_CHARS = 200
+
+MAX_REPORTS = 20
+"""How many messages a member can report in an hour."""
+
+RECENT_MESSAGES = 1000
+"""Among how many of the last messages of a room the reported one is looked for."""
+
+
+def report(
+    room: models.Room, member: models.Member, request: OperatorRequest
+) -> OperatorEvent | Error:
+    """Report the last message of the author that *member* names, and return the answer."""
+    reason = " ".join(request.text.split())
+    if len(reason) > MAX_REASON_CHARS:
+        text = f"reason is {len(reason)} characters, limit is {MAX_REASON_CHARS}"
+        return Error("too_long", text, request.id)
+    message = _last_message(room, request.name)
+    if message is None:
+        text = f"{request.name} has published nothing here lately"
+        return Error("not_here", text, request.id)
+    reporter = _reporter(member)
+    recent = models.Report.objects.filter(reporter=reporter, at__gt=now() - timedelta(hours=1))
+    if recent.exclude(message=message).count() >= MAX_REPORTS:
+        text = f"you have reported {MAX_REPORTS} messages in an hour, try again later"
+        return Error("too_often", text, request.id)
+    models.Report.objects.update_or_create(
+        message=message,
+        reporter=reporter,
+        defaults={"by": member.name, "reason": escape_nul(reason), "handled": None},
+    )
+    logger.info("%s reported message %s of room %s", member.name, message.seq, room.name)
+    return OperatorEvent(REPORT, member.name, message.name, True, reason, request.id)
+
+
+def _last_message(room: models.Room, name: str) -> models.Message | None:
+    key, after = stored_key(name), room.head - RECENT_MESSAGES
+    recent = models.Message.objects.filter(room=room, seq__gt=after, edit=None)
+    authors = recent.order_by("-seq").values_list("pk", "name")
+    pk = next((pk for pk, author in authors if stored_key(author) == key), None)
+    return None if pk is None else models.Message.objects.get(pk=pk)
+
+
+def _reporter(member: models.Member) -> str:
+    if member.account_id is not None:
+        return f":account:{member.account_id}"
+    return f":session:{member.session}" if member.session else f":address:{member.origin}"
