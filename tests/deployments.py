@@ -43,7 +43,15 @@ from broadcast_server.protocol.messages import (
 )
 from broadcast_server.protocol.operators import OPERATOR_HEADER
 from broadcast_server.protocol.session_key import SESSION_HEADER, SessionKey
-from broadcast_server.rooms.actions import Action, Close, Publish, Send, SendPrivate, Subscribe
+from broadcast_server.rooms.actions import (
+    Action,
+    Close,
+    Publish,
+    PublishLines,
+    Send,
+    SendPrivate,
+    Subscribe,
+)
 from broadcast_server.rooms.kept_names import KeptNames
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
@@ -223,6 +231,9 @@ class BareDeployment(Deployment):
                         at = "2026-11-25T09:00:00.000Z"
                         message = log.append(author_name, text, at, id, author.id_scope)
                         self.execute(name, room.deliver(message))
+                case PublishLines(author=author, texts=texts, name=author_name):
+                    lines = [Publish(author, text, None, author_name) for text in texts]
+                    self.execute(name, lines)
                 case SendPrivate(author=author, recipient=recipient, text=text, id=id):
                     at = "2026-11-25T09:00:00.000Z"
                     private = PrivateMessage(author.name, recipient.name, text, at)

@@ -184,6 +184,19 @@ def decode_text(frame: str, limit: int) -> Iterator[Request | Error]:
             yield validate_message(line, None, limit)
 
 
+def plain_lines(frame: str, limit: int) -> list[str] | None:
+    """Return the lines of a text client's *frame* if each is sure to be a valid, short message.
+
+    Otherwise, and if there is only one line, return None: `decode_text` tells what each line is. A
+    command begins with a slash, so no line here does.
+    """
+    if "\n" not in frame or not frame.isascii() or frame[0] == "/" or "\n/" in frame:
+        return None
+    lines = frame.split("\n")
+    is_short = len(max(lines, key=len)) <= min(limit, limit // BYTES_PER_LINE)
+    return lines if is_short and all(lines) and "".join(lines).isprintable() else None
+
+
 def decode_json(frame: str, limit: int) -> Iterator[Request | Error]:
     """Read the frame of a JSON client: each line that is not empty is one request.
 

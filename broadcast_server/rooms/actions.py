@@ -55,6 +55,18 @@ class Publish:
     name: str
 
 
+@dataclass(slots=True)
+class PublishLines:
+    """Append each of *texts*, which have no ids, and pass the messages on as `Publish` does.
+
+    They are the lines of one frame, or of several that a client sent meanwhile, see `plain_lines`.
+    """
+
+    author: Participant
+    texts: list[str]
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimName:
     """Ask the store that keeps the names of all processes to rename *member* to *name*.
@@ -123,7 +135,16 @@ class Close:
 
 
 Action = (
-    Subscribe | Send | Publish | ClaimName | SendPrivate | RoutePrivate | Operate | NoteAct | Close
+    Subscribe
+    | Send
+    | Publish
+    | PublishLines
+    | ClaimName
+    | SendPrivate
+    | RoutePrivate
+    | Operate
+    | NoteAct
+    | Close
 )
 
 

@@ -167,6 +167,12 @@ class Fanout:
             for state in self._catching_up.values():
                 state.waiting.append(waiting)
 
+    def broadcast_lines(self, messages: list[Message]) -> None:
+        """Send *messages* of one author, each of one line, to all participants."""
+        self._events += messages
+        self._head, prefix_size = messages[-1].seq, len(messages[0].name) + 2
+        self._chars += sum([prefix_size + len(each.text) for each in messages])
+
     def send_to(self, participant: Participant, event: Event) -> None:
         """Send *event* to *participant* only, in order with the events for everyone.
 

@@ -38,6 +38,7 @@ from .actions import (
     NoteAct,
     Operate,
     Publish,
+    PublishLines,
     RoutePrivate,
     Send,
     SendPrivate,
@@ -97,6 +98,11 @@ class LiveRoom(DelegatedActions, ABC):
 
         A duplicate goes to `Room.acknowledge_duplicate` instead.
         """
+
+    def _publish_lines(self, action: PublishLines) -> None:
+        """Do the same for several messages."""
+        for text in action.texts:
+            self._publish(Publish(action.author, text, None, action.name))
 
     def _send_to(self, participant: Participant, event: Event) -> None:
         """Send *event* to one participant, in order after the answers to its earlier requests."""
@@ -228,6 +234,9 @@ class LiveRoom(DelegatedActions, ABC):
             if type(action) is Publish:  # nearly always, and a class pattern takes longer
                 self._publish(action)
                 continue
+            if type(action) is PublishLines:
+                self._publish_lines(action)
+                continue
             match action:
                 case Send(to=None, event=event):
                     self._broadcast(event)
@@ -274,6 +283,12 @@ class LiveRoom(DelegatedActions, ABC):
         if self._fanout.full:
             # Not `flush`, which can kick participants: that must not happen in the middle of a list
             # of actions.
+            self._write_batch()
+
+    def _broadcast_lines(self, messages: list[Message]) -> None:
+        """Do the same with several *messages* of one author, each of one line."""
+        self._fanout.broadcast_lines(messages)
+        if self._fanout.full:
             self._write_batch()
 
     @property

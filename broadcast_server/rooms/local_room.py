@@ -22,7 +22,7 @@ from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 from broadcast_server.protocol.timestamp import rfc3339
 
-from .actions import Publish, SendPrivate
+from .actions import Publish, PublishLines, SendPrivate
 from .batch_timer import CLOCK_RESOLUTION_S
 from .fanout import MAX_BATCH_EVENTS
 from .kept_names import KeptNames
@@ -104,6 +104,18 @@ class LocalRoom(LiveRoom):
             self._send_to(author, not_delivered(recipient.name, RECIPIENT_BEHIND, id))
         else:
             self.hand_over(author, replace(message, id=id))
+
+    def _publish_lines(self, action: PublishLines) -> None:
+        # Together with `plain_lines`, a message takes 0.8 times the CPU time at 10 members, and 0.9
+        # times at 100. A log file writes each on its own.
+        if self._log_file is not None:
+            super()._publish_lines(action)
+            return
+        if not self._batch_time:
+            self._batch_time = rfc3339(datetime.now(timezone.utc))
+        messages = self.log.append_lines(action.name, action.texts, self._batch_time)
+        self._metrics.messages += len(messages)
+        self._broadcast_lines(messages)
 
     def publish(
         self, request: PublishRequest, id_scope: str, address: str = ""

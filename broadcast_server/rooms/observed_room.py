@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import Error, Event
+from broadcast_server.protocol.messages import Error, Event, Message
 from broadcast_server.protocol.operators import OperatorRequest
 
 from .actions import Send
@@ -38,3 +38,8 @@ class ObservedRoom(LocalRoom):
     def _broadcast(self, event: Event) -> None:
         super()._broadcast(event)
         self._observe(self, event)
+
+    def _broadcast_lines(self, messages: list[Message]) -> None:
+        super()._broadcast_lines(messages)
+        for message in messages:
+            self._observe(self, message)

@@ -56,7 +56,7 @@ from __future__ import annotations
 from itertools import count, islice
 
 from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
-from broadcast_server.protocol.codec import decode_json, decode_text
+from broadcast_server.protocol.codec import decode_json, decode_text, plain_lines
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import (
     MAX_LISTED_MEMBERS,
@@ -85,6 +85,7 @@ from .actions import (
     Close,
     Operate,
     Publish,
+    PublishLines,
     Send,
     Subscribe,
     close_with,
@@ -244,6 +245,11 @@ class Room:
         actions: list[Action] = []
         members_listed = False
         silence = self.control.silence(member)
+        if silence is None and member.join.format is Format.TEXT:
+            texts = plain_lines(frame, self.max_message_bytes)
+            if texts is not None:
+                member.faults = 0
+                return [PublishLines(member, texts, member.name)]
         for request in decode(frame, self.max_message_bytes):
             match request:
                 case SayRequest() if silence is None:

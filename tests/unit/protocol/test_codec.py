@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broadcast_server.protocol.codec import (
@@ -15,6 +15,7 @@ from broadcast_server.protocol.codec import (
     encode_json,
     encode_sse,
     encode_text,
+    plain_lines,
 )
 from broadcast_server.protocol.messages import (
     CloseCode,
@@ -458,3 +459,42 @@ def test_a_short_line_of_text_breaks_no_rule(frame: str, limit: int) -> None:
         for line in lines
         if line
     ]
+
+
+@given(
+    st.lists(
+        st.text("ab/ w\t", max_size=4)
+        | st.sampled_from(["hi", "/who", "a\vb", "x" * 300, "a\r", "\u00e9", "", "\x7f", "\ud800"])
+    ).map("\n".join),
+    st.integers(1, 4096),
+)
+@example("hi\n*", 4096)
+def test_plain_lines_are_messages(frame: str, limit: int) -> None:
+    """What `plain_lines` returns is what `decode_text` says, and each of it is shown as it is."""
+    texts = plain_lines(frame, limit)
+    if texts is not None:
+        assert list(decode_text(frame, limit)) == [SayRequest(text) for text in texts]
+        assert [encode_text(Message(1, "bob", each, "")) for each in texts] == [
+            f"bob: {each}" for each in texts
+        ]
+
+
+@pytest.mark.parametrize(
+    ("frame", "texts"),
+    [
+        ("a\nb", ["a", "b"]),
+        ("a/\n b?", ["a/", " b?"]),
+        ("a", None),
+        ("a\n", None),
+        ("a\n/who", None),
+        ("/who\na", None),
+        ("a\nb\r", None),
+        ("a\nb\t", None),
+        ("a\n\u00e9", None),
+        ("a\n" + "x" * 257, None),
+        ("", None),
+    ],
+)
+def test_which_lines_are_plain(frame: str, texts: list[str] | None) -> None:
+    """Several short lines of printable ASCII, none of which can be a command."""
+    assert plain_lines(frame, 4096) == texts

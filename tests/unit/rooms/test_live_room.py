@@ -6,16 +6,19 @@ import asyncio
 import json
 from collections.abc import Iterable
 
+import pytest
 from slow_receiver import WRITE_S, SlowReceiver
 
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import Format
+from broadcast_server.protocol.messages import Event, Format, Joined
 from broadcast_server.rooms.batch_timer import REST_RATIO
 from broadcast_server.rooms.fanout import MAX_BATCH_EVENTS, MAX_PRIVATE_CHARS
 from broadcast_server.rooms.live_room import MAX_JOINS_PER_BATCH
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import MessageLog
+from broadcast_server.rooms.metrics import Metrics
+from broadcast_server.rooms.observed_room import ObservedRoom
 from broadcast_server.rooms.participant import Participant
 
 
@@ -262,5 +265,49 @@ def test_private_messages_to_a_client_that_catches_up_are_bounded() -> None:
         assert [each.get("code") for each in answers if "id" in each] == (
             [None] * 4 + ["not_delivered"] * 5 + [None]
         )
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_several_lines_are_one_batch(observed: bool) -> None:
+    """They are numbered, sent, counted and observed as single messages are, in order."""
+    seen: list[Event] = []
+
+    async def scenario() -> None:
+        metrics, log = Metrics(), MessageLog()
+        options = ("lobby", log, 4096, lambda *_: None)
+        room = (
+            ObservedRoom(lambda _, event: seen.append(event), *options, metrics=metrics)
+            if observed
+            else LocalRoom(*options, metrics=metrics)
+        )
+        bob = Participant(JoinRequest("bob", format=Format.TEXT), "#bob")
+        receiver = RecordingReceiver()
+        room.join(bob, receiver)
+        bob.faults = 3
+        room.receive(bob, "a\nb\nc")
+        await batch_end(room)
+        assert receiver.frames == [b"bob: a\nbob: b\nbob: c"]
+        assert (log.head, metrics.messages, metrics.deliveries, bob.faults) == (3, 3, 3, 0)
+        messages = log.read_after(0, 9)
+        assert [(each.seq, each.text) for each in messages] == [(1, "a"), (2, "b"), (3, "c")]
+        if observed:
+            assert seen == [Joined("bob", 1), *messages]
+
+    asyncio.run(scenario())
+
+
+def test_several_lines_fill_a_batch() -> None:
+    """A batch that is full with them is written before the turn ends."""
+
+    async def scenario() -> None:
+        room = LocalRoom("lobby", MessageLog(), 4096, lambda *_: None)
+        bob = Participant(JoinRequest("bob", format=Format.TEXT), "#bob")
+        receiver = RecordingReceiver()
+        room.join(bob, receiver)
+        room.receive(bob, "\n".join(["a"] * MAX_BATCH_EVENTS))
+        assert b"\n".join(receiver.frames).count(b"bob: a") == MAX_BATCH_EVENTS
+        room.flush()
 
     asyncio.run(scenario())

@@ -82,3 +82,27 @@ def test_bounds_hold(texts: list[str], messages: int, size: int) -> None:
     assert sum(len(text.encode()) for text in kept) <= size
     assert kept == texts[len(texts) - len(kept) :]
     assert log.first == log.head + 1 - len(kept)
+
+
+@given(
+    st.lists(st.lists(st.text("ab", max_size=6), min_size=1, max_size=9), max_size=6),
+    st.integers(0, 8),
+    st.integers(0, 30),
+)
+def test_lines_are_appended_as_messages_are(
+    batches: list[list[str]], messages: int, size: int
+) -> None:
+    """Several at once have the same numbers, and leave the same log, as one by one."""
+    one_by_one, at_once = MessageLog(messages, size, "e"), MessageLog(messages, size, "e")
+    for number, texts in enumerate(batches):
+        append(one_by_one, f"{number}")
+        append(at_once, f"{number}")
+        expected = [one_by_one.append("bob", text, AT, None, "bob's") for text in texts]
+        assert at_once.append_lines("bob", texts, AT) == expected
+        assert (at_once.first, at_once.head, at_once.bytes) == (
+            one_by_one.first,
+            one_by_one.head,
+            one_by_one.bytes,
+        )
+        first = at_once.first - 1
+        assert at_once.read_after(first, 99) == one_by_one.read_after(first, 99)

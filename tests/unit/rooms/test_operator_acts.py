@@ -18,7 +18,15 @@ from broadcast_server.protocol.messages import (
     RenameRequest,
 )
 from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
-from broadcast_server.rooms.actions import Action, Close, NoteAct, Operate, Publish, Send
+from broadcast_server.rooms.actions import (
+    Action,
+    Close,
+    NoteAct,
+    Operate,
+    Publish,
+    PublishLines,
+    Send,
+)
 from broadcast_server.rooms.kept_names import KeptNames
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
@@ -224,6 +232,21 @@ def test_operators_are_neither_kicked_nor_muted(lesson: Class) -> None:
 
 
 # -- mute ------------------------------------------------------------------------
+
+
+def test_a_muted_member_says_nothing_with_several_lines(lesson: Class) -> None:
+    """Nor does one of announce mode, with a frame of plain lines."""
+    join = JoinRequest("bob", format=Format.TEXT)
+    bob = Participant(join, "#bob")
+    lesson.room.connect(bob)
+    assert lesson.room.receive(bob, "a\nb") == [PublishLines(bob, ["a", "b"], "bob")]
+    lesson.operate("mute", "bob")
+    codes = [
+        action.event.code
+        for action in lesson.room.receive(bob, "a\nb")
+        if isinstance(action, Send) and isinstance(action.event, Error)
+    ]
+    assert codes == ["muted", "muted"]
 
 
 def test_a_mute_follows_the_member(lesson: Class) -> None:

@@ -471,6 +471,7 @@ class RoomMachine(RuleBasedStateMachine):
                 "missed": missed,
                 "count": len(names),
                 "members": names,
+                "max_bytes": MAX_MESSAGE_BYTES,
             }
         )
         member.expected_events += [event for _, event in self.messages[member.after :]]
