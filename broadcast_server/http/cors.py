@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from broadcast_server.protocol.operators import OPERATOR_HEADER
 from broadcast_server.protocol.session_key import SESSION_HEADER
 from broadcast_server.protocol.userinfo import has_userinfo, without_userinfo
 
 from .responses import PLAIN_TEXT, Response, forbidden_origin, text_response
 
-ALLOWED_HEADERS = f"Authorization, {SESSION_HEADER}, Content-Type, Last-Event-ID"
+ALLOWED_HEADERS = f"Authorization, {SESSION_HEADER}, {OPERATOR_HEADER}, Content-Type, Last-Event-ID"
 """The request headers that a page of a listed origin may set."""
 
 _HOST = re.compile("[a-z0-9._:-]+")

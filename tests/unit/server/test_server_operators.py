@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -15,6 +17,7 @@ from deployments import ServedDeployment, WebSocketClient, serving
 from metrics_samples import samples
 from server_harness import play
 
+from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.admission.trusted_proxies import parse_trusted_proxies
 from broadcast_server.protocol.operators import OPERATOR_HEADER
 from broadcast_server.protocol.session_key import SESSION_HEADER
@@ -160,6 +163,18 @@ def test_a_member_reads_a_locked_room_as_a_stream() -> None:
     play(part, SETTINGS)
 
 
+def test_a_stream_with_a_session_is_no_takeover() -> None:
+    """It is another client, so a server that is full rejects it."""
+
+    async def part(server: Server, deployment: ServedDeployment) -> None:
+        session = "0123456789abcdef"
+        bob = await deployment.open("/?name=bob", as_json=False, headers={SESSION_HEADER: session})
+        assert (await request(server, "/stream?poll=1", session=session))[0] == 503
+        await bob.assert_nothing_new(1)
+
+    play(part, replace(SETTINGS, limits=AdmissionLimits(clients=1, rate=0)))
+
+
 def test_a_repeated_post_is_answered_although_its_author_is_muted() -> None:
     """What was published before stays published, and a repeat with the same id says so."""
 
@@ -231,30 +246,40 @@ def test_without_a_key_nobody_is_an_operator() -> None:
 
 @pytest.mark.parametrize("logged", [False, True])
 def test_a_lock_outlives_the_room(logged: bool, tmp_path: Path) -> None:
-    """A room that everyone has left is still locked, and with a log file after a restart too."""
-    settings = Settings(port=0, operator_key=KEY, log=tmp_path / "rooms.log" if logged else None)
+    """A room that everyone has left is still locked, and with a log file after a restart too.
 
-    async def lock() -> None:
+    Who was in it when the server stopped comes back by its session, and nobody else.
+    """
+    settings = Settings(port=0, operator_key=KEY, log=tmp_path / "rooms.log" if logged else None)
+    bobs = {SESSION_HEADER: "0123456789abcdef"}
+
+    async def first(server: Server, room: str, headers: dict[str, str]) -> dict[str, Any]:
+        client = await ServedDeployment(server.url).open(
+            f"/?name=bob&room={room}", as_json=True, headers=headers
+        )
+        event: dict[str, Any] = json.loads(await client.line())
+        await client.close()
+        return event
+
+    async def before() -> None:
         async with serving(settings) as server:
             deployment = ServedDeployment(server.url)
-            alice = await deployment.open("/?name=alice", as_json=True, headers=OPERATOR)
-            await alice.send('{"type":"lock"}\n{"type":"topic","text":"tea"}')
-            while json.loads(await alice.line())["type"] != "topic":
-                pass
-            await alice.close()
-            await check(deployment, locked=True)
+            await deployment.open("/?name=bob&room=b", as_json=True, headers=bobs)
+            for room in ("a", "b"):
+                alice = await deployment.open(f"/?room={room}", as_json=True, headers=OPERATOR)
+                await alice.send('{"type":"lock"}\n{"type":"topic","text":"tea"}')
+                while json.loads(await alice.line())["type"] != "topic":
+                    pass
+                await alice.close()
+            assert (await first(server, "a", {}))["code"] == "locked"
 
-    async def check(deployment: ServedDeployment, *, locked: bool) -> None:
-        bob = await deployment.open("/?name=bob", as_json=True)
-        assert json.loads(await bob.line())["type"] == ("error" if locked else "welcome")
-        await bob.close()
-
-    async def restart() -> None:
+    async def after() -> None:
         async with serving(settings) as server:
-            await check(ServedDeployment(server.url), locked=logged)
-            alice = await ServedDeployment(server.url).open("/", as_json=True, headers=OPERATOR)
-            assert json.loads(await alice.line()).get("topic") == ("tea" if logged else None)
-            await alice.close()
+            assert (await first(server, "a", {})).get("code") == ("locked" if logged else None)
+            assert (await first(server, "a", OPERATOR)).get("topic") == ("tea" if logged else None)
+            if logged:
+                assert (await first(server, "b", {}))["code"] == "locked"
+                assert (await first(server, "b", bobs))["locked"] is True
 
-    asyncio.run(lock())
-    asyncio.run(restart())
+    asyncio.run(before())
+    asyncio.run(after())
