@@ -30,5 +30,9 @@ REPLACED = Rejection(
     CloseCode.REPLACED,
     Error("replaced", "a newer connection of your session took your place"),
 )
+UNREADABLE = Rejection(
+    CloseCode.STOPPING,
+    Error("no_log", "the messages of this room cannot be read, ask who runs the server"),
+)
 TOO_SLOW = Rejection(CloseCode.TOO_SLOW, Error("too_slow", "you read too slowly"))
 BINARY = Rejection(CloseCode.FAULTS, Error("binary", "binary frames are not understood"))

@@ -32,11 +32,6 @@ logger = logging.getLogger("broadcast_server")
 
 NOT_RECORDING = Error("not_recording", "what is said is not recorded, ask who runs the server")
 RECORDING = Error("recording", "what is said is recorded again")
-UNREADABLE = Rejection(
-    CloseCode.STOPPING,
-    Error("no_log", "the messages of this room cannot be read, ask who runs the server"),
-)
-
 LOG_ENDED = Rejection(
     CloseCode.STOPPING,
     Error("no_log", "the log of this room has ended, as its file failed: connect again"),

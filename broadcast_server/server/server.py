@@ -13,7 +13,7 @@ from broadcast_server.http.prometheus import Gauges, exposition
 from broadcast_server.http.upload_budget import UploadBudget
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode
-from broadcast_server.protocol.rejection import STOPPING, Rejection
+from broadcast_server.protocol.rejection import STOPPING, UNREADABLE, Rejection
 from broadcast_server.protocol.session_key import SessionKey
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DamagedRoomError
@@ -28,7 +28,7 @@ from .listen_socket import ConnectionTracker
 from .listener import Listener
 from .log_format import quote_word
 from .own_names import allowed_hosts
-from .room_registry import LOG_ENDED, NOT_RECORDING, UNREADABLE, RoomRegistry
+from .room_registry import LOG_ENDED, NOT_RECORDING, RoomRegistry
 from .settings import Settings
 
 if TYPE_CHECKING:

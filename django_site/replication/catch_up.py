@@ -17,12 +17,13 @@ from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
 from broadcast_server.protocol.messages import LogEntry, Message
-from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
+from broadcast_server.protocol.rejection import TOO_SLOW, UNREADABLE, Rejection
 from broadcast_server.rooms.live_room import READ_CHUNK_BYTES, READ_CHUNK_MESSAGES
 from broadcast_server.rooms.participant import Participant
 from broadcast_server.rooms.replays import MIN_SLICE_S
 from broadcast_server.rooms.turns import Turns
 from django_site.store import message_log, outage
+from django_site.store.damage import DamagedRow
 from django_site.store.message_log import RoomState
 
 MAX_PAGE_MESSAGES = 250
@@ -118,6 +119,10 @@ class CatchUp:
             size = self._page_size(participant)
             try:
                 page = await database_sync_to_async(message_log.read)(room.key, after, size)
+            except DamagedRow as error:
+                outage.database.began(error)
+                if room.place_of(participant) is not None:
+                    room.kick(participant, UNREADABLE)
             except DatabaseError as error:
                 outage.database.began(error)
                 await asyncio.sleep(RETRY_INTERVAL_S)

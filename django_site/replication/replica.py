@@ -22,7 +22,7 @@ from broadcast_server.http.stream import StreamRequest
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Cursor, Event, Members
 from broadcast_server.protocol.publish import NotEnoughReceivers, Published, PublishRequest
-from broadcast_server.protocol.rejection import STOPPING
+from broadcast_server.protocol.rejection import STOPPING, UNREADABLE, Rejection
 from broadcast_server.rooms.actions import (
     Action,
     ClaimName,
@@ -225,11 +225,20 @@ class RoomReplica(LoggedRoom):
 
     def close_deleted(self) -> None:
         """Close everyone: the room was deleted. Clients that come back get a new one."""
+        self._end(rejections.NO_ROOM)
+        self.stop()
+
+    def close_unreadable(self) -> None:
+        """Close everyone: a row of the room is damaged."""
+        self._end(UNREADABLE)
+        for participant in tuple(self._receivers):
+            self.kick(participant, UNREADABLE)
+
+    def _end(self, rejection: Rejection) -> None:
         self.deleted = True
         self._outbox.clear()
-        self._posts.reject_all(rejections.NO_ROOM)
+        self._posts.reject_all(rejection)
         self._synchronizer.space.set()
-        self.stop()
 
     # -- publishing --
 

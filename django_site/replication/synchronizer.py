@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 
 from broadcast_server.rooms.participant import Participant
 from django_site.store import outage
+from django_site.store.damage import DamagedRow
 from django_site.store.message_log import RoomState
 from django_site.store.presence import Leaving
 from django_site.store.sync import SyncResult, sync
@@ -63,6 +64,9 @@ class SynchronizedRoom(Protocol):
 
     def close_deleted(self) -> None:
         """Close everyone: the room was deleted from the database."""
+
+    def close_unreadable(self) -> None:
+        """Close everyone: a row of the room is damaged."""
 
 
 class Synchronizer:
@@ -145,6 +149,10 @@ class Synchronizer:
                 await self._room.wait_written()
                 self._pace.synchronised(begin, loop.time(), has_published=self._has_published)
                 continue
+            except DamagedRow as error:
+                outage.database.began(error)
+                self._room.close_unreadable()
+                return
             except DatabaseError as error:
                 outage.database.began(error)
             except ObjectDoesNotExist:

@@ -7,12 +7,12 @@ so the order of commits is the order of numbers. All functions block: call them 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 
 from django.conf import settings
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.db.models import Max, QuerySet
 from django.db.models.functions import Length
 
@@ -23,6 +23,7 @@ from broadcast_server.protocol.timestamp import rfc3339
 from django_site import models
 
 from . import append_statement
+from .damage import DamagedRow, check_messages, check_room, finds_damage
 from .message_insert import NewMessage, insert
 from .private_database import check_in_place
 
@@ -107,15 +108,20 @@ class RoomState:
 
     def is_ahead_of(self, other: RoomState) -> bool:
         """Tell whether this state has something that a room in state *other* does not have yet."""
-        if self.head > other.head or self.roster > other.roster or self.edits > other.edits:
-            return True
-        return self.first > other.first or self.acts > other.acts
+        return any(new > old for new, old in zip(astuple(self), astuple(other), strict=True))
 
 
+@finds_damage
 def open_room(name: str) -> models.Room:
-    """Return the room called *name*, and create it if there is none."""
+    """Return the room called *name*, and create it if there is none. Raises `DamagedRow`."""
     room, _ = models.Room.objects.get_or_create(name=name)
+    check_row(room)
     return room
+
+
+def check_row(room: models.Room) -> None:
+    """Raise `DamagedRow` if a counter of *room* is none."""
+    check_room(room.name, STATE_COLUMNS, (getattr(room, column) for column in STATE_COLUMNS))
 
 
 def room_state(room: int, epoch: str | None = None, head: int = 0) -> RoomState:
@@ -128,6 +134,7 @@ def room_state(room: int, epoch: str | None = None, head: int = 0) -> RoomState:
         row = cursor.fetchone()
     if row is None:
         raise models.Room.DoesNotExist
+    check_room(f"number {room}", STATE_COLUMNS, row)
     return RoomState(*row)
 
 
@@ -257,12 +264,16 @@ def append(
         rows.append(NewMessage(row.head, each.name, text, *key, each.account, each.origin))
     if rows:
         check_in_place(connection)
-        insert(row.pk, now, rows)
+        try:
+            insert(row.pk, now, rows)
+        except IntegrityError:  # nobody else gives numbers while the room is locked
+            raise DamagedRow(f"a number of room {row.name} after its head is in use") from None
     return Appended(
         logged, messages, RoomState(row.head, row.roster, row.edits, row.first, row.acts)
     )
 
 
+@finds_damage
 def read(room: int, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
     """Return up to *limit* entries after number *after*, hidden messages as `MessageHidden`.
 
@@ -277,6 +288,7 @@ def read(room: int, after: int, limit: int, upto: int | None = None) -> list[Log
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         rows = cursor.fetchall()
+    check_messages(room, rows)
     return [
         Message(
             seq,
@@ -294,7 +306,10 @@ def read(room: int, after: int, limit: int, upto: int | None = None) -> list[Log
 @lru_cache(maxsize=64)
 def _sqlite_rfc3339(text: str) -> str:
     """Return *text*, which is a time as Django stores it, in the format of the wire."""
-    return rfc3339(datetime.fromisoformat(text).replace(tzinfo=timezone.utc))
+    try:
+        return rfc3339(datetime.fromisoformat(text).replace(tzinfo=timezone.utc))
+    except (ValueError, OverflowError):
+        raise DamagedRow("the time of a message is not one") from None
 
 
 def _read_text(room: int, seq: int, stored: str) -> str:
@@ -318,4 +333,4 @@ def _own_id(message: PendingMessage) -> str | None:
 
 
 def _client_id(source: str, stored: str) -> str | None:
-    return None if source[0] == NO_ID_PREFIX else unescape_nul(stored)
+    return None if source.startswith(NO_ID_PREFIX) else unescape_nul(stored)

@@ -7,8 +7,26 @@ repetitions would hide what happened.
 from __future__ import annotations
 
 import logging
+import time
+
+from .damage import DamagedRow
 
 logger = logging.getLogger(__name__)
+
+
+DAMAGE_INTERVAL_S = 60.0
+"""How long no other line about a damaged row is logged."""
+
+_damage_logged_at = -DAMAGE_INTERVAL_S
+
+
+def _report_damage(error: DamagedRow) -> None:
+    global _damage_logged_at  # noqa: PLW0603  # of the whole process, as the outages are
+    now = time.monotonic()
+    if now - _damage_logged_at >= DAMAGE_INTERVAL_S:
+        _damage_logged_at = now
+        remedy = "restore the database from a backup, then run python manage.py new_epochs"
+        logger.error("the database is damaged, a room is closed: %s (%s)", error, remedy)
 
 
 class Outage:
@@ -19,7 +37,10 @@ class Outage:
         self._away = False
 
     def began(self, error: Exception) -> None:
-        """Note that the service did not answer."""
+        """Note that the service did not answer. A damaged row is an answer, and logged as one."""
+        if isinstance(error, DamagedRow):
+            _report_damage(error)
+            return
         if not self._away:
             self._away = True
             reason = " ".join(str(error).split())

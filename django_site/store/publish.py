@@ -81,6 +81,7 @@ def append(
             return at_once
     with transaction.atomic():
         row = message_log.rooms_of(epoch, head).select_for_update().get(pk=room)
+        message_log.check_row(row)
         known = message_log.find_logged(room, pending, unsure=unsure)
         new = [each for each in pending if message_log.key_of(each) not in known]
         authors: Mapping[str, Author] = {}

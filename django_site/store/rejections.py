@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from math import ceil
 
+from django.db import Error as DatabaseError
+
 from broadcast_server.protocol.messages import CloseCode, Error
-from broadcast_server.protocol.rejection import Rejection
+from broadcast_server.protocol.rejection import UNREADABLE, Rejection
 from django_site import models
+
+from .damage import DamagedRow
 
 
 class Rejected(Exception):
@@ -29,6 +33,13 @@ SIGN_IN_CHANGED = Rejection(CloseCode.STOPPING, Error("sign_in", "your account h
 BAD_ID = Rejection(CloseCode.REJECTED, Error("bad_id", "id has too many control characters"))
 NO_ROOM = Rejection(CloseCode.STOPPING, Error("no_room", "the room was removed"))
 NO_LOG = Rejection(CloseCode.STOPPING, Error("no_log", "the database does not answer"))
+
+
+def of_error(error: DatabaseError) -> Rejection:
+    """Return the rejection for a client that has met *error*."""
+    return UNREADABLE if isinstance(error, DamagedRow) else NO_LOG
+
+
 LOGIN = Rejection(
     CloseCode.SIGN_IN,
     Error(

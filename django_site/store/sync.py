@@ -11,6 +11,7 @@ from broadcast_server.protocol.rejection import Rejection
 from django_site import models
 
 from . import epochs, message_log, operating, presence, publish
+from .damage import finds_damage
 from .message_log import Appended, PendingMessage, RoomState
 from .operating import LoggedAct, OperateAttempt
 from .presence import Leaving, Present, RenameAttempt
@@ -39,6 +40,7 @@ class SyncResult:
     removed: dict[str, Rejection]
 
 
+@finds_damage
 def sync(
     room: int,
     process: str,
@@ -63,7 +65,7 @@ def sync(
     log already, because the answer to an earlier commit was lost.
 
     Raises `models.Room.DoesNotExist` if the room was deleted, has another epoch by now, or was set
-    back: then it gets another epoch.
+    back: then it gets another epoch. Raises `DamagedRow`.
     """
     renamed = presence.rename(room, renames) if renames else []
     operated = operating.operate(room, operations) if operations else []

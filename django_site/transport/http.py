@@ -124,7 +124,7 @@ class _Request:
             response = reject_response(rejected.rejection)
         except DatabaseError as error:
             outage.database.began(error)
-            response = reject_response(rejections.NO_LOG)
+            response = reject_response(rejections.of_error(error))
         if response is not None:
             headers = (("Content-Length", str(response.length)), *response.headers)
             if response.status in UNREAD_BODY:
@@ -242,7 +242,7 @@ class _Request:
             rejection = rejected.rejection
         except DatabaseError as error:
             outage.database.began(error)
-            rejection = rejections.NO_LOG
+            rejection = rejections.of_error(error)
         return reject_stream(rejection, request, secrets.randbelow(1000) / 1000)
 
     async def _start_stream(self, request: StreamRequest, account: Account | None) -> None:

@@ -188,7 +188,7 @@ class RoomConsumer(AsyncConsumer):
             self._reject(rejected.rejection, join.format)
         except DatabaseError as error:
             outage.database.began(error)
-            self._reject(rejections.NO_LOG, join.format)
+            self._reject(rejections.of_error(error), join.format)
 
     async def _wait_to_join(
         self, replicas: ReplicaRegistry, address: str | None, join: JoinRequest
