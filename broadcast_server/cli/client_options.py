@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from broadcast_server.client.oversize import CUT_MARK, OVERSIZE, SPLIT
+from broadcast_server.client.oversize import OVERSIZE, SPLIT
 from broadcast_server.console.argument import argument_text
 from broadcast_server.console.child_environment import OPERATOR_VARIABLE, TOKEN_VARIABLE
 
@@ -36,6 +36,15 @@ examples:
   %(prog)s "all here?" --require 3 --timeout 60
 
 If no answer arrives, the message is sent again; it is published only once.
+"""
+
+HISTORY_EPILOG = """\
+examples:
+  %(prog)s ops > incident.txt           all that the server still has
+  %(prog)s ops --json > incident.ndjson
+  %(prog)s ops wss://example.org/ --last 100
+
+Each line has the time (UTC), the name and the text. Nobody sees you read it.
 """
 
 RUN_EPILOG = """\
@@ -136,6 +145,26 @@ def add_send(send: EnvParser) -> None:
     send.switch("--json", "print the server's JSON response")
 
 
+def add_history(history: EnvParser) -> None:
+    """Add the arguments of `history`."""
+    history.set_defaults(command="history", typed=frozenset(), operator_file=None)
+    history.add_argument(
+        "room", nargs="?", metavar="ROOM", type=_room_or_address, help="room (default: lobby)"
+    )
+    _add_server(history, "ws://HOST:PORT/, HOST:PORT or HOST")
+    # It describes one run, so no variable sets it.
+    history.add_argument(
+        "--last", metavar="N", type=int_range(1, 10**9), help="print only the last N messages"
+    )
+    _add_token(history)
+    history.switch("--json", "print messages as JSON, one per line")
+
+
+def _room_or_address(value: str) -> str:
+    """Validate a room; an address in its place passes."""
+    return value if {":", "/"} & {*value} else room_type(value)
+
+
 def add_run(run: EnvParser) -> None:
     """Add the arguments of `run` before its `--`."""
     # The command runs whatever is in the environment.
@@ -167,7 +196,7 @@ def _add_oversize(client: EnvParser, what: str) -> None:
         "--oversize",
         SPLIT,
         f"split or cut a {what} that is longer than the server's limit: send it in several"
-        f" messages, or its beginning with “{CUT_MARK}”",
+        " messages, or its beginning with a mark",
         metavar="HOW",
         type=Choice(OVERSIZE),
     )
@@ -205,12 +234,7 @@ def _add_join(client: EnvParser, room: str) -> None:
     """Add the options for the name, the room and the token; *room* says what the room is for."""
     client.option("--name", None, "your name (default: anonymous)", metavar="NAME", type=name_type)
     client.option("--room", None, f"{room} (default: lobby)", metavar="ROOM", type=room_type)
-    client.option(
-        "--token-file",
-        None,
-        f"file with the token to sign in with; {TOKEN_VARIABLE} can hold the token itself",
-        metavar="FILE",
-    )
+    _add_token(client)
     client.option(
         "--operator-file",
         None,
@@ -220,9 +244,19 @@ def _add_join(client: EnvParser, room: str) -> None:
     )
 
 
+def _add_token(client: EnvParser) -> None:
+    client.option(
+        "--token-file",
+        None,
+        f"file with the token to sign in with; {TOKEN_VARIABLE} can hold the token itself",
+        metavar="FILE",
+    )
+
+
 CLIENT_COMMANDS = {
     "connect": Command("Join a room and chat.", CONNECT_EPILOG, add_connect),
     "send": Command("Send one message.", SEND_EPILOG, add_send),
+    "history": Command("Print the messages of a room.", HISTORY_EPILOG, add_history),
     "run": Command("Run a command and report to a room how it ended.", RUN_EPILOG, add_run),
 }
 """The commands whose options are here."""

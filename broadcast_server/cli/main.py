@@ -58,6 +58,12 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _with_target(options, connect)
         case "send":
             return _with_target(options, _send)
+        case "history":
+            from .history import history
+
+            if options.url is None and {":", "/"} & {*(options.room or "")}:
+                options.url, options.room = options.room, None  # it names the room as well
+            return _with_target(options, history)
         case "run":
             return _run_command(options, arguments)
         case "backup":

@@ -25,7 +25,7 @@ from .usage import usage_error
 COMMAND_MARKERS = {"connect": "--exec", "run": "--"}
 """The word after which all arguments are the command to run, by our command."""
 
-TOKEN_COMMANDS = ("start", "connect", "send", "run")
+TOKEN_COMMANDS = ("start", "connect", "send", "history", "run")
 """The commands that have --token-file."""
 
 OWN_COMMANDS = ("start", "backup", "completion", "manual")

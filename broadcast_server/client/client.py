@@ -113,7 +113,7 @@ class ReconnectingClient:
         self.has_been_live = False
         """Whether we have been in the room. If not, a failed attempt to connect ends the client,
         unless the server says that another one may succeed."""
-        self._opener = Opener(url, query, token, unix, authorities, proxy, operator_key)
+        self.opener = Opener(url, query, token, unix, authorities, proxy, operator_key)
         self._timeouts = timeouts
         self._wake = asyncio.Event()  # there may be something to send
         self._news = asyncio.Event()  # something was received, or the connection was lost
@@ -170,7 +170,7 @@ class ReconnectingClient:
 
     def in_room(self, session: ClientSession) -> ReconnectingClient:
         """Return a client of the same server that carries *session*."""
-        opener = self._opener
+        opener = self.opener
         other = ReconnectingClient(
             opener.url,
             opener.query,
@@ -256,7 +256,7 @@ class ReconnectingClient:
     async def _connect_or_explain(self) -> ClientConnection | Break:
         """Connect, or return the reason why that failed this time. Raises ClientError."""
         try:
-            return await self._opener.open(
+            return await self.opener.open(
                 self.session, self._timeouts.handshake, self._timeouts.close
             )
         except OpenError as error:
@@ -264,7 +264,7 @@ class ReconnectingClient:
             self._unseen_attempts += error.unseen
             if self.has_been_live or failure.temporary:
                 return Break(failure.reason, failure.wait)
-            raise ClientError(failure.message(self._opener.description)) from None
+            raise ClientError(failure.message(self.opener.description)) from None
 
     async def _use(
         self, connection: ClientConnection, replaced: ClientConnection | None, sink: EventSink
@@ -358,14 +358,14 @@ class ReconnectingClient:
         except ValueError:
             pass
         raise ClientError(
-            f"{self._opener.description} sent an invalid event, it is not a broadcast server"
+            f"{self.opener.description} sent an invalid event, it is not a broadcast server"
         )
 
     def _close_reason(self, closed: ConnectionClosed, held_back: list[Event]) -> str:
         """Return why the connection was closed. Raises ClientError if that is final."""
         end = describe_close(closed)
         if end.invalid and not self.has_been_live:
-            where = self._opener.description
+            where = self.opener.description
             raise ClientError(f"Could not join at {where} ({end.reason})")
         reasons = [event.text for event in held_back if isinstance(event, Error)]
         reason = next(filter(None, (*reasons, end.reason)), CONNECTION_LOST)

@@ -33,13 +33,14 @@ def write_stderr(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def print_text(text: str) -> int:
+def print_text(text: str, encoding: str | None = None) -> int:
     """Write *text* to standard output, and return the exit code of a command that does only that.
 
-    What the encoding of standard output does not have is written as an escape.
+    Without an *encoding*, it is that of standard output, and what it does not have is written as an
+    escape.
     """
     try:
-        _write_stdout(text, None)
+        _write_stdout(text, encoding)
     except BrokenPipeError:
         return 1
     except OSError as error:

@@ -32,6 +32,7 @@ from .hidden_events import HiddenEvents
 from .known_names import KnownNames
 from .render import Line, dim, is_mention, local_day, today
 from .room_view import RoomView, welcome_notices
+from .saver import Saver
 from .status_line import Status
 
 CONFIRM_TIMEOUT_S = 1.0
@@ -58,8 +59,7 @@ class ChatUI(ABC):
         self._leaving_tasks: set[asyncio.Future[None]] = set()
         self._bell = bell
         self._next_bell = 0.0  # no bell before this time of the loop's clock
-        self._welcomed = False  # whether this room has sent a welcome
-        self._greeted = False  # whether any room has
+        self._welcomed = self._greeted = False  # whether this room, or any, has sent a welcome
         self._disconnected = True  # as last shown to the user
         self._live = False  # as last shown in the status line
         self._members_requested = False  # /who waits for the connection
@@ -67,7 +67,7 @@ class ChatUI(ABC):
         self._view = RoomView()
         self._day = today()  # of the last message shown
         self._hidden = HiddenEvents()
-        self._names = KnownNames()
+        self._names, self._saver = KnownNames(), Saver()
         self._reply_to = ""  # who has sent the last private message
 
     # -- for subclasses to implement --
@@ -291,6 +291,8 @@ class ChatUI(ABC):
                 self._show_again_count = int(count)
                 self.client.show_again(int(count))
                 self._notice_if_disconnected("the history will be shown")
+            case TypedCommand("save", name):
+                self._saver.save(self.client, name, self.show_notice)
             case TypedCommand("quiet"):
                 self.show_notice(self._hidden.toggle_moves())
             case TypedCommand("ignore", name):

@@ -18,6 +18,7 @@ COMMANDS = {
     "/me": ("ACTION", "show an action, as in /me waves"),
     "/room": ("ROOM", "switch to another room"),
     "/history": ("N", "show the last N messages again"),
+    "/save": ("FILE", "save all messages of the room in a new file, as JSON lines if it is .json"),
     "/quiet": ("", "hide who joins and leaves, or show it again"),
     "/ignore": ("NAME", "hide the messages of NAME, or show them again"),
     "/topic": ("[TEXT]", "show the topic, or set it as an operator; - removes it"),

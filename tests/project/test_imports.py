@@ -128,10 +128,10 @@ MODULES = {
             ),
             "client": "close_reason opener proxy session",
             "target": "address proxy",
-            "publisher": (
-                "address connect_errors dial http_status publish_result response_head target"
-            ),
+            "http_connection": "address connect_errors dial response_head target",
+            "publisher": "connect_errors dial http_connection http_status publish_result target",
             "fitting_publisher": "message_limit publish_result publisher",
+            "transcript": "http_connection http_status target",
         },
         "pipe": {
             "cursor_file": "",
@@ -287,8 +287,9 @@ MODULES = {
             "key_mode": "orphaned",
             "render": "",
             "room_view": "commands",
+            "saver": "",
             "status_line": "",
-            "chat": "commands crowd hidden_events known_names render room_view status_line",
+            "chat": "commands crowd hidden_events known_names render room_view saver status_line",
             "suspend": "orphaned",
             "prompt": "chat completer render status_line suspend",
             "typed_line": "",
@@ -297,6 +298,7 @@ MODULES = {
         "cli": {
             "backup": "",
             "browser": "",
+            "history": "",
             "local_addresses": "",
             "operator_option": "",
             "qr": "",
@@ -316,8 +318,8 @@ MODULES = {
             "start": "operator_option startup token_option usage",
             "target_option": "env_parser operator_option token_option",
             "main": (
-                "backup completion connect env_parser man_page options parser_schema run send"
-                " start target_option usage"
+                "backup completion connect env_parser history man_page options parser_schema run"
+                " send start target_option usage"
             ),
         },
     },
