@@ -297,6 +297,14 @@ class LiveRoom(DelegatedActions, ABC):
         return len(self._receivers)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nobody is connected, or about to be.
+
+        In a session takeover, the room closes the stale connection before it has the new one.
+        """
+        return not self._receivers and not self.room.has_participants
+
+    @property
     def subscriber_count(self) -> int:
         """How many of the connections are those of subscribers."""
         return self.room.subscriber_count

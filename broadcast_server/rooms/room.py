@@ -143,6 +143,11 @@ class Room:
         return self._members.get(participant.member_id) is participant
 
     @property
+    def has_participants(self) -> bool:
+        """Whether there are members or subscribers in this process."""
+        return bool(self._members or self._subscribers)
+
+    @property
     def subscriber_count(self) -> int:
         """How many subscribers there are. They are not members."""
         return len(self._subscribers)

@@ -115,7 +115,7 @@ class RoomRegistry:
 
     def close_if_empty(self, room: LocalRoom) -> None:
         """Close *room* if nobody is connected to it. It becomes idle if it has messages."""
-        if room.client_count or self._open.get(room.room.name) is not room:
+        if not room.is_empty or self._open.get(room.room.name) is not room:
             return
         del self._open[room.room.name]
         if room.log.head:
