@@ -256,11 +256,11 @@ class RoomAdmin(ReadOnlyAdmin[Room]):
         }
         return ", ".join(state for state, is_so in found.items() if is_so) or "open"
 
-    @admin.display(description="kept for")
+    @admin.display(description="kept")
     def kept(self, room: Room) -> str:
         """How long messages are kept."""
         days = settings.BROADCAST_KEEP_DAYS if room.keep_days is None else room.keep_days
-        return f"{days} days" if days else "ever"
+        return f"{days} days" if days else "for ever"
 
     @admin.display(description="members now")
     def members(self, room: Any) -> SafeString:

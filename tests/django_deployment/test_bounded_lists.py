@@ -31,7 +31,7 @@ from services import postgresql_server
 
 from django_site.accounts.models import Account, Token
 from django_site.admin import bounded_list, time_limit
-from django_site.models import Ban, Message, Record, Room
+from django_site.models import Ban, Member, Message, Record, Report, Room
 from django_site.store import message_log
 
 OFFERED: dict[type[Model], dict[str, str]] = {
@@ -50,6 +50,8 @@ OFFERED: dict[type[Model], dict[str, str]] = {
     Room: {"state": "open"},
     Message: {},  # it has a search form of its own
     Ban: {"state": "active"},
+    Member: {"in": "lobby"},
+    Report: {"state": "open"},
     Record: {
         "at__gte": "2026-01-01 00:00:00+00:00",
         "at__lt": "2027-01-01 00:00:00+00:00",
