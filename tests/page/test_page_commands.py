@@ -264,3 +264,16 @@ def test_colours_can_be_chosen(here: str, tab: Open) -> None:
     alice.page.click("#set")
     alice.page.select_option("#theme", "light")
     assert alice.js(ground) == light
+
+
+def test_history_of_a_number_of_messages(here: str, tab: Open) -> None:
+    """`/history N` loads the last N messages, as in the terminal, and shows where they begin."""
+    url, room = here.partition("?")[0].replace("http", "ws"), here.partition("=")[2]
+    say(url, room, "ann", *(f"line {number}" for number in range(900)))
+    alice = tab(f"{here}&name=alice")
+    until(lambda: len(alice.texts()) == 200, "the page's own history")
+    alice.type("/history 850")
+    until(lambda: "line 50" in alice.texts(), "the first of them")
+    alice.until("document.querySelector('#scroll').scrollTop < 20000")
+    alice.type("still here")
+    until(lambda: "still here" in alice.texts(), "a message")
