@@ -6,17 +6,21 @@ BYTES_PER_TOKEN = 256
 """A message costs one token, and a longer one costs a token for each so many bytes. At the default
 rate, a client needs as long to replace a share of a room's 50,000 messages as of its 16 MiB."""
 
+MAX_REJECTED_BYTES = 4096
+"""A message that is too long is charged as one of so many bytes, if that many are allowed."""
+
 
 def chargeable_size(text: bytes, longest: int) -> int:
     """Return how many bytes of *text*, one message a line, are charged.
 
-    A message that is longer than *longest*, the longest one allowed, is charged as that one: it is
-    rejected, and replaces no history.
+    A message that is longer than *longest*, the longest one allowed, is charged as one of
+    `MAX_REJECTED_BYTES`: it is rejected, so it replaces no history and is sent to nobody.
     """
     if len(text) <= longest:
         return len(text)
     lines = text.split(b"\n")
-    return len(lines) - 1 + sum([min(len(line), longest) for line in lines])
+    rejected = min(longest, MAX_REJECTED_BYTES)
+    return len(lines) - 1 + sum([n if (n := len(line)) <= longest else rejected for line in lines])
 
 
 def end_of_affordable_lines(text: str, begin: int, available: float) -> int:

@@ -389,9 +389,12 @@ def test_lines_that_are_affordable(text: str, available: float, expected: str) -
         (b"x" * 1_040_000, 4096, 4096),
         (b"ab\n" * 2000, 4096, 6000),
         (b"ab\n" + b"x" * 1_000_000 + b"\nab", 4096, 3 + 4097 + 2),
+        (b"x" * 20_000, 2**15, 20_000),
+        (b"x" * 2**15 + b"\n" + b"x" * 40_000, 2**15, 2**15 + 1 + 4096),
+        (b"x" * 40_000, 512, 512),
     ],
 )
-def test_a_message_is_charged_as_the_longest_one_at_most(
+def test_a_rejected_message_is_charged_as_a_short_one(
     text: bytes, longest: int, expected: int
 ) -> None:
     """A message that is rejected replaces no history, however long it is."""
