@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import re
 import secrets
@@ -219,6 +220,21 @@ class Processes:
             # uvicorn raises the signal again after its shutdown.
             expected = -signal.SIGTERM if command == UVICORN else 0
             assert server.signal(signal.SIGTERM) == expected
+
+
+LOGGING_FLAGS = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")
+"""What `start` sets for its process, as the documentation of `logging` advises."""
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what `start` changes of `logging`, if a test runs it in this process."""
+    factory = logging.getLogRecordFactory()
+    flags = [getattr(logging, name) for name in LOGGING_FLAGS]
+    yield
+    logging.setLogRecordFactory(factory)
+    for name, value in zip(LOGGING_FLAGS, flags, strict=True):
+        setattr(logging, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES
-from broadcast_server.protocol.messages import BYTES_PER_LINE
+from broadcast_server.protocol.bounds import BYTES_PER_LINE, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES
 
 from .oversize import CUT, CUT_MARK
 

@@ -16,3 +16,6 @@ that Daphne sends and that most clients take."""
 MAX_SEQ_DIGITS = 18
 MAX_SEQ = 10**MAX_SEQ_DIGITS - 1
 """The highest number of a message, and of anything else that is counted."""
+
+BYTES_PER_LINE = 16
+"""A message may have one line for this many bytes of its limit."""

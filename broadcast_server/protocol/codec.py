@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring as quote
 from typing import Any
 
-from .bounds import MAX_SEQ, MAX_SEQ_DIGITS
+from .bounds import BYTES_PER_LINE, MAX_SEQ, MAX_SEQ_DIGITS
 from .messages import (
     BAD_ID,
-    BYTES_PER_LINE,
     EPOCH_PATTERN,
     Error,
     Event,

@@ -12,14 +12,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from .bounds import MAX_TEXT_BYTES
+from .bounds import BYTES_PER_LINE, MAX_TEXT_BYTES
 from .operators import OperatorEvent, OperatorRequest
 
 SUBPROTOCOL = "broadcast.v1.json"
 """The WebSocket subprotocol of clients that use JSON."""
-
-BYTES_PER_LINE = 16
-"""A message may have one line for this many bytes of its limit, see `validate_message`."""
 
 LIMIT_REMEDY = "the server's --max-message-bytes or BROADCAST_MAX_MESSAGE_BYTES raises it"
 """What to do about a message that is too long, or has too many lines."""

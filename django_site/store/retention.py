@@ -42,7 +42,8 @@ def expiries(rooms: Sequence[models.Room] | None = None, days: int | None = None
     It is too old after *days*, or after as many as its room or the site keep it.
     """
     if rooms is None:
-        found = models.Room.objects.order_by("name")
+        # Only what is needed: a value of a room that cannot be read must not keep all the others.
+        found = models.Room.objects.order_by("name").only("name", "keep_days")
         if not settings.BROADCAST_KEEP_DAYS and days is None:
             found = found.filter(keep_days__gt=0)
         rooms = list(found)
@@ -53,8 +54,9 @@ def expiries(rooms: Sequence[models.Room] | None = None, days: int | None = None
         if not keep and days is None:
             continue
         before = now() - timedelta(days=keep)
-        oldest = models.Message.objects.filter(room=room).order_by("seq").first()
-        if oldest is not None and oldest.at < before:
+        messages = models.Message.objects.filter(room=room).order_by("seq")
+        oldest = messages.values_list("at", flat=True).first()
+        if oldest is not None and oldest < before:
             result.append(Expiry(room.pk, room.name, before))
     return result
 

@@ -12,8 +12,7 @@ from deployments import INSTALLED
 from programs import shell
 
 from broadcast_server.client.oversize import CUT_MARK, OVERSIZE
-from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
-from broadcast_server.protocol.messages import BYTES_PER_LINE
+from broadcast_server.protocol.bounds import BYTES_PER_LINE, MAX_MESSAGE_BYTES
 
 LOW = ("--max-message-bytes", "100")
 MANY = MAX_MESSAGE_BYTES // BYTES_PER_LINE + 5

@@ -12,8 +12,8 @@ from curl import Stream, post, read_head, read_response, request_head, send_requ
 from deployments import ServedDeployment
 from wire import Wire
 
-from broadcast_server.protocol.bounds import MAX_MESSAGE_BYTES
-from broadcast_server.protocol.messages import BYTES_PER_LINE, limit_text
+from broadcast_server.protocol.bounds import BYTES_PER_LINE, MAX_MESSAGE_BYTES
+from broadcast_server.protocol.messages import limit_text
 
 SESSION = "0123456789abcdef"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from channels.db import database_sync_to_async
@@ -100,6 +100,21 @@ def execute(sql: str, room: models.Room) -> None:
     """Change *room* with SQL, as another program could."""
     with sqlite3.connect(str(settings.DATABASES["default"]["NAME"]), timeout=20) as other:
         other.execute(sql, (room.pk,))
+    other.close()
+
+
+@pytest.fixture(autouse=True)
+def damage_deleted() -> Iterator[None]:
+    """Delete the damaged rooms, which lists of all rooms and messages cannot read."""
+    yield
+    rooms = "(SELECT id FROM django_site_room WHERE name LIKE 'damaged-%')"
+    with sqlite3.connect(str(settings.DATABASES["default"]["NAME"]), timeout=20) as other:
+        names = [str(name) for (name,) in other.execute("SELECT name FROM sqlite_master")]
+        for table in [name for name in names if name.startswith("django_site_")]:
+            columns = {row[1] for row in other.execute(f"PRAGMA table_info({table})")}
+            if "room_id" in columns:
+                other.execute(f"DELETE FROM {table} WHERE room_id IN {rooms}")
+        other.execute(f"DELETE FROM django_site_room WHERE id IN {rooms}")
     other.close()
 
 

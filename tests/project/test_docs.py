@@ -112,7 +112,7 @@ BOUNDS = {
     "a frame | 1 MiB": bounds.MAX_FRAME_BYTES == 2**20,
     "a message | 32 KiB": bounds.MAX_MESSAGE_BYTES == 2**15,
     "bodies of requests that a process holds | 16 MiB": upload_budget.MAX_UPLOADED_BYTES == 2**24,
-    "a line for each 16": messages.BYTES_PER_LINE == 16,
+    "a line for each 16": bounds.BYTES_PER_LINE == 16,
     "4,096, 1 MiB of text": (fanout.MAX_BATCH_EVENTS, fanout.MAX_BATCH_CHARS) == (4096, 2**20),
     "joins in a batch | 512": live_room.MAX_JOINS_PER_BATCH == 512,
     "wait for a member | 4,096": fanout.MAX_WAITING_EVENTS == 4096,
