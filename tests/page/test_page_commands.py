@@ -134,7 +134,6 @@ def test_private_messages(play: Player) -> None:
     play.tab.page.fill("#text", "/msg rob: later")
     play.tab.page.keyboard.press("Enter")
     until(lambda: play.tab.notes()[-1] == "* not sent: not connected", "a note")
-    play.tab.page.click("#again")
     play.welcome(2, sockets=2)
     play.tab.until("document.querySelector('#banner').hidden")
     assert sent() == []
