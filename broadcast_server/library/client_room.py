@@ -22,7 +22,7 @@ class ClientRoom:
     belongs to the event loop in which it was joined: in another one, its methods raise
     `RuntimeError`.
 
-    At most 4,096 events, or 1 Mi characters of messages, and one frame of the server wait in
+    At most 4,096 events, or 1 Mi characters in them, and one frame of the server wait in
     memory for your program. If it is slower, the client first stops to read, for up to 10 seconds.
     Then it reads on and drops what it reads, so that it remains a member, can send, and needs no
     more memory. Once your program has taken nearly all that waits, the client reads what it has

@@ -196,7 +196,7 @@ class BroadcastServer:
         There are `Message`, `Joined`, `Left`, `Renamed` and `OperatorAct`. A message comes when it
         is in the log and was sent to the clients. Each call returns an iteration of its own.
 
-        At most 4,096 events, or 1 Mi characters of messages, and one batch wait in memory. What
+        At most 4,096 events, or 1 Mi characters in them, and one batch wait in memory. What
         comes beyond that is dropped. In its place there are, for each room that lost something, a
         `Gap` with the number of messages and a `Members`. A program that must have every message
         uses `connect`.

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from broadcast_server.protocol.messages import Cursor
 
-from .events import Event, Message, PrivateMessage
+from .events import Event, Members, Message
 
 MAX_WAITING_EVENTS = 4096
 MAX_WAITING_CHARS = 2**20
-"""Events, and characters of their messages, that may wait for the program. What comes in one frame
+"""Events, and characters in them, that may wait for the program. What comes in one frame
 of the server is never divided, so it can be more by one frame: at most as much once again."""
 
 
@@ -65,4 +65,11 @@ class EventQueue:
 
 
 def _size(item: Item) -> int:
-    return len(item.event.text) if isinstance(item.event, Message | PrivateMessage) else 0
+    """Return the characters of an event, in whichever field a server has put them."""
+    event = item.event
+    if isinstance(event, Message):  # the same, faster
+        return len(event.text) + len(event.at)
+    fields = (getattr(event, field) for field in event.__slots__)
+    return sum(len(each) for each in fields if isinstance(each, str)) + (
+        sum(map(len, event.names)) if isinstance(event, Members) else 0
+    )

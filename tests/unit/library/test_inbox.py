@@ -7,7 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from broadcast_server import Gap, Members, Message
+from broadcast_server import (
+    Disconnected,
+    Event,
+    Gap,
+    Members,
+    Message,
+    Notice,
+    OperatorAct,
+    PrivateMessage,
+)
 from broadcast_server.client.session import ClientSession
 from broadcast_server.library import event_queue
 from broadcast_server.library import inbox as inbox_module
@@ -223,3 +232,29 @@ def test_the_bound_of_the_queue(limit: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert queue.full
     queue.clear()
     assert not queue.full and queue.nearly_empty and len(queue) == 0
+
+
+LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Message("lobby", 1, "bob", "", LONG, own=False, epoch="ep"),
+        Message("lobby", 1, "bob", LONG, "", own=False, epoch="ep"),
+        PrivateMessage("lobby", "bob", "ann", LONG, "", own=False),
+        Members("lobby", ("x" * 500, "y" * 500), 2),
+        OperatorAct("lobby", "topic", "bob", text=LONG),
+        Notice("lobby", LONG, ""),
+        Disconnected("lobby", LONG),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_every_field_counts(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server can put its megabytes wherever a text is."""
+    monkeypatch.setattr(event_queue, "MAX_WAITING_CHARS", 1000)
+    queue = EventQueue()
+    queue.put(Item(event))
+    assert queue.full
+    queue.take()
+    assert not queue.full and queue.nearly_empty

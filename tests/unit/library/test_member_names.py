@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broadcast_server.library.member_names import MemberNames
+from broadcast_server.library.member_names import MAX_NAMES, MemberNames
 from broadcast_server.protocol.messages import Event, Joined, Left, Members, Renamed, Welcome
 
 
@@ -40,3 +40,38 @@ def test_a_room_of_which_not_all_names_are_known() -> None:
     assert (names.names, names.count, names.is_complete) == (("ann", "bob", "known"), 499, False)
     names.apply(Members(3, ("ann", "bob", "known")))
     assert names.is_complete
+
+
+def test_a_renamed_member_keeps_its_place() -> None:
+    """A name that somebody else has already is there once: a server that lies is believed last."""
+    names = MemberNames()
+    names.apply(welcome(3, "ann", "cid"))
+    names.apply(Renamed("ann", "ann"))
+    assert [*names.names] == ["ann", "cid", "bob"]
+    names.apply(Renamed("cid", "ann"))
+    assert [*names.names] == ["ann", "bob"]
+    names.apply(Renamed("ann", "cid"))
+    assert [*names.names] == ["cid", "bob"]
+    names.apply(Joined("bob", 3, None))
+    assert [*names.names] == ["cid", "bob"]
+
+
+def test_names_without_end_are_bounded() -> None:
+    """Whatever invents them; and those that are known go on being updated."""
+    names = MemberNames()
+    many = tuple(f"n{number}" for number in range(MAX_NAMES + 9))
+    events: list[Event] = [
+        Welcome("lobby", "bob", "ep", 0, True, 0, 1, many),
+        Members(1, many),
+    ]
+    for event in events:
+        names.apply(event)
+        assert len(names.names) == MAX_NAMES, event
+    names.apply(Welcome("lobby", "bob", "ep", 0, True, 0, 1, many))
+    assert names.names[-1] == "bob"  # its own name is not the one that is left out
+    names.apply(Joined("late", 1, None))
+    names.apply(Renamed("unknown", "known"))
+    assert len(names.names) == MAX_NAMES
+    names.apply(Left("n0", 1))
+    names.apply(Joined("late", 1, None))
+    assert names.names[-1] == "late" and len(names.names) == MAX_NAMES
