@@ -14,6 +14,7 @@ from broadcast_server.console.tls_support import NO_TLS, can_use_tls, stand_in_f
 from broadcast_server.protocol.join import parse_cursor
 from broadcast_server.protocol.names import validate_name, validate_room
 
+from .argument import check_seconds, check_switch, check_text
 from .client_room import ClientRoom
 from .errors import ConnectError
 from .room_core import RoomCore
@@ -81,6 +82,18 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
         unix: str | os.PathLike[str] | None = None,
         open_timeout: float | None = 30.0,
     ) -> None:
+        for argument, value in (
+            ("url", url),
+            *(("name", name), ("room", room), ("token", token), ("operator_key", operator_key)),
+            *(("cursor", cursor), ("proxy", proxy)),
+        ):
+            if value is not None or argument == "url":
+                check_text(argument, value)
+        check_switch("quiet", quiet)
+        if open_timeout is not None:
+            check_seconds("open_timeout", open_timeout)
+        if isinstance(history, bool) or not isinstance(history, int):
+            raise TypeError(f"history is of type {type(history).__name__}, not a whole number")
         since = None if cursor is None else parse_cursor(cursor)
         if cursor is not None and since is None:
             raise ValueError(f"cursor is {cursor!r}, not EPOCH.SEQ (pass what room.cursor was)")
@@ -145,6 +158,20 @@ class connect:  # noqa: N801  # it is used as a function, as in the websockets l
     ) -> None:
         if self._room is not None:
             await self._room.close()
+
+    if not TYPE_CHECKING:  # for a type checker it has no such methods
+
+        def __enter__(self) -> None:
+            raise TypeError("connect is for `async with` (use connect_sync without asyncio)")
+
+        def __exit__(self, *_: object) -> None:
+            """Do nothing: `with` asks for this method before it enters the block."""
+
+        def __aiter__(self) -> None:
+            raise TypeError(
+                "connect is not an iterator (use `async with connect(...) as room`, and iterate"
+                " over the room, which reconnects by itself)"
+            )
 
     async def open_core(self) -> RoomCore:
         """Join the room, for the faces of this class."""

@@ -26,6 +26,7 @@ from broadcast_server.server.listen_socket import ListenError
 from broadcast_server.server.opening import exposure_warning, load_late_modules, open_server
 from broadcast_server.server.settings import Settings
 
+from .argument import check_seconds, check_switch, check_text
 from .embedded_server import BroadcastServer, ObservableServer
 from .errors import ServeError, with_parameters
 
@@ -98,8 +99,12 @@ class serve:  # noqa: N801  # it is used as a function, as in the websockets lib
     ) -> None:
         if tls_key is not None and tls_cert is None:
             raise ValueError("tls_key needs tls_cert (pass both)")
-        if grace < 0:
-            raise ValueError(f"grace is {grace}, must be 0 or more")
+        check_text("host", host)
+        for argument, value in (("token", token), ("operator_key", operator_key)):
+            if value is not None:
+                check_text(argument, value)
+        check_switch("log_sync", log_sync)
+        check_seconds("grace", grace)
         self._settings = Settings(
             host=host,
             port=_checked("port", port, PORTS),

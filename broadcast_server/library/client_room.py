@@ -37,6 +37,9 @@ class ClientRoom:
         """Leave the room if the program has forgotten to, with a ResourceWarning."""
         self._core.abandon()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._core}>"
+
     @property
     def name(self) -> str:
         """Your name in the room: the room may have added a number, as in `bot-2`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from weakref import WeakSet
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.names import validate_name, validate_room
-from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
+from broadcast_server.protocol.operators import ACTS, OperatorEvent, OperatorRequest
 from broadcast_server.protocol.publish import PublishRequest
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.rooms.local_room import LocalRoom
@@ -21,6 +22,7 @@ from broadcast_server.rooms.observed_room import ObservedRoom
 from broadcast_server.server.opening import OpenedServer
 from broadcast_server.server.server import Server
 
+from .argument import check_request, check_text
 from .errors import BroadcastError, RoomClosedError, ServeError, rejected, with_parameters
 from .event_stream import EventStream
 from .events import Event, Joined, Left, Members, Message, Notice, OperatorAct, Renamed
@@ -175,6 +177,15 @@ class BroadcastServer:
         self._stopping: asyncio.Future[None] | None = None
         self._home = LoopHome("this server")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {self.url}>"
+
+    def __del__(self) -> None:
+        """Warn if the program has forgotten to stop the server, which goes on."""
+        if self._stopping is None and self._server.accepting:
+            text = f"the server at {self.url} was not stopped (use a `with` block, or call stop)"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
     @property
     def url(self) -> str:
         """The address for clients, with the port that the server really has: `ws://HOST:PORT/`."""
@@ -223,6 +234,8 @@ class BroadcastServer:
 
         """
         self._home.check()
+        for argument, value in (("room", room), ("text", text), ("name", name)):
+            check_text(argument, value)
         checked = wire.validate_message(text, None, self._server.max_message_bytes)
         if isinstance(checked, wire.Error):
             raise rejected(checked.code, checked.text)
@@ -241,11 +254,11 @@ class BroadcastServer:
             ValueError: The name or the room is invalid.
 
         """
-        await self._act(room, OperatorRequest("kick", validate_name(name)), by)
+        await self._act(room, OperatorRequest("kick", name), by)
 
     async def mute(self, room: str, name: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
         """Let the messages of the member *name* be rejected, or no more. Raises as `kick` does."""
-        await self._act(room, OperatorRequest("mute", validate_name(name), on), by)
+        await self._act(room, OperatorRequest("mute", name, on), by)
 
     async def lock(self, room: str, on: bool = True, *, by: str = DEFAULT_NAME) -> None:
         """Let nobody join *room* any more, or everyone again. Raises as `kick` does."""
@@ -261,6 +274,11 @@ class BroadcastServer:
 
     async def _act(self, room: str, request: OperatorRequest, by: str) -> None:
         self._home.check()
+        check_text("room", room)
+        check_text("by", by)
+        check_request(request)
+        if "name" in ACTS[request.act].fields:
+            request = request._replace(name=validate_name(request.name))
         await self._server.act(validate_room(room), request, validate_name(by))
 
     async def stop(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from broadcast_server.protocol.messages import LIMIT_REMEDY, CloseCode
+from broadcast_server.protocol.sanitize import strip_control
 
 OPTIONS = re.compile(r"--(tls-[a-z]+|proxy|log(?:-sync)?|token)(?:-file)?\b(?: (?=[A-Zh]))?")
 """Options of the command line, in texts about them, that are parameters of the library."""
@@ -66,10 +68,8 @@ class RoomClosedError(BroadcastError):
 class RejectedError(BroadcastError):
     """The server has rejected a message or a new name. The text says why, and what helps."""
 
-    def __init__(self, code: str, text: str) -> None:
-        remedy = REJECTION_REMEDIES.get(code)
-        text = text.removesuffix(f" ({LIMIT_REMEDY})")
-        super().__init__(f"{text} ({remedy})" if remedy else text)
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
         self.code: str = code
         """The code of the error, as in docs/protocol.md: `too_many_lines`, for example."""
 
@@ -82,10 +82,21 @@ class ServeError(BroadcastError):
     """The server cannot be started. The text says why, and what helps."""
 
 
-def rejected(code: str, text: str) -> RejectedError:
-    """Return the error for a rejection with *code*."""
-    too_long = code in ("too_long", "too_many_lines")
-    return MessageTooLongError(code, text) if too_long else RejectedError(code, text)
+def rejected(
+    code: str,
+    text: str,
+    kind: type[RejectedError] | None = None,
+    remedies: Mapping[str, str] = REJECTION_REMEDIES,
+) -> RejectedError:
+    """Return the error for a rejection with *code* and *text*, which are a server's.
+
+    It is of *kind*, or of the kind that the code has in the library, with the code's remedy.
+    """
+    if kind is None:
+        too_long = code in ("too_long", "too_many_lines")
+        kind = MessageTooLongError if too_long else RejectedError
+    text = strip_control(text.removesuffix(f" ({LIMIT_REMEDY})"))
+    return kind(f"{text} ({remedies[code]})" if code in remedies else text, code)
 
 
 def with_parameters(text: str) -> str:
@@ -94,8 +105,11 @@ def with_parameters(text: str) -> str:
 
 
 def with_remedy(text: str, code: int | None) -> str:
-    """Return the reason why a client has ended, with what to do: in terms of `connect`."""
-    text = with_parameters(text)
+    """Return the reason why a client has ended, with what to do: in terms of `connect`.
+
+    The server may have written it, so nothing is in it that a terminal would obey.
+    """
+    text = with_parameters(strip_control(text))
     remedy = None if code is None else REMEDIES.get(CloseCode(code)) if code in _CODES else None
     if code == CloseCode.SIGN_IN and "operator key" in text:
         remedy = "pass operator_key="

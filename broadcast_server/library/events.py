@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from broadcast_server.protocol.sanitize import lines_to_print
+from broadcast_server.protocol.timestamp import parse_rfc3339
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -32,7 +35,14 @@ class Message:
     @property
     def time(self) -> datetime:
         """When it was published."""
-        return datetime.fromisoformat(self.at.replace("Z", "+00:00"))
+        return parse_rfc3339(self.at)
+
+    def __str__(self) -> str:
+        """Return the message as it is printed in a pipe: `name: text`, for each of its lines.
+
+        There is nothing in it that a terminal would obey, as there may be in *name* and *text*.
+        """
+        return "\n".join(lines_to_print(self.name, self.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,11 @@ class PrivateMessage:
     """When it was sent, as in `Message`."""
     own: bool
     """Whether this object sent it, by `send_private`."""
+
+    def __str__(self) -> str:
+        """Return the message as it is printed in a pipe, as that of a `Message`."""
+        to_whom = f"you, in private to {self.to}" if self.own else f"{self.name} to you, in private"
+        return "\n".join(lines_to_print(f"* {to_whom}", self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 from broadcast_server.protocol.operators import OperatorRequest
 from broadcast_server.protocol.timestamp import rfc3339
 
+from .argument import check_request, check_text
 from .errors import (
     ConnectError,
     DisconnectedError,
@@ -75,6 +76,11 @@ class RoomCore:
         self._taken = asyncio.Event()  # the program has taken something, or waits for an answer
         self._running = asyncio.ensure_future(client.run(self))
         self._running.add_done_callback(self._ended)
+
+    def __str__(self) -> str:
+        """Return which room this is, as whom, and where."""
+        session = self.session
+        return f"{session.room!r} as {session.name!r} at {self._client.opener.url}"
 
     # -- receiving --
 
@@ -139,6 +145,7 @@ class RoomCore:
     async def send_private(self, to: str, text: str) -> PrivateMessage:
         """Send *text* to one member alone, and return the message when it was handed over."""
         self._home.check()
+        check_text("to", to)
         self._check(text)
         await self._unless_ended(self._client.wait_live())
         id = self._client.send_private(to, text)
@@ -155,6 +162,7 @@ class RoomCore:
     async def rename(self, name: str) -> str:
         """Ask for another name, and return the one that the room gives."""
         self._home.check()
+        check_text("name", name)
         self._check_open()
         event, _ = await self._answer(self._client.rename(name))
         if isinstance(event, wire.Error):
@@ -164,12 +172,14 @@ class RoomCore:
     async def operate(self, request: OperatorRequest) -> None:
         """Do what an operator does, and wait until the room has done it."""
         self._home.check()
+        check_request(request)
         self._check_open()
         event, _ = await self._answer(self._client.operate(request))
         if isinstance(event, wire.Error):
             raise rejected(event.code, event.text)
 
     def _check(self, text: str) -> None:
+        check_text("text", text)
         self._check_open()
         checked = wire.validate_message(text, None, MAX_TEXT_BYTES)
         if isinstance(checked, wire.Error):
@@ -250,7 +260,13 @@ class RoomCore:
         kind = DisconnectedError if self.inbox.is_welcomed else ConnectError
         return kind(with_remedy(str(error), error.code), error.code)
 
-    def _ended(self, _: asyncio.Future[None]) -> None:
+    def _ended(self, running: asyncio.Future[None]) -> None:
+        error = None if running.cancelled() else running.exception()
+        if error is not None and not isinstance(error, ClientError):
+            # A fault of this library. What the server has decided is not one, and is raised where
+            # the program uses the room; a program that does not has nothing to be told.
+            context = {"message": "the client of a room has failed", "exception": error}
+            running.get_loop().call_exception_handler(context)
         self._fail_all()
 
     def _fail_all(self) -> None:

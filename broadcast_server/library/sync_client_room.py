@@ -13,6 +13,7 @@ from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import Cursor
 from broadcast_server.protocol.operators import OperatorRequest
 
+from .argument import check_seconds
 from .errors import RoomClosedError
 from .event_queue import Item
 from .events import Event, Message, PrivateMessage
@@ -43,6 +44,9 @@ class SyncClientRoom:
         if not self._is_closed and not self._thread.is_lost:
             self._thread.stop_soon()  # which ends the client
             self._core.abandon()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._core}>"
 
     def __enter__(self) -> SyncClientRoom:
         return self
@@ -99,6 +103,8 @@ class SyncClientRoom:
             RoomClosedError: The room was closed.
 
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         deadline = None if timeout is None else monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - monotonic())
@@ -108,6 +114,8 @@ class SyncClientRoom:
 
     def receive_event(self, timeout: float | None = None) -> Event:
         """Wait for the next event of any kind, and return it. It raises what `receive` raises."""
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         receipt = _Receipt(self._core, timeout)
         try:
             self._run(receipt.take)
@@ -148,19 +156,17 @@ class SyncClientRoom:
             RoomClosedError: The room was closed meanwhile.
 
         """
-        try:
-            return self._run(lambda: run_within(self._core.send(text), timeout))
-        except asyncio.TimeoutError:
-            reason = f"the message was not confirmed within {timeout:g} s (it is not sent any more)"
-            raise TimeoutError(reason) from None
+        late = "the message was not confirmed within {:g} s (it is not sent any more)"
+        return self._run(lambda: self._core.send(text), timeout, late)
 
-    def send_private(self, to: str, text: str) -> PrivateMessage:
+    def send_private(self, to: str, text: str, timeout: float | None = None) -> PrivateMessage:
         """Send *text* to the member *to* alone, and return the message when it was handed over.
 
         It is sent once, on this connection. It is in no log, and nobody else gets it. The server
         has written it to the connection of the other; whether the other reads it is not known.
 
         Raises:
+            TimeoutError: There was no answer within *timeout* seconds.
             MessageTooLongError: The message is longer than the server allows.
             RejectedError: It was not handed over: there is no connection (`not_connected`), nobody
                 has that name (`not_here`), or the connection of the other takes nothing at the
@@ -169,49 +175,51 @@ class SyncClientRoom:
             RoomClosedError: The room was closed meanwhile.
 
         """
-        return self._run(lambda: self._core.send_private(to, text))
+        return self._run(lambda: self._core.send_private(to, text), timeout)
 
-    def rename(self, name: str) -> str:
+    def rename(self, name: str, timeout: float | None = None) -> str:
         """Ask for another name, and return the name that the room gives you: `bob`, or `bob-2`.
 
         Raises:
+            TimeoutError: There was no answer within *timeout* seconds.
             RejectedError: The name is invalid, or is that of an account.
             DisconnectedError: The server has ended this client for good.
             RoomClosedError: The room was closed meanwhile.
 
         """
-        return self._run(lambda: self._core.rename(name))
+        return self._run(lambda: self._core.rename(name), timeout)
 
-    def kick(self, name: str) -> None:
+    def kick(self, name: str, timeout: float | None = None) -> None:
         """Close the connection of the member *name*, who must stay out for 10 minutes.
 
         This and what follows is for operators: pass `operator_key` to connect. Everyone in the room
         is told of it. If the connection breaks before the answer, it is asked for again.
 
         Raises:
+            TimeoutError: There was no answer within *timeout* seconds. It may be done all the same.
             RejectedError: Nobody has that name (`not_here`), it is that of an operator
                 (`is_operator`), or you are none (`not_operator`).
             DisconnectedError: The server has ended this client for good.
             RoomClosedError: The room was closed meanwhile.
 
         """
-        self._run(lambda: self._core.operate(OperatorRequest("kick", name)))
+        self._operate(OperatorRequest("kick", name), timeout)
 
-    def mute(self, name: str, on: bool = True) -> None:
+    def mute(self, name: str, on: bool = True, timeout: float | None = None) -> None:
         """Let the messages of the member *name* be rejected, or no more. Raises as `kick` does."""
-        self._run(lambda: self._core.operate(OperatorRequest("mute", name, on)))
+        self._operate(OperatorRequest("mute", name, on), timeout)
 
-    def lock(self, on: bool = True) -> None:
+    def lock(self, on: bool = True, timeout: float | None = None) -> None:
         """Let nobody join the room any more, or everyone again. Raises as `kick` does."""
-        self._run(lambda: self._core.operate(OperatorRequest("lock", on=on)))
+        self._operate(OperatorRequest("lock", on=on), timeout)
 
-    def announce(self, on: bool = True) -> None:
+    def announce(self, on: bool = True, timeout: float | None = None) -> None:
         """Let only operators write, or everyone again. Raises as `kick` does."""
-        self._run(lambda: self._core.operate(OperatorRequest("announce", on=on)))
+        self._operate(OperatorRequest("announce", on=on), timeout)
 
-    def set_topic(self, text: str) -> None:
+    def set_topic(self, text: str, timeout: float | None = None) -> None:
         """Set the topic of the room; an empty one removes it. Raises as `kick` does."""
-        self._run(lambda: self._core.operate(OperatorRequest("topic", text=text)))
+        self._operate(OperatorRequest("topic", text=text), timeout)
 
     def close(self) -> None:
         """Leave the room, and end its thread. Whoever waits gets a `RoomClosedError`."""
@@ -221,9 +229,24 @@ class SyncClientRoom:
                 self._is_closed = True
                 self._thread.stop()
 
-    def _run(self, make: Callable[[], Awaitable[Result]]) -> Result:
+    def _operate(self, request: OperatorRequest, timeout: float | None) -> None:
+        self._run(lambda: self._core.operate(request), timeout)
+
+    def _run(
+        self,
+        make: Callable[[], Awaitable[Result]],
+        timeout: float | None = None,
+        late: str = "there was no answer within {:g} s",
+    ) -> Result:
         try:
-            return self._thread.run(make)
+            if timeout is None:
+                return self._thread.run(make)
+            check_seconds("timeout", timeout)
+            return self._thread.run(lambda: run_within(make(), timeout))
+        except asyncio.TimeoutError:
+            if timeout is None:
+                raise
+            raise TimeoutError(late.format(timeout)) from None
         except ThreadEndedError:
             raise RoomClosedError("the room is closed (call connect_sync again)") from None
 

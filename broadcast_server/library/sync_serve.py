@@ -32,6 +32,9 @@ class SyncBroadcastServer:
         self._stopping = threading.Lock()
         self._is_stopped = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {self.url}>"
+
     def __enter__(self) -> SyncBroadcastServer:
         return self
 

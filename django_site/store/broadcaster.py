@@ -18,11 +18,18 @@ from django.db import Error as DatabaseError
 from django.db.transaction import TransactionManagementError
 from django.utils.asyncio import async_unsafe
 
-from broadcast_server.library.errors import BroadcastError, MessageTooLongError, RejectedError
+from broadcast_server.library.argument import check_text
+from broadcast_server.library.errors import (
+    REJECTION_REMEDIES,
+    BroadcastError,
+    MessageTooLongError,
+    RejectedError,
+    rejected,
+)
 from broadcast_server.library.events import Message
 from broadcast_server.protocol.bounds import MAX_SEQ
 from broadcast_server.protocol.join import join_from_parameters
-from broadcast_server.protocol.messages import LIMIT_REMEDY, Error, Format, validate_message
+from broadcast_server.protocol.messages import Error, Format, validate_message
 from broadcast_server.protocol.messages import Message as LoggedMessage
 from broadcast_server.protocol.publish import PublishRequest
 from django_site import models
@@ -168,8 +175,7 @@ class _Retriable(LogUnavailableError):
 def _post(room: str, text: str, name: str) -> PendingPost:
     """Return the message that is to be logged, under the same rules as a POST."""
     for argument, value in (("room", room), ("text", text), ("name", name)):
-        if not isinstance(value, str):
-            raise TypeError(f"{argument} is of type {type(value).__name__}, not a string")
+        check_text(argument, value)
     limit: int = settings.BROADCAST_MAX_MESSAGE_BYTES
     join = join_from_parameters({"name": name, "room": room}, Format.TEXT)
     if isinstance(join, Error):
@@ -214,8 +220,8 @@ def _log(post: PendingPost, wait: float) -> Message:
                 own=True,
                 epoch=row.epoch,
             )
-    except Rejected as rejected:
-        raise _rejected(rejected.rejection.error) from None
+    except Rejected as answer:
+        raise _rejected(answer.rejection.error) from None
     except models.Room.DoesNotExist as error:  # it was there a moment ago
         gone = f"room {room} was deleted or has a new epoch (try again)"
         raise (LogUnavailableError(gone) if within else _Retriable(gone)) from error
@@ -232,11 +238,9 @@ def _log(post: PendingPost, wait: float) -> Message:
 
 
 def _rejected(error: Error) -> RejectedError:
-    rejected = ERRORS.get(error.code, RejectedError)(error.code, error.text)
-    if error.code in REMEDIES:  # the library has those for a client
-        text = error.text.removesuffix(f" ({LIMIT_REMEDY})")
-        rejected.args = (f"{text} ({REMEDIES[error.code]})",)
-    return rejected
+    # The library's remedies are those for a client.
+    remedies = {**REJECTION_REMEDIES, **REMEDIES}
+    return rejected(error.code, error.text, ERRORS.get(error.code, RejectedError), remedies)
 
 
 def _read(room: int, post: PendingPost) -> LoggedMessage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ from programs import until
 from broadcast_server import (
     ConnectError,
     Left,
+    RoomClosedError,
     ServerRoom,
     connect,
     connect_sync,
@@ -97,6 +99,50 @@ def test_a_room_that_nobody_has_any_more() -> None:
                 room = await connect(server.url)
                 await room.close()
                 del room
+
+    play(scenario)
+
+
+def test_a_server_that_nobody_has_any_more() -> None:
+    """It goes on, as its clients want it to, and the program is warned."""
+
+    async def scenario() -> None:
+        servers = [await serve(port=0)]
+        async with connect(servers[0].url) as room:
+            stopping = servers[0]._server  # as in the frame of a coroutine that is still there
+            with pytest.warns(ResourceWarning, match=r"the server at .* was not stopped \(use a"):
+                servers.clear()
+            await room.send("on")
+            await stopping.stop()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            server = await serve(port=0)
+            await server.stop()
+            del server
+
+    play(scenario)
+
+
+def test_a_client_that_was_ended_while_its_program_waits() -> None:
+    """It is no error to leave its block then, and nothing is logged: the client is not to blame."""
+
+    async def scenario() -> None:
+        logged: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: logged.append(context))
+        async with serve(port=0) as server:
+            async with connect(server.url, name="bot") as room:
+                await server.kick("lobby", "bot")
+                await asyncio.wait({room._core._running})
+                assert not room.connected
+            with pytest.raises(RoomClosedError):
+                await room.receive()
+        with pytest.raises(ConnectError):
+            await connect(server.url, open_timeout=0)
+        del room
+        gc.collect()
+        await asyncio.sleep(0)
+        assert not logged
 
     play(scenario)
 

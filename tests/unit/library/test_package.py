@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 
@@ -59,6 +61,25 @@ def test_the_synchronous_face_has_the_same_parameters() -> None:
     ):
         expected = inspect.signature(asynchronous).parameters
         assert inspect.signature(synchronous).parameters == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        broadcast_server.ConnectError("it is full", 4009),
+        broadcast_server.DisconnectedError("you were kicked", 4010),
+        broadcast_server.RejectedError("message is empty", "empty"),
+        broadcast_server.MessageTooLongError("message is too long", "too_long"),
+        broadcast_server.RoomClosedError("the room is closed"),
+        broadcast_server.ServeError("the port is taken"),
+        broadcast_server.BroadcastError("no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_passes_between_processes(error: Exception) -> None:
+    """An executor pickles what its worker has raised. An error that it cannot read ends it."""
+    for same in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(same), same.args, vars(same)) == (type(error), error.args, vars(error))
 
 
 def test_the_parameters_of_a_server_are_the_options_of_the_command() -> None:

@@ -82,6 +82,16 @@ def test_time_limits() -> None:
         server.stop()
         with pytest.raises(TimeoutError, match=r"not confirmed within 0\.05 s \("):
             room.send("lost", timeout=0.05)
+        for call in (
+            lambda: room.rename("ann", timeout=0.05),
+            lambda: room.kick("ann", timeout=0.05),
+            lambda: room.mute("ann", timeout=0.05),
+            lambda: room.lock(timeout=0.05),
+            lambda: room.announce(timeout=0.05),
+            lambda: room.set_topic("x", timeout=0.05),
+        ):
+            with pytest.raises(TimeoutError, match=r"^there was no answer within 0\.05 s"):
+                call()
 
 
 def test_the_end(url: str) -> None:
