@@ -85,7 +85,8 @@ def act_text(event: OperatorEvent) -> str:
         case "lock":
             text = f"{by} {'locked' if on else 'unlocked'} the room"
         case "report":
-            text = f"{by} reported {event.name}: {event.text}"
+            reason = f": {event.text}" if event.text else ""
+            text = f"{by} reported {event.name} to the moderators{reason}"
         case "announce" if on:
             text = f"{by} turned announce mode on, so only operators write"
         case "announce":

@@ -9,7 +9,6 @@ read the input and print the output: `prompt.PromptUI` with a prompt that stays 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
 from broadcast_server.client.report_texts import left_early_text
@@ -33,7 +32,9 @@ from .known_names import KnownNames
 from .render import Line, dim, is_mention, local_day, today
 from .room_view import RoomView, welcome_notices
 from .saver import Saver
+from .screen import Screen
 from .status_line import Status
+from .typed_texts import TypedTexts, why_not_sent
 
 CONFIRM_TIMEOUT_S = 1.0
 """Seconds to wait for the server to confirm unconfirmed messages when the user leaves a room."""
@@ -45,7 +46,7 @@ BELL_INTERVAL_S = 2.0
 """Minimum number of seconds between two bells."""
 
 
-class ChatUI(ABC):
+class ChatUI(Screen):
     """A person's view of the rooms: base class of the two terminal interfaces."""
 
     def __init__(self, client: ReconnectingClient, *, bell: bool) -> None:
@@ -69,44 +70,7 @@ class ChatUI(ABC):
         self._hidden = HiddenEvents()
         self._names, self._saver = KnownNames(), Saver()
         self._reply_to = ""  # who has sent the last private message
-
-    # -- for subclasses to implement --
-
-    @abstractmethod
-    def _render(self, event: Event, me: str, *, again: bool) -> list[Line]:
-        """Return the lines that show *event* to *me*; *again* is true after a reconnect."""
-
-    @abstractmethod
-    def _print(self, lines: list[Line]) -> None:
-        """Print whole lines."""
-
-    @abstractmethod
-    def _notice_line(self, text: str) -> Line:
-        """Return the line that shows a notice of the program itself."""
-
-    @abstractmethod
-    async def _read_input(self) -> None:
-        """Pass each typed line to `handle_line`, until the user leaves or the terminal is gone."""
-
-    @abstractmethod
-    def _stop_reading(self) -> None:
-        """Make `_read_input` return."""
-
-    @abstractmethod
-    def _greeting(self) -> list[Line]:
-        """Return the lines that follow the first welcome."""
-
-    @abstractmethod
-    def _clear(self) -> None:
-        """Clear the screen, if the terminal can."""
-
-    @abstractmethod
-    def _ring_bell(self) -> None:
-        """Ring the terminal's bell."""
-
-    @abstractmethod
-    def _status_changed(self) -> None:
-        """Redraw the status line, if there is one."""
+        self._typed_texts, self._typed_line = TypedTexts(), ""  # the line that is carried out
 
     def _track(self, event: Event) -> None:
         """Update what the status line shows, the known names, and to whom /r answers."""
@@ -118,10 +82,6 @@ class ChatUI(ABC):
             case Renamed(name=self._reply_to, to=to):
                 self._reply_to = to
 
-    def show_notice(self, text: str) -> None:
-        """Print a notice of the program itself."""
-        self._print([self._notice_line(text)])
-
     # -- called by the client --
 
     def show(self, events: list[Event]) -> None:
@@ -129,6 +89,7 @@ class ChatUI(ABC):
         me = self._connected_client.session.name
         for event in events:
             self._track(event)
+        returned = [line for event in events if (line := self._typed_texts.settle(event))]
         events = [event for event in events if event not in self._hidden]
         lines: list[Line] = []
         for item in group_crowds(events):
@@ -137,6 +98,8 @@ class ChatUI(ABC):
             else:
                 lines += self._render_event(item, me)
         self._print(lines)
+        for line in returned:
+            self._put_back(line)
         if self._bell and self._live and any(is_mention(event, me) for event in events):
             self._ring_once()
         if self._live is not self._connected_client.session.live:
@@ -267,6 +230,7 @@ class ChatUI(ABC):
 
     def handle_line(self, text: str) -> None:
         """Send *text*, or carry out the command in it."""
+        self._typed_line = text
         try:
             self._carry_out(parse_command(strip_keys(text)))
         except ValueError as error:
@@ -309,8 +273,9 @@ class ChatUI(ABC):
                 self._operate(command)
 
     def _operate(self, command: TypedCommand) -> None:
-        """Ask for what an operator types. It is not kept for the next connection."""
-        request = self._view.request(command, is_live=self.client.session.live)
+        """Ask for what an operator or a reporter types. It is not kept for the next connection."""
+        is_live = self.client.session.live
+        request = self._view.request(command, is_live=is_live, names=self._names.all)
         if isinstance(request, str):
             self.show_notice(request)
         else:
@@ -327,17 +292,30 @@ class ChatUI(ABC):
         self._send_private(self._reply_to, text)
 
     def _send_private(self, to: str, text: str) -> None:
-        if self.client.send_private(to, text) is None:
+        if too_long := why_not_sent(self.client.session, text):
+            self._reject(f"not sent: {too_long}")
+        elif (id := self.client.send_private(to, text)) is None:
             reason = "others have no answer yet" if self._live else "not connected"
-            self.show_notice(f"not sent, try again: {reason}")
+            self._reject(f"not sent, try again: {reason}")
+        else:
+            self._typed_texts.add(id, self._typed_line)
+
+    def _reject(self, notice: str) -> None:
+        """Do not send what was typed, and say why."""
+        self.show_notice(notice)
+        self._put_back(self._typed_line)
 
     def _send(self, text: str) -> str | None:
         """Send *text*. Return the id of the message, None if it was not sent."""
         session = self.client.session
+        if too_long := why_not_sent(session, text):
+            self._reject(f"not sent: {too_long}")
+            return None
         if session.full:
-            self.show_notice(f"not sent: {len(session)} messages are waiting to be sent already")
+            self._reject(f"not sent: {len(session)} messages are waiting to be sent already")
             return None
         id = self.client.send(text)
+        self._typed_texts.add(id, self._typed_line)
         self._notice_if_disconnected("the message will be sent")
         return id
 

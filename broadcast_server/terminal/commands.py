@@ -21,6 +21,10 @@ COMMANDS = {
     "/save": ("FILE", "save all messages of the room in a new file, as JSON lines if it is .json"),
     "/quiet": ("", "hide who joins and leaves, or show it again"),
     "/ignore": ("NAME", "hide the messages of NAME, or show them again"),
+    "/report": (
+        "NAME [REASON]",
+        "tell the moderators of the last message of NAME, and nobody else",
+    ),
     "/topic": ("[TEXT]", "show the topic, or set it as an operator; - removes it"),
     "/kick": ("NAME", "as an operator, send NAME out for ten minutes"),
     "/mute": ("NAME", "as an operator, let nobody receive what NAME writes"),
@@ -35,7 +39,7 @@ COMMANDS = {
 """Each command's argument (empty if it takes none, in brackets if it is optional) and what it does.
 """
 
-PRIVATE = ("/msg", "/r")
+PRIVATE = ("/msg", "/r", "/report")
 """The commands whose text may have several lines: as messages, everyone would read them."""
 
 ALIASES = {
@@ -99,22 +103,22 @@ def parse_command(text: str) -> TypedCommand | None:
     return TypedCommand(word[1:], rest)
 
 
-def split_recipient(text: str, names: Iterable[str]) -> tuple[str, str]:
-    """Split what follows /msg into a name and a text. The page does the same.
+def split_recipient(text: str, names: Iterable[str], *, needs_text: bool = True) -> tuple[str, str]:
+    """Split what follows /msg or /report into a name and a text. The page does the same.
 
     A name can have spaces. So the longest of *names* with which *text* begins is the name. It ends
     at white space or at a colon, which no name has. *names* are those who are here and those who
     were, so that a message to "ann lee", who has left, does not go to "ann". If none of them fits,
     what is before a colon is the name, if it can be one, else the first word.
 
-    Raises ValueError if there is no text.
+    Raises ValueError if there is no text and *needs_text* is true.
     """
     name = max((name for name in names if _begins(text, name)), key=len, default="")
     if not name:
         before, colon, _ = text.partition(":")
         name = before if colon and _is_name(before) else text.split(maxsplit=1)[0]
     rest = text[len(name) :].removeprefix(":").strip()
-    if not rest:
+    if needs_text and not rest:
         raise ValueError("/msg takes NAME TEXT: send TEXT to NAME alone")
     return name, rest
 

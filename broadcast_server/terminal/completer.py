@@ -9,14 +9,15 @@ from prompt_toolkit.document import Document
 
 from broadcast_server.protocol.names import MAX_NAME_CHARS
 
-from .commands import COMMANDS
+from .commands import ALIASES, COMMANDS
 from .known_names import KnownNames
 
 
 class NameCompleter(Completer):
     """Completes commands, *names*, and after /room the rooms that were left, which *rooms* returns.
 
-    After /msg a colon ends the name, so that it is clear where a name with spaces ends.
+    After a command that takes a name, only a whole name is completed, from its beginning. Where a
+    text follows it, as after /msg, a colon ends the name: one with spaces could end anywhere.
     """
 
     def __init__(self, names: KnownNames, rooms: Callable[[], list[str]] = list) -> None:
@@ -42,12 +43,21 @@ class NameCompleter(Completer):
                         completed, start_position=-len(text), display=command, display_meta=effect
                     )
             return
-        if text.startswith("/msg "):
-            prefix = text.removeprefix("/msg ").lstrip()
-            for name in reversed(self._names):
-                if name.casefold().startswith(prefix.casefold()):
-                    yield Completion(f"{name}: ", -len(prefix), display=name)
+        word, _, rest = text.lstrip().partition(" ")
+        argument, _ = COMMANDS.get(ALIASES.get(word.lower(), word.lower()), ("", ""))
+        if argument.startswith("NAME") and word != text.lstrip():
+            yield from self._complete_name(rest.lstrip(), ": " if argument != "NAME" else "")
             return
+        yield from self._complete_words(text)
+
+    def _complete_name(self, prefix: str, end: str) -> Iterable[Completion]:
+        """Return the names that begin with *prefix*, those of who has left last."""
+        for name in self._names.latest_first:
+            if name.casefold().startswith(prefix.casefold()):
+                yield Completion(f"{name}{end}", -len(prefix), display=name)
+
+    def _complete_words(self, text: str) -> Iterable[Completion]:
+        """Return the names that the last words of *text* begin."""
         # A name can contain spaces, so it may have begun some words before the cursor.
         starts: dict[str, int] = {}
         for start, char in enumerate(

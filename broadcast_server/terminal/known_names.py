@@ -38,6 +38,11 @@ class KnownNames:
         """All names, with those of members that have left or have another name by now."""
         return (*self._here, *self._gone)
 
+    @property
+    def latest_first(self) -> tuple[str, ...]:
+        """All names as they are offered to a command: who is here, and then who has left."""
+        return (*reversed(self._here), *reversed(self._gone))
+
     def clear(self) -> None:
         """Forget all names: they are of another room."""
         self._here.clear()

@@ -126,6 +126,7 @@ class PlainUI(ChatUI):
                 if not self._typed.text:
                     self._write_held()
                 if line and not self._finished:
+                    await self._wait_for_window(line)
                     self.handle_line(line)
                 if is_end:
                     return
@@ -143,9 +144,20 @@ class PlainUI(ChatUI):
                 return
             for text in splitter.feed(data) if data else splitter.end():
                 if not self._finished:
+                    await self._wait_for_window(text)
                     self.handle_line(text)
             if not data:
                 return
+
+    async def _wait_for_window(self, line: str) -> None:
+        """Wait while *line*, if it is a message, would be one too many: a paste has many lines."""
+        while self.client.session.full and not line.startswith("/"):
+            waiting = asyncio.ensure_future(self.client.wait_for_window())
+            await asyncio.wait({waiting}, timeout=1.0)  # by then it may be another room's client
+            waiting.cancel()
+
+    def _put_back(self, line: str) -> None:
+        """Do nothing: the terminal still shows it, and this mode writes no line twice."""
 
     def _stop_reading(self) -> None:
         self._finished = True

@@ -14,10 +14,12 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition, is_done
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input import Input, create_input
@@ -30,6 +32,7 @@ from prompt_toolkit.layout import (
     Window,
     to_container,
 )
+from prompt_toolkit.layout.dimension import AnyDimension, Dimension, to_dimension
 from prompt_toolkit.output import ColorDepth, Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
@@ -70,6 +73,9 @@ class PromptUI(ChatUI):
         self._session.default_buffer.accept_handler = self._accept
         app = self._session.app
         self._suspender = Suspender(app)
+        self._accepting = self._keeps_text = False  # while Enter is handled
+        window = app.layout.current_window
+        window.height = partial(self._input_height, given=window.height)
         app.layout = Layout(
             HSplit([to_container(app.layout.container), self._status_line()]),
             app.layout.current_window,
@@ -130,8 +136,18 @@ class PromptUI(ChatUI):
     def _accept(self, buffer: Buffer) -> bool:
         # prompt_toolkit passes on typed bytes that are not UTF-8 as surrogates.
         text = buffer.text.rstrip().encode(errors="surrogateescape").decode(errors="replace")
+        self._accepting, self._keeps_text = True, False
         self.handle_line(text)
-        return False  # clear the input line
+        self._accepting = False
+        return self._keeps_text  # false clears the input line
+
+    def _put_back(self, line: str) -> None:
+        buffer = self._session.default_buffer
+        if self._accepting:
+            self._keeps_text = True
+        elif not buffer.text:  # else Up recalls it
+            buffer.document = Document(line, len(line))
+            self._session.app.invalidate()
 
     def _typed(self, text: str) -> bool:
         return self._session.default_buffer.text == text
@@ -161,6 +177,14 @@ class PromptUI(ChatUI):
             self.leave()
         else:
             loop.default_exception_handler(context)
+
+    def _input_height(self, given: AnyDimension) -> Dimension:
+        """Leave half of the screen to what is said, such as why a long text was not sent.
+
+        The least height is that of *given*: room for the menu of completions.
+        """
+        least = to_dimension(given).min
+        return Dimension(min=least, max=max(1, least, self._output.get_size().rows // 2))
 
     def _status_line(self) -> ConditionalContainer:
         def text() -> FormattedText:

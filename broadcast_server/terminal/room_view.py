@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from broadcast_server.protocol.messages import Event, Joined, Left, Members, Welcome
-from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
+from broadcast_server.protocol.operators import REPORT, OperatorEvent, OperatorRequest
 from broadcast_server.protocol.sanitize import strip_control
 
-from .commands import TypedCommand
+from .commands import TypedCommand, split_recipient
 
 NO_TOPIC = "-"
 """What /topic takes to remove the topic."""
@@ -43,18 +45,23 @@ class RoomView:
             case OperatorEvent(act="topic", text=text):
                 self.topic = strip_control(text)
 
-    def request(self, command: TypedCommand, *, is_live: bool = True) -> OperatorRequest | str:
+    def request(
+        self, command: TypedCommand, *, is_live: bool = True, names: Iterable[str] = ()
+    ) -> OperatorRequest | str:
         """Return what *command* asks the server for, or the notice that is shown instead.
 
-        *is_live* says whether there is a connection.
+        *is_live* says whether there is a connection, and *names* are those that can be meant.
         """
         verb, argument = command.verb, command.argument
         if verb == "topic" and not argument:
             return f"the topic is {self.topic}" if self.topic else "this room has no topic"
-        if not self._is_operator:
+        if verb != REPORT and not self._is_operator:
             return f"/{verb} is for operators of the room: connect with --operator-file FILE"
         if not is_live:
             return f"not connected: type /{verb} again once connected"
+        if verb == REPORT:
+            name, reason = split_recipient(argument, names, needs_text=False)
+            return OperatorRequest(REPORT, name, text=reason)
         request = _REQUESTS[verb]
         if verb == "announce":
             return request._replace(on=argument != "off")

@@ -288,9 +288,14 @@ MODULES = {
             "key_mode": "orphaned",
             "render": "",
             "room_view": "commands",
+            "screen": "render",
+            "typed_texts": "",
             "saver": "",
             "status_line": "",
-            "chat": "commands crowd hidden_events known_names render room_view saver status_line",
+            "chat": (
+                "commands crowd hidden_events known_names render room_view saver screen"
+                " status_line typed_texts"
+            ),
             "suspend": "orphaned",
             "prompt": "chat completer render status_line suspend",
             "typed_line": "",

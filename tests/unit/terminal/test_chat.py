@@ -34,6 +34,7 @@ class Person(ChatUI):
         super().__init__(client, bell=True)
         self.seen: list[str] = []
         self.rang = 0
+        self.returned: list[str] = []
         self._done = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -73,6 +74,10 @@ class Person(ChatUI):
 
     def _stop_reading(self) -> None:
         self._done.set()
+
+    def _put_back(self, line: str) -> None:
+        self.returned.append(line)
+        self._news.set()
 
     def _clear(self) -> None:
         self.seen.clear()
@@ -391,6 +396,50 @@ def test_bells_are_rate_limited() -> None:
                     await bob.sees(f"> bob: ann! {number}")
                 await ann.sees(*(f"  bob: ann! {number}" for number in range(3)))
                 assert (ann.rang, bob.rang) == (1, 0)
+
+    play(part)
+
+
+def test_what_reached_nobody_is_given_back() -> None:
+    """A text over the limit, and one that was rejected, can be edited again as it was typed."""
+    limits = AdmissionLimits(rate=0)
+    settings = Settings(port=0, operator_key="key", max_message_bytes=8, limits=limits)
+
+    async def part() -> None:
+        async with (
+            serving(settings) as server,
+            person(server.url, "alice", key="key") as alice,
+            person(server.url, "bob") as bob,
+        ):
+            bob.handle_line("123456789")  # the limit is not known yet: the server says it
+            told = "message is 9 bytes, limit is 8 (the server's --max-message-bytes or"
+            await bob.until(lambda: bob.returned == ["123456789"])
+            assert any(told in line for line in bob.seen)
+            await bob.until(lambda: bob.client.session.live)
+            for text in ("//23456789", "/msg alice 123456789", "/msg nobody: hi"):
+                bob.handle_line(text)
+                await bob.until(lambda: bob.returned[-1:] == [text])  # noqa: B023  # at once
+            assert sum(line.startswith(f"not sent: {told}") for line in bob.seen) == 2
+            bob.handle_line("fits")
+            await alice.sees("  bob: fits")
+            await alice.until(lambda: alice.client.session.live)
+            alice.handle_line("/announce")
+            await bob.sees("  * alice turned announce mode on, so only operators write")
+            bob.handle_line("really")
+            await bob.until(lambda: bob.returned[4:] == ["really"])
+
+    play(part)
+
+
+def test_a_report_where_nobody_takes_it() -> None:
+    """The standalone server says that it has no moderators, and nobody else is told."""
+
+    async def part() -> None:
+        async with deployment() as (_, url), person(url, "ann") as ann, person(url, "bob") as bob:
+            await bob.until(lambda: bob.client.session.live)
+            bob.handle_line("/report ann rude")
+            await bob.sees("  * this server has no moderators to report to: ask whoever runs it")
+            assert not any("report" in line for line in ann.seen)
 
     play(part)
 

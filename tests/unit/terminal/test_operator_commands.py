@@ -51,6 +51,30 @@ def test_an_argument_that_is_missing_or_unexpected(text: str) -> None:
         parse_command(text)
 
 
+def test_everyone_can_report() -> None:
+    """A report names a member, also one with spaces or one that has left, and perhaps a reason."""
+    view, names = RoomView(), ("Ann", "Ann Lee")
+    view.apply(WELCOME)
+    for text, name, reason in (
+        ("/report Ann Lee", "Ann Lee", ""),
+        ("/report ann lee: so\nrude", "Ann Lee", "so\nrude"),
+        (" /report Ann lies", "Ann", "lies"),
+        ("/report bob", "bob", ""),
+    ):
+        command = parse_command(text)
+        assert command is not None
+        expected = OperatorRequest("report", name, text=reason)
+        assert view.request(command, names=names) == expected
+        told = "not connected: type /report again once connected"
+        assert view.request(command, is_live=False) == told
+    with pytest.raises(ValueError, match="/report takes NAME"):
+        parse_command("/report")
+    event = OperatorEvent("report", "alice", "bob", text="rude")
+    assert event_text(event, again=False) == ["alice reported bob to the moderators, rude"]
+    event = event._replace(text="")
+    assert event_text(event, again=False) == ["alice reported bob to the moderators"]
+
+
 def test_everyone_can_read_the_topic() -> None:
     """It is that of the welcome, until an operator sets another one."""
     view, ask = RoomView(), TypedCommand("topic")

@@ -188,8 +188,31 @@ def test_a_paste_of_several_lines_is_one_message(program: list[str], server: Run
         ann.types("ree", "\x1b", ENTER, "x", ENTER)
         ann.sees(TIME + "> ann: one", TIME + "> ann: two", TIME + "> ann:", TIME + "> ann: three")
         ann.has_prompt()
+        ann.types("\x1b[200~", "".join(f"  at frame {n}\r" for n in range(80)), "\x1b[201~", ENTER)
+        ann.sees(TIME + "> ann:   at frame 79")
+        # What is too long stays in the prompt.
+        ann.types("\x1b[200~", "\r".join(["x"] * 2049), "y\x1b[201~", ENTER)
+        ann.sees(r"-- not sent: message is 2049 lines, limit is 2048 \(.*")
+        ann.types("\x7f\x7f\x7f", ENTER)
+        ann.sees(TIME + "> ann: x")
+        ann.has_prompt()
     script = f'"$@" connect {server.url} --room paste --history 9 --json'
-    assert r'"text":"one\ntwo\n\nthree\nx"' in shell(script, program).output
+    output = shell(script, program).output
+    assert r'"text":"one\ntwo\n\nthree\nx"' in output
+    assert r"  at frame 0\n  at frame 1\n" in output
+    assert r"x\nx\nx\nx\nx" in output
+
+
+def test_a_paste_in_plain_mode_is_complete(program: list[str], server: Running) -> None:
+    """Each of its lines is a message, and none is lost, however many there are."""
+    with person(program, server.url, "--room", "lines", "--name", "ann", "--plain") as ann:
+        ann.sees("Connected.*")
+        ann.types("".join(f"at frame {n}\r" for n in range(600)))
+        ann.sees("at frame 599")
+        ann.types("/quit\r")
+        assert ann.ends() == 0
+    script = f'"$@" connect {server.url} --room lines --history 999 | grep -c "ann: at frame"'
+    assert shell(script, program).output.strip() == "600"
 
 
 def test_control_characters_from_others_are_removed(program: list[str], server: Running) -> None:
@@ -438,8 +461,14 @@ def test_completion_of_names() -> None:
     assert completed(names, "/msg carol a") == ["/msg Carol Ann: "]
     assert completed(names, "/msg ") == ["/msg bob: ", "/msg anna: ", "/msg Carol Ann: "]
     assert completed(names, "/msg bob: ann") == []
+    assert completed(names, " /W carol a") == [" /W Carol Ann: "]
+    assert completed(names, "/report Carol") == ["/report Carol Ann: "]
+    for command in ("/kick", "/mute", "/unmute", "/ignore"):
+        assert completed(names, f"{command} carol a") == [f"{command} Carol Ann"]
+        assert completed(names, f"{command} ann") == [f"{command} anna"]
     known.apply(Left("anna", 2))
     assert completed(names, "hi an") == []
+    assert completed(names, "/kick ") == ["/kick bob", "/kick Carol Ann", "/kick anna"]
     assert {*known.all} == {"Carol Ann", "anna", "bob"}
     known.apply(Joined("anna", 3))
     known.apply(Renamed("bob", "rob"))
