@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ SLOWEST_GROUPS = (
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all modules
+# Else each process compiles all modules, and each worker rewrites the assertions of all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 NO_RATE = ("--rate", "0")
 """Tests publish many messages at once. Those of the rate give their own."""
@@ -122,6 +125,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove that folder."""
     if SHARED in config.stash:
         config.stash[SHARED].cleanup()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import another part of the tests first in each worker, which then collects all of them.
+
+    In a new clone, pytest rewrites the assertions of each file when it is imported, and keeps the
+    result. That takes longer than the rest of a collection, and no two workers need do the same.
+    """
+    if not hasattr(session.config, "workerinput"):
+        return
+    given = session.config.workerinput
+    number, count = int(given["workerid"].removeprefix("gw")), given["workercount"]
+    folders = [path for path in map(Path, session.config.args) if path.is_dir()]
+    files = sorted(file for folder in folders for file in folder.rglob("test_*.py"))
+    for file in files[number::count]:
+        sys.path.insert(0, str(file.parent))  # as pytest does
+        with suppress(Exception, pytest.skip.Exception):  # the collection will report it
+            import_module(file.stem)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
