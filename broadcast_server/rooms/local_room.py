@@ -146,7 +146,7 @@ class LocalRoom(LiveRoom):
         self._metrics.acts += 1
         name = self.room.name
         if self._log_file is not None and event.act not in ("kick", "mute"):
-            self._log_file.set_room_mode(name, self.room.control.mode)
+            self._log_file.decisions.set_room_mode(name, self.room.control.mode)
         if self._on_act is not None:
             self._on_act(name, event)
 

@@ -22,6 +22,7 @@ from broadcast_server.protocol.session_key import SessionKey
 from .kept_names import KeptName
 from .log_kept_names import take_kept_names
 from .log_marker import LogMarker, translate_marker_errors
+from .log_mutes import read_mutes
 from .log_probe import check_program
 from .log_room_modes import read_room_modes
 from .log_session_key import read_session_key
@@ -38,6 +39,7 @@ from .log_state import (
 from .log_tables import APPLICATION_ID, prepare_tables
 from .log_watch import Stamp, delete_journal, journal_of, journal_size, stamp_of
 from .message_log import LogFileError
+from .restrictions import Mute
 from .room_mode import RoomModes
 
 START_TIMEOUT_S = 1.0
@@ -63,6 +65,7 @@ class Run(NamedTuple):
     kept_names: Sequence[KeptName]
     session_key: SessionKey
     room_modes: RoomModes
+    mutes: Sequence[Mute]
     notices: list[str]
 
 
@@ -115,12 +118,17 @@ def begin_run(shown: Path, found: FoundFile, marker: LogMarker, *, sync: bool) -
         kept_names = take_kept_names(base)
         key, clean = read_session_key(base)
         room_modes, damaged = read_room_modes(base)
+        mutes, damaged_mutes = read_mutes(base)
         old = None if is_new else read_state(base)
         doubt = why_not_whole(found, old, marker)
         if is_new and found.stamp is not None:
             notices.append(f"log file {shown} was empty: all rooms begin anew")
         elif not is_new and doubt:
             notices.append(f"log file {shown} {doubt}: all rooms have new epochs")
+        if damaged_mutes:
+            notices.append(
+                f"log file {shown} is damaged: mutes of members are lost, mute them again"
+            )
         if damaged:
             notices.append(
                 f"log file {shown} is damaged: topics or locks of rooms are lost, set them again"
@@ -142,7 +150,7 @@ def begin_run(shown: Path, found: FoundFile, marker: LogMarker, *, sync: bool) -
         base.close()  # which moves everything from the journal to the file
     with translate_marker_errors(marker, shown):
         marker.write(state.mark, changed=found.path.stat().st_ctime_ns)
-    return Run(state, kept_names, SessionKey(key), room_modes, notices)
+    return Run(state, kept_names, SessionKey(key), room_modes, mutes, notices)
 
 
 def drop_foreign_journal(path: Path, marker: LogMarker) -> bool:

@@ -3,12 +3,14 @@
 A member that was kicked could connect again at once, and one that is muted could take another name.
 So a restriction holds for everything that the member is known by: its session or, without one, this
 very connection, its name and its look-alikes, and perhaps its address. This module is pure.
+
+A kick is of the moment, and ends with the server. A mute can be kept in a log file, as a `Mute`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
 from broadcast_server.protocol.join import DEFAULT_NAME
 from broadcast_server.protocol.names import name_key, without_number
@@ -27,14 +29,31 @@ MAX_NAMES = 8
 
 Kind = Literal["kick", "mute"]
 _Key = tuple[Kind, str, str, str]  # the kind, the room, what is known, and its value
+_KEPT = ("scope", "name")  # what of that outlives the server
+
+
+class Mute(NamedTuple):
+    """What outlives the server of one mute: not an address, which is nowhere in a log file."""
+
+    number: int
+    """From 1; no two mutes of a log file have the same."""
+    room: str
+    session: str
+    """The digest of the session, empty if the member had none."""
+    names: tuple[str, ...]
+    """The keys of the names, see `held_name`."""
+    seconds_left: float
 
 
 class Restriction:
-    """One member that was kicked or muted."""
+    """One member that was kicked or muted, in the order of the *number*."""
 
-    __slots__ = ("keys", "until")
+    __slots__ = ("keys", "kind", "number", "room", "until")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, number: int, kind: Kind, room: str, until: float) -> None:
+        self.number = number
+        self.kind = kind
+        self.room = room
         self.until = until
         self.keys: list[_Key] = []
 
@@ -59,12 +78,29 @@ class Identity:
 
 
 class Restrictions:
-    """The restrictions in all rooms of a server. *clock* tells the time in seconds."""
+    """The restrictions in all rooms of a server. *clock* tells the time in seconds.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    *mutes* go on, from an earlier run. *on_mute* is called when one changes, with its number and
+    what is to be kept of it, None if that is nothing.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        mutes: Iterable[Mute] = (),
+        on_mute: Callable[[int, Mute | None], None] | None = None,
+    ) -> None:
         self._clock = clock
         self._by_key: dict[_Key, Restriction] = {}
         self._all: dict[Restriction, None] = {}  # the oldest first
+        self._on_mute = on_mute
+        self._last_number = 0
+        for mute in mutes:
+            until = clock() + min(mute.seconds_left, MUTE_S)
+            restriction = Restriction(mute.number, "mute", mute.room, until)
+            self._last_number = max(self._last_number, mute.number)
+            known = [("scope", mute.session), *(("name", key) for key in mute.names)]
+            self._add_all(restriction, [("mute", mute.room, *each) for each in known if each[1]])
 
     def __len__(self) -> int:
         """Count the restrictions, with those whose time may be over."""
@@ -73,12 +109,11 @@ class Restrictions:
     def add(self, kind: Kind, room: str, client: Identity) -> None:
         """Restrict *client* from now on, instead of what it was restricted by before."""
         self.remove(kind, room, client)
-        restriction = Restriction(self._clock() + (KICK_S if kind == "kick" else MUTE_S))
-        self._all[restriction] = None
-        for key in client.keys(kind, room):
-            self._add_key(restriction, key)
-        if len(self._all) > MAX_RESTRICTIONS:
-            self._end(next(iter(self._all)))
+        self._last_number += 1
+        until = self._clock() + (KICK_S if kind == "kick" else MUTE_S)
+        restriction = Restriction(self._last_number, kind, room, until)
+        self._add_all(restriction, client.keys(kind, room))
+        self._note(restriction)
 
     def remove(self, kind: Kind, room: str, client: Identity) -> bool:
         """End what restricts *client*. Return whether there was anything.
@@ -115,11 +150,32 @@ class Restrictions:
         for key in names[1 : 1 - MAX_NAMES]:
             restriction.keys.remove(key)
             self._by_key.pop(key, None)
+        self._note(restriction)
+
+    def _add_all(self, restriction: Restriction, keys: Iterable[_Key]) -> None:
+        self._all[restriction] = None
+        for key in keys:
+            self._add_key(restriction, key)
+        if len(self._all) > MAX_RESTRICTIONS:
+            self._end(next(iter(self._all)))
+
+    def _note(self, restriction: Restriction) -> None:
+        """Tell `on_mute` of a *restriction* that has changed or ended."""
+        if self._on_mute is None or restriction.kind != "mute":
+            return
+        values = {what: [key[3] for key in restriction.keys if key[2] == what] for what in _KEPT}
+        # "#": random, without a session; the client cannot show it again
+        (session,) = [each for each in values["scope"] if each[0] != "#"] or [""]
+        is_kept = restriction in self._all and bool(session or values["name"])
+        left = restriction.until - self._clock()
+        mute = Mute(restriction.number, restriction.room, session, (*values["name"],), left)
+        self._on_mute(restriction.number, mute if is_kept else None)
 
     def _add_key(self, restriction: Restriction, key: _Key) -> None:
         other = self._by_key.get(key)
         if other is not None:
             other.keys.remove(key)
+            self._note(other)
         restriction.keys.append(key)
         self._by_key[key] = restriction
 
@@ -136,6 +192,7 @@ class Restrictions:
         del self._all[restriction]
         for key in restriction.keys:
             del self._by_key[key]
+        self._note(restriction)
 
 
 def held_name(name: str) -> str:

@@ -39,11 +39,11 @@ from broadcast_server.protocol.session_key import SessionKey
 
 from .kept_names import KeptName
 from .log_backup import copy_database
+from .log_decisions import LogDecisions
 from .log_errors import sqlite_reason, translate_errors
 from .log_kept_names import write_kept_names
 from .log_marker import LogMarker, translate_marker_errors
 from .log_moves import close_without_journal, complete_moved_file
-from .log_room_modes import write_room_modes
 from .log_rows import read_message, read_room_head, write_messages
 from .log_start import begin_run, open_database, prepare_file
 from .log_state import (
@@ -57,7 +57,8 @@ from .log_state import (
 )
 from .log_watch import Change, LogWatch, delete_journal, journal_size
 from .message_log import DamagedRoomError, LogFileError, MessageLog, derive_epoch
-from .room_mode import RoomMode, RoomModes
+from .restrictions import Mute
+from .room_mode import RoomModes
 
 RETRY_INTERVAL_S = 1.0
 """Seconds between two attempts to write, while the file cannot be written."""
@@ -95,7 +96,10 @@ class SQLiteLog:
         resends a message is recognised."""
         self.room_modes: RoomModes
         """The modes that the rooms had when the file was opened."""
-        self._changed_modes: dict[str, RoomMode] = {}
+        self.mutes: Sequence[Mute]
+        """Who was muted when the file was opened."""
+        self.decisions = LogDecisions()
+        """What operators decide, for the next `commit`."""
         self._uncommitted: list[tuple[str, Message, str]] = []
         self._logs: dict[str, MessageLog] = {}  # of the rooms of those messages
         self._is_secret_stored, self._trouble = True, ""  # the trouble: why messages are missing
@@ -112,7 +116,7 @@ class SQLiteLog:
             self._state, self.secret = run.state, run.state.secret
             self._marks: tuple[str, ...] = (self._state.mark,)  # of the file and its journal
             self.kept_names, self.session_key = run.kept_names, run.session_key
-            self.room_modes, self.notices = run.room_modes, run.notices
+            self.room_modes, self.mutes, self.notices = run.room_modes, run.mutes, run.notices
             self._open()
 
     def _open(self) -> None:
@@ -178,10 +182,6 @@ class SQLiteLog:
         self._uncommitted.append((room, message, id_scope))
         self._logs[room] = log
 
-    def set_room_mode(self, room: str, mode: RoomMode) -> None:
-        """Write the *mode* of *room* with the next `commit`."""
-        self._changed_modes[room] = mode
-
     def commit(self) -> str | None:
         """Write the messages that were added. Return a notice if `recording` changes.
 
@@ -192,7 +192,7 @@ class SQLiteLog:
         the file for whole, and give their numbers again. Then `epochs_must_end`, and also if too
         many rooms wait.
         """
-        if not (self._uncommitted or self._changed_modes):
+        if not (self._uncommitted or self.decisions):
             return None
         if not self.recording and time.monotonic() < self._retry_at:
             return None
@@ -240,7 +240,7 @@ class SQLiteLog:
             if not self._is_secret_stored:
                 base.execute("UPDATE state SET secret = ?", (self.secret,))
             write_messages(base, self._uncommitted, self._logs)
-            write_room_modes(base, self._changed_modes)
+            self.decisions.write(base)
             base.execute("COMMIT")
         except BaseException:
             if base.in_transaction:
@@ -249,7 +249,7 @@ class SQLiteLog:
         self._is_secret_stored = True
         self._uncommitted.clear()
         self._logs.clear()
-        self._changed_modes.clear()
+        self.decisions.clear()
         size = journal_size(self._path)
         if size >= self._checkpoint_at:
             self._checkpoint()

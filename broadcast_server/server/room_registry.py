@@ -83,7 +83,9 @@ class RoomRegistry:
         self._kept_names = KeptNames(time.monotonic)
         for kept in () if log_file is None else log_file.kept_names:
             self._kept_names.keep(kept)
-        self._restrictions = Restrictions(time.monotonic)
+        mutes = () if log_file is None else log_file.mutes
+        on_mute = None if log_file is None else log_file.decisions.set_mute
+        self._restrictions = Restrictions(time.monotonic, mutes, on_mute)
         self._modes = RoomModes() if log_file is None else log_file.room_modes
         self._open: dict[str, LocalRoom] = {}
         self._idle: dict[str, LocalRoom] = {}  # the one that has been idle longest comes first

@@ -169,6 +169,8 @@ MODULES = {
             "resume": "message_log",
             "room_mode": "",
             "log_room_modes": "log_rows room_mode",
+            "log_mutes": "log_rows restrictions",
+            "log_decisions": "log_mutes log_room_modes restrictions room_mode",
             "log_upgrade": "log_room_modes",
             "log_tables": "log_room_modes log_upgrade message_log",
             "log_probe": "log_tables message_log",
@@ -176,8 +178,9 @@ MODULES = {
             "log_backup": "log_errors log_probe log_state log_tables message_log",
             "log_moves": "log_state log_watch",
             "log_start": (
-                "kept_names log_kept_names log_marker log_probe log_room_modes log_session_key"
-                " log_state log_tables log_upgrade log_watch message_log room_mode"
+                "kept_names log_kept_names log_marker log_mutes log_probe log_room_modes"
+                " log_session_key log_state log_tables log_upgrade log_watch message_log"
+                " restrictions room_mode"
             ),
             "room_control": "participant restrictions room_mode",
             "operator_acts": "actions name_table participant restrictions room_control room_mode",
@@ -193,8 +196,8 @@ MODULES = {
                 " receiver room"
             ),
             "sqlite_log": (
-                "kept_names log_backup log_errors log_kept_names log_marker log_moves"
-                " log_room_modes log_rows log_start log_state log_watch message_log room_mode"
+                "kept_names log_backup log_decisions log_errors log_kept_names log_marker log_moves"
+                " log_rows log_start log_state log_watch message_log restrictions room_mode"
             ),
             "turns": "",
             "replays": "participant turns",

@@ -26,12 +26,12 @@ def path(tmp_path: Path) -> Path:
 def test_modes_survive_a_restart(path: Path, killed: bool) -> None:
     """Without any message, what was committed is there again, and what was ended is not."""
     file = SQLiteLog(path)
-    file.set_room_mode("lobby", LOCKED)
-    file.set_room_mode("ops", RoomMode(announce=True))
+    file.decisions.set_room_mode("lobby", LOCKED)
+    file.decisions.set_room_mode("ops", RoomMode(announce=True))
     assert file.commit() is None
-    file.set_room_mode("ops", NO_MODE)
-    file.set_room_mode("ops", RoomMode("x"))
-    file.set_room_mode("ops", NO_MODE)
+    file.decisions.set_room_mode("ops", NO_MODE)
+    file.decisions.set_room_mode("ops", RoomMode("x"))
+    file.decisions.set_room_mode("ops", NO_MODE)
     file.commit()
     if killed:
         kill(file)
@@ -52,7 +52,7 @@ def test_a_file_of_version_2_has_no_modes_yet(path: Path) -> None:
     base.close()
     file = SQLiteLog(path)
     assert not len(file.room_modes)
-    file.set_room_mode("lobby", LOCKED)
+    file.decisions.set_room_mode("lobby", LOCKED)
     file.close()
     base = sqlite3.connect(path)
     assert base.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,) == (3,)
@@ -77,7 +77,7 @@ def test_a_file_of_version_2_has_no_modes_yet(path: Path) -> None:
 def test_a_damaged_row_is_left_out(path: Path, row: tuple[object, ...]) -> None:
     """The other rooms keep their modes, and whoever runs the server is told."""
     file = SQLiteLog(path)
-    file.set_room_mode("lobby", LOCKED)
+    file.decisions.set_room_mode("lobby", LOCKED)
     file.close()
     base = sqlite3.connect(path, isolation_level=None)
     base.execute("INSERT INTO room_mode VALUES (?, ?, ?, ?)", row)
@@ -96,7 +96,7 @@ def test_a_missing_table_is_damage(path: Path) -> None:
     base.close()
     file = SQLiteLog(path)
     assert any("topics or locks of rooms are lost" in each for each in file.notices)
-    file.set_room_mode("lobby", LOCKED)
+    file.decisions.set_room_mode("lobby", LOCKED)
     assert file.commit() is None
     file.close()
 
@@ -105,7 +105,7 @@ def test_modes_wait_for_a_file_that_cannot_be_written(path: Path) -> None:
     """They are written as soon as that is possible again."""
     file = SQLiteLog(path)
     file._database.execute("PRAGMA query_only=ON")
-    file.set_room_mode("lobby", LOCKED)
+    file.decisions.set_room_mode("lobby", LOCKED)
     notice = file.commit()
     assert notice is not None and "not recorded" in notice
     file._database.execute("PRAGMA query_only=OFF")
