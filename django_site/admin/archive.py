@@ -132,10 +132,12 @@ class Archive(BoundedChangeList):
     def read_page(self, request: HttpRequest) -> None:
         """Read one page and one more row, which shows whether there is a next page."""
         first = (self.page_num - 1) * self.list_per_page
-        rows = list(self.queryset[first : first + self.list_per_page + 1])
-        known = first + len(rows)
-        self.more = len(rows) > self.list_per_page
-        self.result_list = rows[: self.list_per_page]
+        page = self.queryset[first : first + self.list_per_page + 1]
+        keys = list(page.values_list("pk", flat=True))
+        known = first + len(keys)
+        self.more = len(keys) > self.list_per_page
+        rows = self.read_rows(request, self.queryset.filter(pk__in=keys[: self.list_per_page]))
+        self.result_list = rows
         self.result_count = self.full_result_count = known
         self.show_full_result_count = self.can_show_all = False
         self.show_admin_actions = bool(rows)

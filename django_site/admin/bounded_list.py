@@ -23,10 +23,11 @@ from django.contrib.admin.views.main import (
     ChangeListSearchForm,
 )
 from django.core.exceptions import ValidationError
-from django.db import DataError
+from django.db import DataError, OperationalError
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 
+from .damaged_rows import is_damage, is_damaged, readable
 from .time_limit import TimeLimitExceeded, time_limit
 
 M = TypeVar("M", bound=Model)
@@ -93,7 +94,6 @@ class BoundedChangeList(ChangeList):
         try:
             with time_limit(SEARCH_TIMEOUT_S):
                 self.read_page(request)
-                len(self.result_list)  # read them here: the template would do so later
         except TimeLimitExceeded:
             messages.error(
                 request,
@@ -111,6 +111,21 @@ class BoundedChangeList(ChangeList):
     def read_page(self, request: HttpRequest) -> None:
         """Read the rows of the page."""
         super().get_results(request)
+        self.result_list = self.read_rows(request, self.result_list)
+
+    def read_rows(self, request: HttpRequest, rows: Any) -> list[Any]:
+        """Read *rows* here, as the template would do so later. Leave out what is damaged."""
+        found, damaged = readable(rows, lambda key: self.queryset.filter(pk=key))
+        if damaged:
+            messages.error(request, damage_text(damaged, self.opts))
+        return found
+
+
+def damage_text(count: int, opts: Any) -> str:
+    """Return what is said of *count* damaged rows."""
+    rows = opts.verbose_name if count == 1 else opts.verbose_name_plural
+    remedy = "restore it from a backup, then run python manage.py new_epochs"
+    return f"{count} {rows} cannot be shown, as the database is damaged: {remedy}."
 
 
 class BoundedAdmin(_ModelAdmin[M]):
@@ -123,6 +138,20 @@ class BoundedAdmin(_ModelAdmin[M]):
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
         """Use a list whose search has a time limit."""
         return BoundedChangeList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> M | None:
+        """Return a row, None if there is none or if it is damaged, which is told."""
+        try:
+            row = super().get_object(request, object_id, from_field)
+        except (OperationalError, TypeError, ValueError) as error:
+            if not is_damage(error):
+                raise
+            row, is_whole = None, False
+        else:
+            is_whole = row is None or not is_damaged(row)
+        if not is_whole:
+            messages.error(request, damage_text(1, self.opts))
+        return row if is_whole else None
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Tell whether one of the filters of this list has the parameter *lookup*."""

@@ -24,6 +24,7 @@ from broadcast_server.protocol.sanitize import escape_control
 from django_site.accounts.models import Account
 
 from .bounded_list import KEY, BoundedAdmin
+from .damaged_rows import readable
 
 M = TypeVar("M", bound=Model)
 
@@ -165,7 +166,8 @@ class ReadOnlyAdmin(BoundedAdmin[M]):
             raise PermissionDenied
         given = request.GET.getlist("pk")[:MAX_ROWS]
         keys = [int(key) for key in given if KEY.fullmatch(key)]
-        selected = self.get_queryset(request).filter(pk__in=keys)
+        of = self.get_queryset(request)
+        selected, _ = readable(of.filter(pk__in=keys), lambda key: of.filter(pk=key))
         rows = [row for row in selected if action.can(row)]
         back = f"{self._url('changelist')}?{request.GET.get(FILTERS, '')}".rstrip("?")
         if not rows:

@@ -56,7 +56,6 @@ OFFERED: dict[type[Model], dict[str, str]] = {
         "at__gte": "2026-01-01 00:00:00+00:00",
         "at__lt": "2027-01-01 00:00:00+00:00",
         "action": "hide",
-        "action__isnull": "False",
     },
 }
 """The parameters that the filters of each list expect, with a valid value for each."""
