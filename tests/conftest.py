@@ -33,6 +33,7 @@ from deployments import (
 from hypothesis import HealthCheck, settings
 from programs import Running, listening, running
 from services import SHARED_FOLDER, postgresql, redis_server, site_folder
+from transcripts import HOST_SUFFIX
 from wire import Wire
 from xdist.scheduler import LoadScopeScheduling
 
@@ -185,6 +186,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+TOKENS_SCRIPT = """
+from django_site.accounts.models import Account, Token
+from django.contrib.auth.models import Group
+for name in {names}:
+    host = Account.objects.create(username=name)
+    host.groups.add(Group.objects.get(name="moderators"))
+    print(Token.make(host, "t")[1])
+"""
+
+
 class Processes:
     """Server processes that tests share: one for each program and set of options."""
 
@@ -193,6 +204,8 @@ class Processes:
         self.services: dict[str, Any] = {}
         """The variables that tell the cluster's sites where Redis and PostgreSQL are."""
         self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Running] = {}
+        self._sites: dict[str, dict[str, Any]] = {}  # by address: where the data of a site is
+        self._tokens: dict[str, dict[str, str]] = {}  # by address: of moderators
 
     def url(self, program: tuple[str, ...], options: tuple[str, ...]) -> str:
         """Return the address of *program* with these options; start it on the first call."""
@@ -209,7 +222,18 @@ class Processes:
             data = site_folder(self._stack.enter_context(tempfile.TemporaryDirectory()))
             site = running(*command, BROADCAST_DATA=data, **variables(options))
             self._running[key] = self._stack.enter_context(site)
+            self._sites[listening(self._running[key])] = {"BROADCAST_DATA": data}
         return listening(self._running[key])
+
+    def operator_tokens(self, url: str, names: tuple[str, ...]) -> dict[str, str]:
+        """Return the tokens of moderators at the Django deployment at *url*, made once."""
+        if url not in self._tokens:
+            command = [sys.executable, str(ROOT / "manage.py"), "shell", "-v", "0", "-c"]
+            script = TOKENS_SCRIPT.format(names=[f"{name}{HOST_SUFFIX}" for name in names])
+            site = {**os.environ, **self._sites.get(url, self.services)}
+            done = subprocess.run([*command, script], env=site, check=True, capture_output=True)
+            self._tokens[url] = dict(zip(names, done.stdout.decode().split(), strict=True))
+        return self._tokens[url]
 
     def running(self, command: tuple[str, ...], options: tuple[str, ...]) -> Running:
         """Return the process of a server that has been started."""
@@ -313,14 +337,21 @@ class Player:
         self.kind = kind
         self._processes = processes
         self._request = request
+        self._hosts: tuple[str, ...] = ()
 
     @property
     def is_django(self) -> bool:
         """Whether it is a Django deployment, which Daphne or uvicorn serves."""
         return self.kind in ("daphne", "uvicorn", "cluster")
 
-    def play(self, part: Part, options: tuple[str, ...] = ()) -> None:
-        """Run *part* against a deployment with these options of ``start``."""
+    def play(
+        self, part: Part, options: tuple[str, ...] = (), *, hosts: tuple[str, ...] = ()
+    ) -> None:
+        """Run *part* against a deployment with these options of ``start``.
+
+        A Django deployment has a moderator's account for each of *hosts*, see `transcripts`.
+        """
+        self._hosts = hosts if self.is_django else ()
         asyncio.run(self._play(part, options))
 
     def play_served(self, part: ServedPart, options: tuple[str, ...] = ()) -> None:
@@ -360,6 +391,8 @@ class Player:
         self, urls: list[str], part: Part, trusting: ssl.SSLContext | None = None
     ) -> None:
         deployment = ServedDeployment(*urls, trusting=trusting)
+        if self._hosts:
+            deployment.operator_tokens = self._processes.operator_tokens(urls[0], self._hosts)
         try:
             await part(deployment)
         finally:

@@ -104,6 +104,9 @@ class Deployment(ABC):
         It sends *headers*, and offers the subprotocols *offered* besides that for JSON.
         """
 
+    operator_tokens: Mapping[str, str] = MappingProxyType({})
+    """The tokens of moderators' accounts by their names, where an operator shows no key."""
+
     def stay_in_one_process(self) -> None:  # noqa: B027  # most have one only
         """Have all further clients connect to the same process."""
 

@@ -12,8 +12,9 @@
 
 ``alice sends binary 00 ff`` and ``alice sends text c3 28`` send the bytes as a binary
 or a text frame. The line ``with --log-messages 3`` sets options of the server. The
-line ``needs a socket`` skips the deployment `bare`, which has none, and ``needs operators``
-those that have no operator key. With the line
+line ``needs a socket`` skips the deployment `bare`, which has none, and ``needs an operator
+key`` those that have none. There, ``needs operators`` has whoever would show the key sign in with a
+moderator's account, whose name is the client's and `HOST_SUFFIX`. With the line
 ``in one process``, no client connects to another process of the deployment. The first comment is
 the title. At the end, no client may have received anything that is not listed.
 """
@@ -27,6 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments import Deployment, DeploymentClient
+
+from broadcast_server.protocol.operators import OPERATOR_HEADER
+
+HOST_SUFFIX = "-host"
+"""What follows in the name of an account, so that no other transcript has the name of one."""
+
+VERIFIED = re.compile(r" \(verified: [^:]*\)$")
+"""What a text client is told of accounts."""
 
 FOLDER = Path(__file__).parent / "transcripts"
 _STEP = re.compile(r"(\w+)\s+(opens|closes|vanishes|closed|sends binary|sends text|>|<)\s?(.*)")
@@ -50,6 +59,7 @@ class Transcript:
     options: tuple[str, ...]
     needs_socket: bool
     needs_operators: bool
+    needs_key: bool
     in_one_process: bool
     steps: tuple[Step, ...]
 
@@ -57,6 +67,7 @@ class Transcript:
     def read(cls, path: Path) -> Transcript:
         """Read a file. Raises ValueError for a line that is no step, comment or option."""
         title, needs_socket, needs_operators, in_one_process = "", False, False, False
+        needs_key = False
         options: tuple[str, ...] = ()
         steps: list[Step] = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -71,6 +82,8 @@ class Transcript:
                 needs_socket = True
             elif line == "needs operators":
                 needs_operators = True
+            elif line == "needs an operator key":
+                needs_key = True
             elif line == "in one process":
                 in_one_process = True
             elif line.lstrip().startswith("| "):
@@ -79,7 +92,7 @@ class Transcript:
                 steps.append(Step(last.number, last.who, last.verb, f"{last.rest}\n{continuation}"))
             elif line.strip():
                 raise ValueError(f"{path.name}:{number}: not a transcript line: {line}")
-        needs = needs_socket, needs_operators
+        needs = needs_socket, needs_operators, needs_key
         return cls(title, options, *needs, in_one_process, tuple(steps))
 
 
@@ -94,6 +107,7 @@ class Playback:
         self._variables: dict[str, str] = {}
         # One server plays many transcripts, so each gets its own rooms by a suffix.
         self._suffix = "-" + secrets.token_hex(4)
+        self._hosts: set[str] = set()  # who is signed in with a moderator's account
 
     async def play(self, transcript: Transcript) -> None:
         """Play *transcript*. Raises AssertionError at the first step that fails."""
@@ -118,13 +132,13 @@ class Playback:
             case _ if client is None:
                 raise AssertionError("is not connected")
             case ">":
-                await client.send(self._substitute(step.rest))
+                await client.send(self._with_accounts(self._substitute(step.rest)))
             case "sends binary":
                 await client.send(bytes.fromhex(step.rest), text=False)
             case "sends text":
                 await client.send(bytes.fromhex(step.rest), text=True)
             case "<":
-                got = (await self._line(client)).replace(self._suffix, "")
+                got = self._without_accounts((await self._line(client)).replace(self._suffix, ""))
                 assert self._matches(step.rest.strip(), got), f"got {got}"
             case "closes":
                 del self._clients[step.who]
@@ -159,6 +173,9 @@ class Playback:
         target, _, as_json = rest.partition(" as ")
         assert as_json in ("", "JSON"), as_json
         name, _, value = header.partition(": ")
+        if name == OPERATOR_HEADER and self._deployment.operator_tokens:
+            self._hosts.add(who)
+            name, value = "Authorization", f"Bearer {self._deployment.operator_tokens[who]}"
         target = self._substitute(target.strip())
         if "room=" in target:
             target = re.sub(r"room=[a-z0-9.-]+(?=&|$)", rf"\g<0>{self._suffix}", target)
@@ -172,6 +189,27 @@ class Playback:
             headers={name: value} if header else {},
             offered=[subprotocol] if subprotocol else [],
         )
+
+    def _with_accounts(self, frame: str) -> str:
+        """Return a frame of a client, with the names of accounts for those who are signed in."""
+        if not self._hosts or not frame.startswith("{"):
+            return frame
+        request = json.loads(frame)
+        for key in ("name", "to"):
+            if request.get(key) in self._hosts:
+                request[key] += HOST_SUFFIX
+        return json.dumps(request)
+
+    def _without_accounts(self, line: str) -> str:
+        """Return a received line as it is where operators show a key."""
+        if not self._hosts:
+            return line
+        line = VERIFIED.sub("", line.replace(HOST_SUFFIX, ""))
+        if not line.startswith("{"):
+            return line
+        event = json.loads(line)
+        event.pop("verified", None)
+        return json.dumps(event)
 
     def _substitute(self, text: str) -> str:
         return re.sub(r"\$(\w+)", lambda match: self._variables.get(match[1], match[0]), text)
