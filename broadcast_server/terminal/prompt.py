@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from prompt_toolkit.filters import Condition, is_done
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.layout import (
     ConditionalContainer,
     FormattedTextControl,
@@ -244,7 +246,27 @@ def _input() -> Input:
     from prompt_toolkit.input.vt100 import Vt100Input
 
     class Keyboard(Vt100Input):
-        """Input that notices a hang-up; prompt_toolkit alone would try to read on for ever."""
+        """Input that notices a hang-up; prompt_toolkit alone would try to read on for ever.
+
+        In the background it reads nothing. What could be read there is for the shell: `read` would
+        stop the program, and after `fg` wait for another key, and the event loop with it.
+        """
+
+        def read_keys(self) -> list[KeyPress]:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
+            try:
+                keys = super().read_keys()  # nothing if SIGTTIN would stop it
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if not keys and self._in_background():
+                signal.raise_signal(signal.SIGTTIN)
+            return keys
+
+        def _in_background(self) -> bool:
+            try:
+                return os.tcgetpgrp(self.fileno()) != os.getpgrp()
+            except OSError:  # it has hung up
+                return False
 
         @property
         def closed(self) -> bool:

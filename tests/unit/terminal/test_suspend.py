@@ -7,7 +7,7 @@ import re
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pexpect
@@ -42,7 +42,8 @@ def shell_at_terminal(name: str = "bash") -> Iterator[Person]:
         yield Person(child, 120, 30)
     finally:
         for pid in processes_of(child.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         child.close(force=True)
 
 
@@ -74,12 +75,6 @@ def line_of(program: list[str], *arguments: str) -> str:
     return shlex.join([*program, *arguments])
 
 
-pytestmark = pytest.mark.xfail(
-    reason="known race, not understood yet: after fg there is no prompt in about one of ten runs",
-    strict=False,
-)
-
-
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 @pytest.mark.parametrize("how", ["key", "TSTP", "STOP"])
 def test_a_prompt_is_suspended(program: list[str], url: str, shell: str, how: str) -> None:
@@ -100,13 +95,14 @@ def test_a_prompt_is_suspended(program: list[str], url: str, shell: str, how: st
         else:
             os.kill(pid, getattr(signal, f"SIG{how}"))
         until(lambda: state(pid) == "T", "a process that is stopped")
+        ann.sees(f".*{STOPPED}", r".*\$")  # else the shell has not taken its terminal back
         newline = "\n" if (shell, how) == ("dash", "STOP") else ENTER  # it stays in raw mode
         ann.types("stty -g", newline)
         ann.sees(MODE, f".*{MODE}")
         if newline == ENTER:  # bash restores it by itself, dash does not
             ann.sees(STOPPED, MODE, r"\$")
             assert modes(ann) == before * 2
-            assert not ann.bars
+            assert not ann.bars or how == "STOP"  # it could not erase it before
         say(url, room, "bob", "while you were away")
         ann.types("fg", newline)
         ann.sees(TIME + "  bob: while you were away")
@@ -123,7 +119,10 @@ def test_a_prompt_is_suspended(program: list[str], url: str, shell: str, how: st
 
 
 def test_in_the_background_it_stops_again(program: list[str], url: str) -> None:
-    """After `bg` the prompt does not take the keyboard from the shell."""
+    """After `bg` the prompt does not take the keyboard from the shell, nor wait for it after `fg`.
+
+    What is typed while the shell does something else can be read when the program continues.
+    """
     with shell_at_terminal() as ann:
         ann.sees(r"\$")
         ann.types(line_of(program, "connect", url, "--room", "bg", "--name", "ann"), ENTER)
@@ -132,7 +131,7 @@ def test_in_the_background_it_stops_again(program: list[str], url: str) -> None:
         for how in (signal.SIGTSTP, signal.SIGSTOP):
             os.kill(pid, how)
             ann.sees(STOPPED, r"\$")
-            ann.types("clear", ENTER, "bg", ENTER, "echo $((2*21))", ENTER)
+            ann.types("clear", ENTER, "bg; sleep 0.5", ENTER, "echo $((2*21))", ENTER)
             ann.sees("42", r"\$")
             until(lambda: state(pid) == "T", "a process that is stopped again")
             ann.types("fg", ENTER)
@@ -196,6 +195,7 @@ def test_lines_are_suspended(program: list[str], url: str, options: list[str]) -
         if options:
             ann.types("three", ENTER)
             ann.sees(".*three", "bob: away")
+            until(lambda: len(said(url, room)) == 3, "the last line in the room")
             ann.types("/history 3", ENTER)
             ann.sees("ann: one", "bob: away", "ann: twothree")
         else:
