@@ -69,6 +69,22 @@ def test_quiet_and_ignored(play: Player) -> None:
         play.tab.heard("t1", "t2")
 
 
+def test_a_report(play: Player) -> None:
+    """/report goes to the server alone, also in capitals, with spaces or of several lines."""
+    play.welcome(0, count=2, members=["alice", "Bob Smith"])
+    play.tab.live(2)
+    for typed, text in (("bob smith: rude", "rude"), ("bob smith", ""), ("bob smith a\nb", "a\nb")):
+        play.tab.type(f" /REPORT {typed}")
+        until(lambda: play.tab.js("1") and play.frames[-1], "a request")
+        request = play.frames[-1].pop()
+        assert request.pop("id")
+        assert request == {"type": "report", "name": "Bob Smith", "text": text}
+    assert play.says() == []
+    play.send({"type": "reported", "by": "alice", "name": "Bob Smith", "text": "rude", "id": "x"})
+    note = "alice reported to the moderators: Bob Smith"
+    until(lambda: play.tab.notes() == [note], note)
+
+
 def test_private_messages(play: Player) -> None:
     """/msg sends to one member alone, however it is typed, and shows what is private as such."""
     members = ["alice", "bob", "Bob Smith"]
