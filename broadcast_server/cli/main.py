@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -105,6 +106,12 @@ def _with_target(
 def _send(options: argparse.Namespace, target: Target) -> int:
     from .send import send
 
+    if options.url is None and _names_server(options.text) and _is_stdin_file():
+        return usage_error(
+            "send",
+            f"{without_userinfo(options.text)} is an address, and the text comes first: send -"
+            " ADDRESS < FILE sends what is in a file",
+        )
     if options.url is not None and not {":", "/"} & {*options.url}:
         return usage_error(
             "send",
@@ -112,6 +119,21 @@ def _send(options: argparse.Namespace, target: Target) -> int:
             " (quote a text with spaces)",
         )
     return send(options, target)
+
+
+def _names_server(text: str) -> bool:
+    """Return whether a *text* of `send` is an address with a port, or a WebSocket's."""
+    host, _, port = text.partition("/")[0].rpartition(":")
+    is_host = any(char.isalpha() or char in ".]" for char in host) and port.isdecimal()
+    return len(text.split()) == 1 and (is_host or text.startswith(("ws://", "wss://")))
+
+
+def _is_stdin_file() -> bool:
+    """Return whether standard input is a file, which `send` does not read without ``-``."""
+    try:
+        return stat.S_ISREG(os.fstat(0).st_mode)
+    except OSError:
+        return False
 
 
 def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -> int:

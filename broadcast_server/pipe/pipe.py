@@ -103,6 +103,7 @@ class Pipe:
         self._failed = False  # part of the input was not sent
         self._interrupted = False
         self._has_joined = False
+        self._is_away = False  # and a line on standard error says so
 
     # -- called by the client --
 
@@ -110,9 +111,11 @@ class Pipe:
         """Forward *events* to the sink, and report errors on standard error."""
         for event in events:
             if isinstance(event, Error):
-                self.note(event.text)
+                self._say(event.text)
             elif isinstance(event, Welcome):
-                self._has_joined = True
+                if self._is_away:
+                    self._say("connected again" if self._has_joined else "connected")
+                self._has_joined, self._is_away = True, False
         self._progress.clear()
         session = self._client.session
         epoch = session.cursor.epoch if session.cursor else ""
@@ -121,7 +124,12 @@ class Pipe:
             self._got_all.set()
 
     def note(self, text: str) -> None:
-        """Write a notice about the connection to standard error."""
+        """Write to standard error that there is no connection, and why."""
+        self._is_away = True
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Write a notice to standard error."""
         self._progress.clear()
         note(f"* {text}")
 
@@ -200,7 +208,7 @@ class Pipe:
     def _time_out(self) -> None:
         if not self._wanted.done:
             self._timed_out = True
-            self.note(f"left after {self._timeout:g} s{self._wanted.progress()}")
+            self._say(f"left after {self._timeout:g} s{self._wanted.progress()}")
         self._client.leave()
         self._sink.finish()
 
@@ -225,7 +233,7 @@ class Pipe:
                 data = await read_stdin()
             except OSError as error:
                 self._failed = True
-                self.note(f"could not read standard input: {describe_os_error(error)}")
+                self._say(f"could not read standard input: {describe_os_error(error)}")
                 data = b""
             ended = not data
             self._read_bytes += len(data)

@@ -129,6 +129,7 @@ class ChatUI(Screen):
             name=strip_control(session.name),
             count=self._view.count,
             topic=self._view.topic,
+            mode=self._view.mode,
             connected=session.is_welcomed and self.client is self._connected_client,
             unsent=len(session),
         )

@@ -32,7 +32,13 @@ class RoomView:
         self.count = 0
         """Members of the room."""
         self.topic = ""
-        self._is_operator = False
+        self._is_operator = self._is_locked = self._is_announce = False
+
+    @property
+    def mode(self) -> str:
+        """Who may join and write, in words, empty if that is everyone."""
+        facts = {"locked": self._is_locked, "only operators write": self._is_announce}
+        return ", ".join(fact for fact, holds in facts.items() if holds)
 
     def apply(self, event: Event) -> None:
         """Take note of *event*."""
@@ -40,10 +46,15 @@ class RoomView:
             case Welcome(count=count, topic=topic, operator=operator):
                 self.count, self.topic = count, strip_control(topic or "")
                 self._is_operator = bool(operator)
+                self._is_locked, self._is_announce = bool(event.locked), bool(event.announce)
             case Members(count=count) | Joined(count=count) | Left(count=count):
                 self.count = count
             case OperatorEvent(act="topic", text=text):
                 self.topic = strip_control(text)
+            case OperatorEvent(act="lock", on=on):
+                self._is_locked = on
+            case OperatorEvent(act="announce", on=on):
+                self._is_announce = on
 
     def request(
         self, command: TypedCommand, *, is_live: bool = True, names: Iterable[str] = ()

@@ -24,6 +24,8 @@ class Status:
     """Messages that the server has not confirmed."""
     topic: str = ""
     """That of the room, empty without one."""
+    mode: str = ""
+    """Who may join and write, as operators have set it, empty if that is everyone."""
 
 
 def fit_status(status: Status, width: int, measure: Callable[[str], int] = len) -> str:
@@ -56,7 +58,8 @@ def _longest_first(status: Status) -> tuple[tuple[str, ...], ...]:
     unsent = f"{status.unsent} not sent" if status.unsent else ""
     if status.connected:
         return (
-            (status.room, count, status.name, "connected"),
+            (status.room, count, status.name, "connected", status.mode),
+            (status.room, count, status.name, status.mode),
             (status.room, count, status.name),
             (status.room, count),
             (status.room,),

@@ -45,6 +45,27 @@ def test_a_message_is_sent(program: list[str], url: str) -> None:
     assert said(url, "said") == messages
 
 
+def test_a_file_of_many_lines(program: list[str], url: str, tmp_path: Path) -> None:
+    """It is one message; without the dash, nobody gets the address in its place."""
+    trace = "\n".join(f"  at frame {number}" for number in range(80))
+    (tmp_path / "trace").write_text(f"{trace}\n", encoding="utf-8")
+    host = url.removeprefix("ws://").rstrip("/")
+    script = f"""
+        "$@" send {host}/trace < {tmp_path}/trace; echo $?
+        "$@" send {url} < {tmp_path}/trace; echo $?
+        "$@" send - {host}/trace < {tmp_path}/trace
+        echo 'at 12:30' | "$@" send 12:30 {host}/trace
+        "$@" send {host} {host}/trace < {tmp_path}/trace"""
+    done = shell(script, program)
+    assert done.output.splitlines() == ["2", "2", *["sent to 0 in trace"] * 3]
+    remedy = (
+        "is an address, and the text comes first: send - ADDRESS < FILE sends what is in a file"
+    )
+    for line, address in zip(done.errors.splitlines(), (f"{host}/trace", url), strict=True):
+        assert line.endswith(f"send: error: {address} {remedy}")
+    assert said(url, "trace") == [f"anonymous: {text}" for text in (trace, "12:30", host)]
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [

@@ -212,6 +212,7 @@ def test_a_server_restart_loses_no_line(program: list[str], number: int) -> None
                 assert sender.end() == 0
                 assert printed(sender) == expected
                 assert "trying again in" in sender.errors
+                assert sender.errors.rstrip().endswith("* connected again")
                 assert "-- messages may be missing --" in sender.lines
                 if number == signal.SIGTERM:  # a killed server may not have reached the listener
                     until(lambda: set(printed(listener)) >= set(expected), "all lines")

@@ -88,6 +88,21 @@ def test_everyone_can_read_the_topic() -> None:
     assert view.topic == ""
 
 
+def test_the_mode_is_that_of_the_last_event() -> None:
+    """It is in words, for the status line, and a new welcome says it anew."""
+    view = RoomView()
+    for event, mode in (
+        (replace(WELCOME, locked=True), "locked"),
+        (OperatorEvent("announce", "alice"), "locked, only operators write"),
+        (OperatorEvent("lock", "alice", on=False), "only operators write"),
+        (OperatorEvent("announce", "alice", on=False), ""),
+        (replace(WELCOME, announce=True), "only operators write"),
+        (WELCOME, ""),
+    ):
+        view.apply(event)
+        assert view.mode == mode
+
+
 def test_members_are_counted() -> None:
     """The count is that of the last event that has one."""
     view = RoomView()

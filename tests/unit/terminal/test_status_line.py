@@ -34,6 +34,13 @@ AWAY = Status("lobby", "alice", 3, False, 2)
         (TOPIC, 51, "lobby · 3 here · alice · connected · release at fi…"),
         (TOPIC, 45, "lobby · 3 here · alice · connected · release…"),
         (TOPIC, 44, "lobby · 3 here · alice · connected"),
+        (
+            replace(TOPIC, mode="locked"),
+            60,
+            "lobby · 3 here · alice · connected · locked · release at fi…",
+        ),
+        (replace(HERE, mode="locked"), 42, "lobby · 3 here · alice · locked"),
+        (replace(HERE, mode="locked"), 24, "lobby · 3 here · alice"),
         (replace(TOPIC, connected=False), 80, "lobby · alice · not connected"),
     ],
 )
