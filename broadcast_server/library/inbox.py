@@ -11,6 +11,7 @@ from __future__ import annotations
 from broadcast_server.client.session import ClientSession
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.operators import OperatorEvent
+from broadcast_server.protocol.sanitize import strip_control
 
 from .event_queue import EventQueue, Item
 from .events import (
@@ -137,7 +138,7 @@ class Inbox:
             case OperatorEvent(act=act, by=by, name=name, on=on, text=text):
                 return [Item(OperatorAct(room, act, by, name, on, text))]
             case wire.Error(code=code, text=text, id=None):
-                return [Item(Notice(room, code, text))]
+                return [Item(Notice(room, code, strip_control(text)))]
         return []
 
     def _members_event(self, names: tuple[str, ...]) -> Members:

@@ -13,6 +13,7 @@ from broadcast_server.console.tls_support import stand_in_for_ssl
 from broadcast_server.protocol import messages as wire
 from broadcast_server.protocol.bounds import MAX_TEXT_BYTES
 from broadcast_server.protocol.operators import OperatorRequest
+from broadcast_server.protocol.sanitize import strip_control
 from broadcast_server.protocol.timestamp import rfc3339
 
 from .argument import check_request, check_text
@@ -305,7 +306,7 @@ class RoomCore:
 
     def note(self, text: str) -> None:
         """Take a notice about the connection."""
-        self._last_note = text
+        text = self._last_note = strip_control(text)
         self.inbox.note(Disconnected(self.session.room, text))
         self._arrived.set()
 

@@ -12,13 +12,18 @@ from broadcast_server import (
     BroadcastServer,
     ClientRoom,
     Message,
+    Notice,
     PrivateMessage,
     connect,
     connect_sync,
     serve,
     serve_sync,
 )
+from broadcast_server.client.session import ClientSession
 from broadcast_server.library.argument import check_seconds
+from broadcast_server.library.errors import rejected, with_remedy
+from broadcast_server.library.inbox import Inbox
+from broadcast_server.protocol import messages as wire
 
 KEY = "0123456789abcdef"
 MESSAGE = Message("lobby", 1, "ann", "hi", "2026-11-24T13:00:00.123Z", own=False, epoch="ep")
@@ -155,6 +160,12 @@ def test_what_is_printed() -> None:
     assert str(private) == "* bob to you, in private: hi\n* bob to you, in private: you"
     own = PrivateMessage("lobby", "bob", "ann", "hi", at, own=True)
     assert str(own) == "* you, in private to ann: hi"
+    error = rejected("banned", unsafe)
+    assert str(error) == "oneann: two (ask who runs the server)"
+    assert with_remedy(unsafe, 4503) == "oneann: two (ask who runs the server)"
+    inbox = Inbox(ClientSession("bob", None))
+    inbox.receive([wire.Error("not_recording", unsafe)])
+    assert inbox.take().event == Notice("lobby", "not_recording", "oneann: two")
 
 
 def test_what_a_room_and_a_server_look_like() -> None:
