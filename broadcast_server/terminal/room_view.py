@@ -32,7 +32,8 @@ class RoomView:
         self.count = 0
         """Members of the room."""
         self.topic = ""
-        self._is_operator = self._is_locked = self._is_announce = False
+        self._is_operator: bool | None = None  # not known before the first welcome
+        self._is_locked = self._is_announce = False
 
     @property
     def mode(self) -> str:
@@ -66,9 +67,9 @@ class RoomView:
         verb, argument = command.verb, command.argument
         if verb == "topic" and not argument:
             return f"the topic is {self.topic}" if self.topic else "this room has no topic"
-        if verb != REPORT and not self._is_operator:
+        if verb != REPORT and self._is_operator is False:
             return f"/{verb} is for operators of the room: connect with --operator-file FILE"
-        if not is_live:
+        if not is_live or (verb != REPORT and self._is_operator is None):
             return f"not connected: type /{verb} again once connected"
         if verb == REPORT:
             name, reason = split_recipient(argument, names, needs_text=False)

@@ -1,6 +1,7 @@
 """The typed texts: what was typed for messages that have no answer yet. Pure.
 
-A message that is rejected reached nobody, so what was typed is given back to whoever typed it.
+A message that is rejected reached nobody. If a corrected one can, such as a shorter text, what was
+typed is given back to whoever typed it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from broadcast_server.protocol.messages import (
 MAX_TEXTS = 500
 """Texts that are kept at most: as many as a session has messages without an answer."""
 
-AS_GOOD_AS_SENT = frozenset({"duplicate", "not_confirmed"})
-"""Codes of errors after which the message may have been received."""
+NOT_TO_EDIT = frozenset({"duplicate", "not_confirmed", "muted", "announce_only"})
+"""Codes of errors after which nobody should send the text again: it may have been received, or no
+other text would be. What is typed next would only be appended to it."""
 
 
 class TypedTexts:
@@ -36,11 +38,11 @@ class TypedTexts:
                 del self._lines[next(iter(self._lines))]
 
     def settle(self, event: Event) -> str | None:
-        """Forget what *event* answers. Return what was typed if the message reached nobody."""
+        """Forget what *event* answers. Return what was typed if it is to be edited."""
         if not isinstance(event, Message | PrivateMessage | Error) or event.id is None:
             return None
         line = self._lines.pop(event.id, None)
-        is_rejected = isinstance(event, Error) and event.code not in AS_GOOD_AS_SENT
+        is_rejected = isinstance(event, Error) and event.code not in NOT_TO_EDIT
         return line if is_rejected else None
 
 

@@ -35,9 +35,10 @@ def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
     command = parse_command(text)
     assert command is not None
     view = RoomView()
+    again = f"not connected: type {text.split(maxsplit=1)[0]} again once connected"
+    assert view.request(command, is_live=False) == again  # typed ahead of the welcome
     view.apply(replace(WELCOME, operator=True))
     assert view.request(command) == request_
-    again = f"not connected: type {text.split(maxsplit=1)[0]} again once connected"
     assert view.request(command, is_live=False) == again
     view.apply(WELCOME)  # after a reconnect without the key
     told = "is for operators of the room: connect with --operator-file FILE"
