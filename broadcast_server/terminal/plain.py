@@ -22,7 +22,6 @@ from broadcast_server.protocol.codec import encode_text, private_heading
 from broadcast_server.protocol.messages import (
     Error,
     Event,
-    Members,
     Message,
     PrivateMessage,
     Welcome,
@@ -31,7 +30,7 @@ from broadcast_server.protocol.sanitize import lines_to_print, strip_control
 
 from .chat import ChatUI
 from .key_mode import key_mode
-from .render import Line, local_time
+from .render import Line, local_time, present_text
 from .typed_line import TypedLine
 
 MAX_HELD_LINES = 500
@@ -185,11 +184,10 @@ def _notice_text(event: Event, *, again: bool) -> list[str]:
     match event:
         case Error(text=text):
             return [f"Error, {strip_control(text)}."]
-        case Welcome(room=room, name=name, count=count, members=members, verified=verified):
-            present = encode_text(Members(count, members, verified)) or ""
+        case Welcome(room=room, name=name):
             welcome = f"{'Connected again' if again else 'Connected'}. You are {name} in {room}."
             if not again:
-                welcome += f" {present.removeprefix('* ')}."
+                welcome += f" {present_text(event)}."
             missed = [] if event.recovered else [missed_text(event.missed).strip("- ") + "."]
             return [strip_control(welcome), *missed]
     line = encode_text(event)

@@ -26,6 +26,9 @@ from broadcast_server.protocol.messages import (
 )
 from broadcast_server.protocol.sanitize import strip_control
 
+MAX_WELCOME_NAMES = 10
+"""How many of those who are here a newcomer is told by name; /who lists all."""
+
 # Those of the 16 ANSI colours that are readable on a light and on a dark background.
 COLOURS = (
     "ansired",
@@ -158,10 +161,17 @@ def _highlight_mentions(text: str, me: str) -> Line:
     return [*line, ("", text[done:])]
 
 
+def present_text(welcome: Welcome) -> str:
+    """Return who is here, by count and by the first names. A class of thirty would fill lines."""
+    names = welcome.members[:MAX_WELCOME_NAMES]
+    verified = tuple(name for name in welcome.verified or () if name in names)
+    text = encode_text(Members(welcome.count, names, verified or None)) or ""
+    return text.removeprefix("* ")
+
+
 def _render_welcome(welcome: Welcome, *, again: bool) -> list[Line]:
     you = f"you are {strip_control(welcome.name)} in {strip_control(welcome.room)}"
-    members = Members(welcome.count, welcome.members, welcome.verified)
-    present = strip_control((encode_text(members) or "").removeprefix("* "))
+    present = strip_control(present_text(welcome))
     lines = [dim(f"-- connected again, {you} --" if again else f"-- {you}, {present} --")]
     if not welcome.recovered:
         lines.append(dim(missed_text(welcome.missed)))

@@ -16,6 +16,7 @@ from broadcast_server.protocol.messages import (
     Renamed,
     Welcome,
 )
+from broadcast_server.terminal.plain import event_text
 from broadcast_server.terminal.render import colour, is_mention, local_time, render_event
 
 
@@ -69,6 +70,16 @@ def test_a_welcome_after_a_reconnect() -> None:
     missed = Welcome("ops", "alice", "e", 7, False, 3, 2, ("alice",))
     assert texts(WELCOME, again=True) == ["-- connected again, you are alice in ops --"]
     assert texts(missed, again=True)[1:] == ["-- 3 messages missed --"]
+
+
+def test_a_newcomer_is_told_the_first_names() -> None:
+    """A class of thirty is not listed by name, neither on the screen nor to a screen reader."""
+    names = tuple(f"p{number}" for number in range(29))
+    welcome = Welcome("lobby", "p28", "e", 0, True, 0, 29, names, verified=("p1", "p20"))
+    present = "29 here: p0, p1, p2, p3, p4, p5, p6, p7, p8, p9 and 19 more (verified: p1)"
+    assert texts(welcome) == [f"-- you are p28 in lobby, {present} --"]
+    (plain,) = event_text(welcome, again=False)
+    assert plain == f"Connected. You are p28 in lobby. {present}.".replace(": ", ", ")
 
 
 def test_nobody_can_forge_a_line_of_the_server() -> None:
