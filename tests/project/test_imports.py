@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -532,6 +533,7 @@ LIBRARIES = {
 """Which modules of `broadcast_server` alone import a library that is not Python's own."""
 
 
+@cache
 def modules(package: str) -> dict[str, Path]:
     """Return the files of a package by their dotted names below it, "" for the package itself."""
     found: dict[str, Path] = {}
@@ -542,6 +544,7 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
+@cache
 def imports(package: str, module: str, path: Path) -> tuple[set[str], set[str]]:
     """Return what a module imports anywhere in it: of its package, and the top-level rest."""
     known = modules(package)
