@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib import import_module
@@ -53,22 +53,31 @@ DJANGO_KINDS = ("daphne", "uvicorn", "cluster")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 SLOWEST_GROUPS = (
-    "test_outages",
-    "test_chaos",
-    "test_page",
-    "test_zipapp",
-    "test_replication",
+    "daphne",
     "cluster",
-    "test_moderation",
-    "zipapp",
-    "test_listener",
-    "test_main",
-    "test_prompt",
-    "test_pipe",
-    "test_accounts",
+    "uvicorn",
+    "test_chaos",
     "installed",
+    "test_zipapp",
+    "logged",
+    "test_outages",
     "server",
+    "test_replication",
+    "test_settings",
     "test_server",
+    "zipapp",
+    "test_benchmarks",
+    "test_restored_database",
+    "test_main",
+    "test_bounded_lists",
+    "test_names_on_screen",
+    "test_servers",
+    "test_distribution",
+    "test_pipe",
+    "test_prompt",
+    "test_late_imports",
+    "test_frozen_process",
+    "test_suspend",
 )
 """The slowest groups of tests, the slowest first: `group_of` says what a group is."""
 
@@ -180,10 +189,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(group_of(item.nodeid), len(SLOWEST_GROUPS)))
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Spare the garbage collector what lasts to the end: all modules and the list of all tests."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 TOKENS_SCRIPT = """
