@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from random import Random
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from broadcast_server.admission.admission import AdmissionLimits
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import LogEntry, Message
 from broadcast_server.protocol.rejection import STOPPING
+from broadcast_server.protocol.timestamp import rfc3339
 from broadcast_server.rooms.actions import Publish
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DEFAULT_MAX_MESSAGES, MessageLog
@@ -222,7 +224,8 @@ class Forgets(LocalRoom):
             super()._publish(what)
             return
         self.done = True
-        unlogged = Message(self.log.head + 1, what.author.name, what.text, "", what.id)
+        now = rfc3339(datetime.now(timezone.utc))
+        unlogged = Message(self.log.head + 1, what.author.name, what.text, now, what.id)
         self._fanout.send_to(what.author, unlogged)
 
 
