@@ -34,7 +34,7 @@ class Message:
 
     @property
     def time(self) -> datetime:
-        """When it was published."""
+        """When it was published. Raises ValueError if *at* is no time."""
         return parse_rfc3339(self.at)
 
     def __str__(self) -> str:

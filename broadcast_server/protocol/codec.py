@@ -40,7 +40,6 @@ from .messages import (
 from .names import validate_room
 from .operators import ACT_OF_EVENT, ACTS, OperatorEvent, OperatorRequest, act_text
 from .sanitize import escape_control, is_plain, replace_control
-from .timestamp import is_rfc3339
 
 _EVENTS: dict[str, type[Any]] = {
     "welcome": Welcome,
@@ -357,7 +356,6 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "quiet": lambda value: value is None or value is True,
     "id": lambda value: value is None or _is_text(value),
     "by": _is_name,
-    "at": is_rfc3339,
     "on": lambda value: isinstance(value, bool),
     **dict.fromkeys(
         ("welcome.operator", "welcome.locked", "welcome.announce", "welcome.muted"),

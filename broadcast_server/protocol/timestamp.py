@@ -19,11 +19,3 @@ def parse_rfc3339(text: str) -> datetime:
     if re.fullmatch(_FORMAT, text, re.ASCII) is None:
         raise ValueError(f"{text[:40]!r} is not a time (2026-11-24T13:00:00.123Z is one)")
     return datetime.fromisoformat(f"{text[:-1]}+00:00")
-
-
-def is_rfc3339(value: object) -> bool:
-    """Return whether *value* is a time as `rfc3339` writes it."""
-    try:
-        return isinstance(value, str) and bool(parse_rfc3339(value))
-    except ValueError:
-        return False
