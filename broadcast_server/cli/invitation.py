@@ -12,8 +12,7 @@ from shlex import quote
 from urllib.parse import urlsplit
 
 from broadcast_server.http.program import PROGRAM_NAME
-
-from .qr import QUIET_ZONE_MODULES, half_blocks, qr_matrix
+from broadcast_server.http.qr import QUIET_ZONE_MODULES, half_blocks, qr_matrix
 
 MAX_ADDRESSES = 4
 """Addresses that are printed at most."""

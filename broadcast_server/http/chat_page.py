@@ -52,13 +52,13 @@ def chat_page() -> ChatPage:
 def content_security_policy(style: str, script: str = "") -> str:
     """Return a Content-Security-Policy that allows the inline *style* and *script*, nothing else.
 
-    Both are allowed by their hashes, so that injected code does not run. The page can fetch nothing
-    and can connect only to its own server, which is what 'self' means for a WebSocket.
+    Both are allowed by their hashes, so that injected code does not run. The page can load images
+    from its own server and connect to it, which is what 'self' means for a WebSocket.
     """
     rules = [
         "default-src 'none'",
         "connect-src 'self'",
-        "img-src data:",
+        "img-src 'self' data:",
         f"style-src {_hash(style)}",
         f"script-src {_hash(script)}" if script else "",
         "base-uri 'none'",

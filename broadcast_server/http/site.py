@@ -1,4 +1,4 @@
-"""The GET routes of the HTTP port, besides event streams: page, program, health and metrics.
+"""The GET routes of the HTTP port, besides event streams: page, program, QR code, and status.
 
 A server offers its own clients: the chat page for browsers and, if the server runs from the single
 file, that file for download. This module is pure, except that it reads the page once. It does not
@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from broadcast_server.protocol.join import parse_query
+from broadcast_server.protocol.messages import Error
+
 from .allowed_hosts import host_name
 from .chat_page import ChatPage, chat_page, with_address
 from .program import PROGRAM_NAME
 from .prometheus import CONTENT_TYPE
+from .qr import MAX_DATA_BYTES, qr_matrix, svg_image
 from .responses import NO_CACHE, Response, plain_response, text_response
 
 MAX_HEAD_BYTES = 8 * 2**10
@@ -66,7 +70,7 @@ def respond(server: ServerStatus, method: str, target: str, headers: Mapping[str
 
     *target* is the path with the query. *headers* have lower-case names.
     """
-    path = target.partition("?")[0]
+    path, _, query = target.partition("?")
     if method not in ("GET", "HEAD"):
         allowed = ("GET", "HEAD", "POST") if is_socket_path(path) else ("GET", "HEAD")
         methods = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
@@ -82,6 +86,8 @@ def respond(server: ServerStatus, method: str, target: str, headers: Mapping[str
             if server.accepting:
                 return plain_response(200, "ok")
             return plain_response(503, "stopping")
+        case "qr.svg":
+            return _symbol_response(query)
         case "metrics":
             return text_response(200, CONTENT_TYPE, server.metrics_text())
         case name if name == PROGRAM_NAME:
@@ -105,6 +111,26 @@ def _page_response(page: ChatPage, share_url: str | None) -> Response:
         ("Vary", "Accept"),
     )
     return Response(200, "text/html; charset=utf-8", len(html), iter([html]), headers)
+
+
+def _symbol_response(query: str) -> Response:
+    """Draw the QR symbol of the text in *query*, which is the address that the page invites to.
+
+    The page knows that address, and a server behind a proxy does not.
+    """
+    parameters = parse_query(query)
+    if isinstance(parameters, Error):
+        return plain_response(400, parameters.text)
+    data = parameters.get("text", "").encode()
+    if not data:
+        return plain_response(400, "text is missing, add ?text=ADDRESS")
+    # One mask: the choice among all would let a client spend 20 times as much of the server.
+    matrix = qr_matrix(data, masks=(0,))
+    if matrix is None:
+        text = f"text is {len(data)} bytes, limit of a QR code is {MAX_DATA_BYTES}"
+        return plain_response(414, text)
+    image = svg_image(matrix)
+    return Response(200, "image/svg+xml", len(image), iter([image]))
 
 
 def _program_response(data: bytes | None) -> Response:

@@ -329,6 +329,8 @@ def test_health_and_metrics(any_server: Player) -> None:
         if any_server.kind == "cluster":
             deployment = ServedDeployment(deployment.url)  # each process has its own metrics
         assert (await asyncio.to_thread(get, deployment.url, "healthz"))[0] == 200
+        symbol = await asyncio.to_thread(get, deployment.url, "qr.svg?text=http%3A%2F%2Fx%2F")
+        assert symbol[:2] == (200, "image/svg+xml") and symbol[2].startswith("<svg")
 
         async def figures() -> dict[str, float]:
             _, type, text = await asyncio.to_thread(get, deployment.url, "metrics")

@@ -213,10 +213,11 @@ MODULES = {
             "invalid_request": "",
             "program": "",
             "prometheus": "",
+            "qr": "",
             "responses": "",
             "allowed_hosts": "responses",
             "cors": "responses",
-            "site": "allowed_hosts chat_page program prometheus responses",
+            "site": "allowed_hosts chat_page program prometheus qr responses",
             "own_page": "cors program responses site",
             "post": "responses site",
             "stream": "responses",
@@ -311,8 +312,7 @@ MODULES = {
             "history": "",
             "local_addresses": "",
             "operator_option": "",
-            "qr": "",
-            "invitation": "qr",
+            "invitation": "",
             "run": "",
             "send": "",
             "startup": "browser invitation local_addresses",
@@ -511,7 +511,7 @@ PURE = {
     "broadcast_server.cli.client_options", "broadcast_server.cli.completion",
     "broadcast_server.cli.env_parser", "broadcast_server.cli.invitation",
     "broadcast_server.cli.man_page", "broadcast_server.cli.options",
-    "broadcast_server.cli.parser_schema", "broadcast_server.cli.qr",
+    "broadcast_server.cli.parser_schema",
 }  # fmt: skip
 """Modules, and areas as a whole, that decide without waiting or touching a socket."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from broadcast_server.http.chat_page import chat_page, content_security_policy
 from broadcast_server.http.cors import is_origin_allowed, parse_origins
+from broadcast_server.http.qr import qr_matrix, svg_image
 from broadcast_server.http.responses import Response, reject_response
 from broadcast_server.http.site import is_socket_path, respond
 from broadcast_server.protocol.messages import CloseCode, Error
@@ -92,6 +93,25 @@ def test_the_program_is_sent_in_chunks() -> None:
     assert "broadcast-server.pyz" in dict(response.headers)["Content-Disposition"]
 
 
+def test_the_symbol_of_an_address_is_an_image() -> None:
+    """It is drawn for any text that fits, and an error says why not."""
+    target = "/any/prefix/qr.svg?text=http%3A%2F%2F192.0.2.7%2F%3Froom%3Dops"
+    response = respond(Server(), "GET", target, {})
+    body = b"".join(response.body)
+    matrix = qr_matrix(b"http://192.0.2.7/?room=ops", (0,))
+    assert matrix is not None and body == svg_image(matrix)
+    assert (response.status, response.type, response.length) == (200, "image/svg+xml", len(body))
+    for query, status, words in (
+        ("?text=" + "%C3%A9" * 53, 200, b"<svg"),
+        ("?text=" + "%C3%A9" * 53 + "x", 414, b"text is 107 bytes, limit of a QR code is 106"),
+        ("?text=%ff", 400, b"query is not percent-encoded UTF-8"),
+        ("?text=", 400, b"text is missing"),
+        ("", 400, b"text is missing"),
+    ):
+        response = respond(Server(), "GET", f"/qr.svg{query}", {})
+        assert (response.status, words in b"".join(response.body)) == (status, True)
+
+
 def test_the_websocket_is_at_paths_that_end_with_a_slash() -> None:
     """A proxy may add any prefix, so the WebSocket is at every path that ends with a slash."""
     paths = ["/", "/prefix/", "", "/healthz"]
@@ -162,7 +182,7 @@ def test_the_policy_of_a_page_without_a_script_allows_none() -> None:
 
 
 def test_the_page_is_small_and_self_contained() -> None:
-    """The page is under 60 KiB, needs no 'unsafe-inline', and fetches nothing."""
+    """The page is under 60 KiB, needs no 'unsafe-inline', and fetches nothing from elsewhere."""
     text = chat_page().html.decode()
     assert len(chat_page().html) < 60 * 2**10
     assert not re.search(r"<[^>]*\s(on\w+|style)=", text)

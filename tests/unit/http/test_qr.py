@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import zxingcpp
 
-from broadcast_server.cli.qr import (
+from broadcast_server.http.qr import (
     CODEWORDS,
     MASKS,
     MAX_DATA_BYTES,
@@ -15,6 +15,7 @@ from broadcast_server.cli.qr import (
     _draw,
     half_blocks,
     qr_matrix,
+    svg_image,
 )
 
 MODULE = 3
@@ -78,3 +79,16 @@ def test_lines_have_colours_and_a_quiet_zone() -> None:
         assert line.endswith("\x1b[0m")
     bare = [line.removeprefix("\x1b[30;47m").removesuffix("\x1b[0m") for line in lines]
     assert bare == [" " * 11] * 2 + ["    ▀▄█    ", "    ▀▀     "] + [" " * 11] * 2
+
+
+def test_an_image_has_every_module() -> None:
+    """The dark modules are lines of the image, which a quiet zone surrounds."""
+    image = svg_image([[1, 0, 1, 1], [0, 1, 0, 0], [0] * 4, [1] * 4]).decode()
+    assert 'viewBox="-4 -4 12 12"' in image
+    assert 'd="M0 0.5h1M2 0.5h2M1 1.5h1M0 3.5h4"' in image
+
+
+@pytest.mark.parametrize("mask", range(len(MASKS)))
+def test_one_mask_alone_is_drawn(mask: int) -> None:
+    """A caller that has no time to choose a mask gets the symbol with the given one."""
+    assert qr_matrix(b"x", (mask,)) == _draw(1, _codewords(b"x", *CODEWORDS[0]), mask)

@@ -1,4 +1,4 @@
-"""The QR symbol: encodes an address for a phone, and draws it as lines of text. Pure.
+"""The QR symbol: encodes an address for a phone, and draws it as text or as an image. Pure.
 
 It implements the part of ISO/IEC 18004 that an address needs: byte mode, error correction
 level L, and versions 1 to 5, up to 106 bytes. These versions have a single block of codewords
@@ -8,7 +8,7 @@ and at most one alignment pattern, which keeps the code short; a library would a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 CODEWORDS = (19, 7), (34, 10), (55, 15), (80, 20), (108, 26)
@@ -39,17 +39,22 @@ MASKS: tuple[Callable[[int, int], int], ...] = (
 """The data mask patterns: a module of the data is inverted where the function returns 0."""
 
 _RUN = re.compile("0{5,}|1{5,}")
+_DARK = re.compile("1+")
 _LIKE_A_FINDER = re.compile("(?=10111010000|00001011101)")
 
 
-def qr_matrix(data: bytes) -> Matrix | None:
-    """Return the smallest symbol for *data*, None if it is longer than `MAX_DATA_BYTES`."""
+def qr_matrix(data: bytes, masks: Iterable[int] = range(len(MASKS))) -> Matrix | None:
+    """Return the smallest symbol for *data*, None if it is longer than `MAX_DATA_BYTES`.
+
+    Of the *masks* it has the one that is read most easily. To choose among all of them takes 20
+    times as long as to draw one.
+    """
     if len(data) > MAX_DATA_BYTES:
         return None
     version = next(n for n, (size, _) in enumerate(CODEWORDS, 1) if len(data) <= size - 2)
     words = _codewords(data, *CODEWORDS[version - 1])
-    candidates = [_draw(version, words, mask) for mask in range(len(MASKS))]
-    return min(candidates, key=_penalty)
+    candidates = [_draw(version, words, mask) for mask in masks]
+    return candidates[0] if len(candidates) == 1 else min(candidates, key=_penalty)
 
 
 def half_blocks(matrix: Matrix) -> list[str]:
@@ -60,6 +65,23 @@ def half_blocks(matrix: Matrix) -> list[str]:
     rows = [*empty, *([*border, *row, *border] for row in matrix), *empty, [0] * size]
     lines = zip(rows[::2], rows[1::2], strict=True)
     return [ON_LIGHT + "".join(map(_block, *line)) + PLAIN for line in lines]
+
+
+def svg_image(matrix: Matrix) -> bytes:
+    """Draw a symbol with its quiet zone as an SVG image, one unit per module."""
+    size = len(matrix) + 2 * QUIET_ZONE_MODULES
+    runs = (
+        f"M{run.start()} {y}.5h{len(run[0])}"
+        for y, row in enumerate(matrix)
+        for run in _DARK.finditer("".join(map(str, row)))
+    )
+    start = -QUIET_ZONE_MODULES
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{start} {start} {size} {size}"'
+        ' shape-rendering="crispEdges">'
+        f'<path fill="#fff" d="M{start} {start}h{size}v{size}h-{size}z"/>'
+        f'<path stroke="#000" d="{"".join(runs)}"/></svg>'
+    ).encode()
 
 
 def _block(above: int, below: int) -> str:
