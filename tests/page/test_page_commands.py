@@ -81,8 +81,12 @@ def test_a_report(play: Player) -> None:
         assert request == {"type": "report", "name": "Bob Smith", "text": text}
     assert play.says() == []
     play.send({"type": "reported", "by": "alice", "name": "Bob Smith", "text": "rude", "id": "x"})
-    note = "alice reported to the moderators: Bob Smith"
-    until(lambda: play.tab.notes() == [note], note)
+    play.send({"type": "reported", "by": "alice", "name": "bob", "text": "", "id": "y"})
+    notes = [
+        "alice reported Bob Smith to the moderators: rude",
+        "alice reported bob to the moderators",
+    ]
+    until(lambda: play.tab.notes() == notes, "the notes")
 
 
 def test_private_messages(play: Player) -> None:
@@ -139,7 +143,7 @@ def test_private_messages(play: Player) -> None:
     until(lambda: sent()[-1] == ("rob", "no"), "an answer")
     play.tab.page.fill("#text", "/msg bob s")
     play.tab.page.keyboard.press("Tab")
-    assert play.tab.js(TEXT) == "/msg bob s"
+    assert play.tab.js(TEXT) == "/msg Bob Smith: "  # also who has left, as in the terminal
     play.tab.page.fill("#text", "/msg ro")
     play.tab.page.keyboard.press("Tab")
     assert play.tab.js(TEXT) == "/msg rob: "
@@ -157,12 +161,20 @@ def test_private_messages(play: Player) -> None:
 
 def test_tab_completes_names(play: Player) -> None:
     """Tab completes names and commands as far as they are unique, and else moves the focus."""
-    play.welcome(0, count=4, members=["alice", "bob", "carl-2", "carla"])
+    play.welcome(0, count=5, members=["alice", "bob", "carl-2", "carla", "Dan Smith"])
+    play.tab.live(5)
+    play.send({"type": "left", "name": "bob", "count": 4})
     play.tab.live(4)
     for typed, completed in {
-        "b": "bob: ",
-        "hi B": "hi bob ",
-        "@bo": "@bob ",
+        "d": "Dan Smith: ",
+        "hi D": "hi Dan Smith ",
+        "@da": "@Dan Smith ",
+        "b": "b",
+        "/kick dan s": "/kick Dan Smith ",
+        "/Tell b": "/Tell bob: ",
+        "/report dan": "/report Dan Smith: ",
+        "/ignore carla": "/ignore carla ",
+        "/topic dan s": "/topic dan s",
         "car": "carl",
         "/ro": "/room ",
         "see /ro": "see /ro",
@@ -246,7 +258,7 @@ def test_the_transcript(here: str, tab: Open, tmp_path: Path) -> None:
     """All messages of the room are saved, as text and as JSON lines, also those not shown."""
     url, room = here.partition("?")[0].replace("http", "ws"), here.partition("=")[2]
     say(url, room, "ann", *(f"line {number}" for number in range(250)), "two\nlines")
-    alice = tab(f"{here}&name=alice")
+    alice = tab(f"{here}&name=alice", forgive=AWAY)
     until(lambda: len(alice.texts()) == 200, "the history")
     alice.page.click("#set")
     for button, suffix in (("#save", "txt"), ("#save-json", "ndjson")):
@@ -287,7 +299,10 @@ def test_history_of_a_number_of_messages(here: str, tab: Open) -> None:
     say(url, room, "ann", *(f"line {number}" for number in range(900)))
     alice = tab(f"{here}&name=alice")
     until(lambda: len(alice.texts()) == 200, "the page's own history")
-    alice.type("/history 850")
+    alice.page.context.set_offline(True)
+    alice.until("!document.querySelector('#banner').hidden")
+    alice.type("/history 850")  # is done once the page is connected again
+    alice.page.context.set_offline(False)
     until(lambda: "line 50" in alice.texts(), "the first of them")
     alice.until("document.querySelector('#scroll').scrollTop < 20000")
     alice.type("still here")

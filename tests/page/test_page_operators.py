@@ -15,6 +15,8 @@ pytestmark = needed
 
 KEY = OPERATOR_FILE.read_text(encoding="ascii").strip()
 TOPIC = "document.querySelector('#topic').textContent"
+MODES = "document.querySelector('#modes').textContent"
+FIELD = "document.querySelector('#text')"
 
 
 def test_an_operator_and_a_member(here: str, tab: Open) -> None:
@@ -48,8 +50,17 @@ def test_an_operator_and_a_member(here: str, tab: Open) -> None:
     until(lambda: bob.notes()[-1] == "alice muted bob", "a mute")
     bob.type("unheard")
     until(lambda: bob.notes()[-1].startswith("* you are muted in this room"), "an error")
-    assert bob.js("document.querySelector('#text').value") == "unheard"
+    bob.page.keyboard.type("/who")  # replaces the text that came back, which nobody may hear
+    assert bob.js(f"{FIELD}.value") == "/who"
+    bob.page.keyboard.press("Enter")
+    until(lambda: bob.notes()[-1] == "2 here: alice, bob", "who is here")
+    bob.page.keyboard.type("unheard")
+    bob.js(f"document.querySelector('#send').click(), {FIELD}.value = 'draft'")
+    until(lambda: bob.notes()[-1].startswith("* you are muted in this room"), "an error")
+    assert bob.js(f"{FIELD}.value") == "draft"
+    assert bob.js(MODES) == "you are muted"
     alice.type("/unmute bob", "/lock", "/announce", "/kick bobb")
+    bob.until(f"{MODES} === 'the room is locked · only operators write'")
     until(lambda: alice.notes()[-1].endswith("(do you mean bob?)"), "an error")
     assert alice.notes()[-4:-1] == [
         "alice unmuted bob",
@@ -58,7 +69,7 @@ def test_an_operator_and_a_member(here: str, tab: Open) -> None:
     ]
     alice.type("/topic -", "/announce off", "/unlock", "/kick bob")
     bob.until("document.querySelector('#state').textContent.includes('you were kicked')")
-    assert alice.js(TOPIC) == ""
+    assert alice.js(TOPIC) == alice.js(MODES) == ""
     alice.live(1)
     until(lambda: "alice kicked bob" in alice.notes(), "a kick")
 
@@ -86,6 +97,7 @@ def test_what_a_hostile_server_says_of_operators(play: Player) -> None:
     play.tab.until(f"{TOPIC} === '<b>tea</b>'")
     facts = "the room is locked, only operators write, you are muted"
     until(lambda: play.tab.notes() == [facts], "the facts")
+    assert play.tab.js(MODES) == facts.replace(", ", " · ")
     play.send({"type": "kicked", "name": "<i>\u2066x", "by": "a\nb"})
     until(lambda: play.tab.notes()[-1] == "a\nb kicked <i>x", "a kick")
     play.tab.type("/kick bob", "/announce off", "/unlock")
