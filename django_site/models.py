@@ -153,14 +153,18 @@ class Restriction(models.Model):
 
 
 class Pace(models.Model):
-    """When an author, known by *key*, has published in a room that is in slow mode."""
+    """When an author, known by *key*, has published in a room that is in slow mode.
+
+    *address* is a digest of the client's address in the row that stands for a guest, else empty.
+    """
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE)
     key = models.CharField(max_length=MAX_KEY_CHARS)
     at = models.DateTimeField()
+    address = models.CharField(max_length=32, db_default="", default="")
 
     class Meta:
-        """An author has one row in a room."""
+        """A key has one row in a room."""
 
         constraints = (models.UniqueConstraint(fields=["room", "key"], name="one_pace_a_key"),)
 

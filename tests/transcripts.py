@@ -194,11 +194,12 @@ class Playback:
         """Return a frame of a client, with the names of accounts for those who are signed in."""
         if not self._hosts or not frame.startswith("{"):
             return frame
-        request = json.loads(frame)
-        for key in ("name", "to"):
-            if request.get(key) in self._hosts:
-                request[key] += HOST_SUFFIX
-        return json.dumps(request)
+        requests = [json.loads(line) for line in frame.split("\n")]
+        for request in requests:
+            for key in ("name", "to"):
+                if request.get(key) in self._hosts:
+                    request[key] += HOST_SUFFIX
+        return "\n".join(map(json.dumps, requests))
 
     def _without_accounts(self, line: str) -> str:
         """Return a received line as it is where operators show a key."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from broadcast_server.protocol.operators import OperatorRequest
+from broadcast_server.protocol.operators import MAX_SLOW_S, OperatorRequest
 
 
 def check_text(name: str, value: object) -> None:
@@ -40,3 +40,7 @@ def check_request(request: OperatorRequest) -> None:
     check_text("name", request.name)
     check_text("text", request.text)
     check_switch("on", request.on)
+    check_seconds("seconds", request.seconds)
+    if type(request.seconds) is not int or request.seconds > MAX_SLOW_S:
+        text = f"seconds is {request.seconds}, must be a whole number up to {MAX_SLOW_S}"
+        raise ValueError(text)

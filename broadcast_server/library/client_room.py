@@ -56,6 +56,11 @@ class ClientRoom:
         return self._core.inbox.topic
 
     @property
+    def slow_mode(self) -> int:
+        """In how many seconds each member may publish one message; 0 is no limit."""
+        return self._core.inbox.slow_mode
+
+    @property
     def members(self) -> tuple[str, ...]:
         """The names of all members as of now, yours included.
 
@@ -182,6 +187,10 @@ class ClientRoom:
     async def set_topic(self, text: str) -> None:
         """Set the topic of the room; an empty one removes it. Raises as `kick` does."""
         await self._core.operate(OperatorRequest("topic", text=text))
+
+    async def set_slow_mode(self, seconds: int) -> None:
+        """Let each publish one message in *seconds*; 0 is no limit. Raises as `kick` does."""
+        await self._core.operate(OperatorRequest("slow", seconds=seconds))
 
     async def close(self) -> None:
         """Leave the room. Whoever waits for a message or an answer gets a `RoomClosedError`.

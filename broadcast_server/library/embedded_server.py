@@ -144,7 +144,7 @@ class ObservableServer(Server):
             case wire.Renamed():
                 return Renamed(name, event.name, event.to)
             case OperatorEvent(act=act, by=by, on=on, text=text):
-                return OperatorAct(name, act, by, event.name, on, text)
+                return OperatorAct(name, act, by, event.name, on, text, event.seconds)
             case wire.Error():
                 return Notice(name, event.code, event.text)
         return None
@@ -271,6 +271,13 @@ class BroadcastServer:
     async def set_topic(self, room: str, text: str, *, by: str = DEFAULT_NAME) -> None:
         """Set the topic of *room*; an empty one removes it. Raises as `kick` does."""
         await self._act(room, OperatorRequest("topic", text=text), by)
+
+    async def set_slow_mode(self, room: str, seconds: int, *, by: str = DEFAULT_NAME) -> None:
+        """Let each member of *room* publish one message in *seconds*; 0 is no limit.
+
+        Operators and this program are exempt. Raises as `kick` does.
+        """
+        await self._act(room, OperatorRequest("slow", seconds=seconds), by)
 
     async def _act(self, room: str, request: OperatorRequest, by: str) -> None:
         self._home.check()

@@ -137,7 +137,8 @@ class OperatorAct:
 
     room: str
     act: str
-    """`kick` or `mute` with *name*, `lock` or `announce` with *on*, or `topic` with *text*."""
+    """`kick` or `mute` with *name*, `lock` or `announce` with *on*, `topic` with *text*, or `slow`
+    with *seconds*."""
     by: str
     name: str = ""
     """Who was kicked, or muted if *on* is true."""
@@ -145,6 +146,8 @@ class OperatorAct:
     """Whether the member is muted, the room is locked, or only operators write."""
     text: str = ""
     """The topic, which is empty if there is none any more."""
+    seconds: int = 0
+    """In how many seconds each member may publish one message; 0 is no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Inbox:
         """Whether the room was joined."""
         self.topic = ""
         """The topic of the room, empty if it has none."""
+        self.slow_mode = 0
+        """In how many seconds each member may publish one message; 0 is no limit."""
         self.position = session.cursor
         """The position in the log after what the program has taken."""
         self._session = session
@@ -79,11 +81,13 @@ class Inbox:
                     self._dropping = self._has_dropped_entries = self._has_rewound = False
                 self._epoch = event.epoch
                 self.is_welcomed = True
-                self.topic = event.topic or ""
+                self.topic, self.slow_mode = event.topic or "", event.slow or 0
                 if self.position is None:
                     self.position = self._queued = self._session.start
             elif isinstance(event, OperatorEvent) and event.act == "topic":
                 self.topic = event.text
+            elif isinstance(event, OperatorEvent) and event.act == "slow":
+                self.slow_mode = event.seconds
             for item in self._items(event):
                 self._add(item, full)
 
@@ -135,8 +139,8 @@ class Inbox:
                 return [Item(Left(room, name, count, bool(quiet)))]
             case wire.Renamed(name=name, to=to):
                 return [Item(Renamed(room, name, to))]
-            case OperatorEvent(act=act, by=by, name=name, on=on, text=text):
-                return [Item(OperatorAct(room, act, by, name, on, text))]
+            case OperatorEvent(act=act, by=by, name=name, on=on, text=text, seconds=seconds):
+                return [Item(OperatorAct(room, act, by, name, on, text, seconds))]
             case wire.Error(code=code, text=text, id=None):
                 return [Item(Notice(room, code, strip_control(text)))]
         return []

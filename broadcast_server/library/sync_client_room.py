@@ -75,6 +75,11 @@ class SyncClientRoom:
         return self._core.inbox.topic
 
     @property
+    def slow_mode(self) -> int:
+        """In how many seconds each member may publish one message; 0 is no limit."""
+        return self._core.inbox.slow_mode
+
+    @property
     def members(self) -> tuple[str, ...]:
         """The names of all members as of now, yours included."""
         return self._core.inbox.members.names
@@ -220,6 +225,10 @@ class SyncClientRoom:
     def set_topic(self, text: str, timeout: float | None = None) -> None:
         """Set the topic of the room; an empty one removes it. Raises as `kick` does."""
         self._operate(OperatorRequest("topic", text=text), timeout)
+
+    def set_slow_mode(self, seconds: int, timeout: float | None = None) -> None:
+        """Let each publish one message in *seconds*; 0 is no limit. Raises as `kick` does."""
+        self._operate(OperatorRequest("slow", seconds=seconds), timeout)
 
     def close(self) -> None:
         """Leave the room, and end its thread. Whoever waits gets a `RoomClosedError`."""

@@ -87,6 +87,10 @@ class SyncBroadcastServer:
         """Set the topic of *room*, as `BroadcastServer.set_topic` does."""
         self._run(lambda: self._server.set_topic(room, text, by=by))
 
+    def set_slow_mode(self, room: str, seconds: int, *, by: str = DEFAULT_NAME) -> None:
+        """Set slow mode of *room*, as `BroadcastServer.set_slow_mode` does."""
+        self._run(lambda: self._server.set_slow_mode(room, seconds, by=by))
+
     def _run(self, make: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return self._thread.run(make)

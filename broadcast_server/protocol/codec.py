@@ -38,7 +38,14 @@ from .messages import (
     validate_message,
 )
 from .names import validate_room
-from .operators import ACT_OF_EVENT, ACTS, OperatorEvent, OperatorRequest, act_text
+from .operators import (
+    ACT_OF_EVENT,
+    ACTS,
+    MAX_SLOW_S,
+    OperatorEvent,
+    OperatorRequest,
+    act_text,
+)
 from .sanitize import escape_control, is_plain, replace_control
 
 _EVENTS: dict[str, type[Any]] = {
@@ -258,6 +265,10 @@ def _decode_act(act: str, value: dict[str, Any], id: str | None) -> OperatorRequ
         if field == "on":
             if not isinstance(content, bool):
                 return Error("bad_on", "on is not true or false", id)
+        elif field == "seconds":
+            if type(content) is not int or not 0 <= content <= MAX_SLOW_S:
+                text = f"seconds is not a whole number from 0 to {MAX_SLOW_S}"
+                return Error("bad_seconds", text, id)
         elif not _is_text(content):
             return Error(f"bad_{field}", f"{field} is not a string", id)
     return OperatorRequest(act, id=id, **fields)
@@ -357,11 +368,13 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "id": lambda value: value is None or _is_text(value),
     "by": _is_name,
     "on": lambda value: isinstance(value, bool),
+    "seconds": _is_number,
     **dict.fromkeys(
         ("welcome.operator", "welcome.locked", "welcome.announce", "welcome.muted"),
         lambda value: value is None or value is True,
     ),
     "welcome.topic": lambda value: value is None or _is_text(value),
+    "welcome.slow": lambda value: value is None or _is_number(value),
     # In an event stream, the welcome of a subscriber has no name.
     "welcome.name": lambda value: value == "" or _is_name(value),
 }

@@ -103,7 +103,7 @@ class Welcome:
 
     The rest is None unless an operator has done something: *operator* says that the receiver is
     one, *topic* is that of the room, *locked* and *announce* say that the room is in that mode, and
-    *muted* that the receiver is.
+    *muted* that the receiver is. In *slow* seconds each member may publish one message.
     """
 
     room: str
@@ -120,6 +120,7 @@ class Welcome:
     locked: bool | None = None
     announce: bool | None = None
     muted: bool | None = None
+    slow: int | None = None
     max_bytes: int | None = None
 
 

@@ -133,10 +133,10 @@ class LocalRoom(LiveRoom):
         if seq is not None:
             (duplicate,) = self.log.read_after(seq - 1, 1)
             return Published(seq, duplicate.name, count, repeated=True)
-        if (rejection := self.room.check_publish(request.join, address)) is not None:
-            return rejection
         if count < request.require:
             return NotEnoughReceivers(count)
+        if (rejection := self.room.check_publish(request.join, address)) is not None:
+            return rejection
         name = self.room.author_name(request.join)
         self._metrics.posts += 1
         seq = self._append(name, request.text, request.id, id_scope)

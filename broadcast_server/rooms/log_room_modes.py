@@ -1,12 +1,17 @@
-"""The modes of rooms in a log file, so that a locked room is still locked after a restart."""
+"""The modes of rooms in a log file, so that a locked room is still locked after a restart.
+
+Slow mode has a table of its own, which is made when it is missing: version 3 began without it, and
+a program that does not know it leaves it alone.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
 from broadcast_server.protocol.names import validate_room
-from broadcast_server.protocol.operators import validate_topic
+from broadcast_server.protocol.operators import MAX_SLOW_S, validate_topic
 
 from .log_rows import fetch_rows
 from .room_mode import NO_MODE, RoomMode, RoomModes
@@ -15,10 +20,17 @@ _COLUMNS = (
     "room TEXT PRIMARY KEY, topic TEXT NOT NULL, locked INTEGER NOT NULL, announce INTEGER NOT NULL"
 )
 
+_SLOW_COLUMNS = "room TEXT PRIMARY KEY, seconds INTEGER NOT NULL"
+
 
 def create_room_modes(base: sqlite3.Connection) -> None:
-    """Make the table, if it does not exist. Raises sqlite3.Error."""
+    """Make the tables, as far as they do not exist. Raises sqlite3.Error."""
     base.execute(f"CREATE TABLE IF NOT EXISTS room_mode ({_COLUMNS}) WITHOUT ROWID")
+    _create_slow_mode(base)
+
+
+def _create_slow_mode(base: sqlite3.Connection) -> None:
+    base.execute(f"CREATE TABLE IF NOT EXISTS slow_mode ({_SLOW_COLUMNS}) WITHOUT ROWID")
 
 
 def read_room_modes(base: sqlite3.Connection) -> tuple[RoomModes, int]:
@@ -27,12 +39,8 @@ def read_room_modes(base: sqlite3.Connection) -> tuple[RoomModes, int]:
     That is no reason not to start: whoever runs the server is told.
     """
     modes, damaged = RoomModes(), 0
-    try:
-        rows = fetch_rows(base, "SELECT room, topic, locked, announce FROM room_mode")
-    except sqlite3.DatabaseError:
-        rows, damaged = [], 1
-        create_room_modes(base)
-    for row in rows:
+    _create_slow_mode(base)
+    for row in _read(base, "room_mode", "room, topic, locked, announce"):
         match row:
             case [str() as room, str() as topic, 0 | 1 as locked, 0 | 1 as announce]:
                 mode = RoomMode(topic, bool(locked), bool(announce))
@@ -40,7 +48,24 @@ def read_room_modes(base: sqlite3.Connection) -> tuple[RoomModes, int]:
             case _:
                 is_valid = False
         damaged += not is_valid
+    for row in _read(base, "slow_mode", "room, seconds"):
+        match row:
+            case [str() as room, int() as seconds] if 0 < seconds <= MAX_SLOW_S:
+                mode = modes[room]._replace(slow=seconds)
+                is_valid = _is_valid(room, "") and modes.set(room, mode)
+            case _:
+                is_valid = False
+        damaged += not is_valid
     return modes, damaged
+
+
+def _read(base: sqlite3.Connection, table: str, columns: str) -> list[tuple[Any, ...]]:
+    """Return the rows of *table*, with one that is no valid row if the table is damaged."""
+    try:
+        return fetch_rows(base, f"SELECT {columns} FROM {table}")  # noqa: S608  # our own names
+    except sqlite3.DatabaseError:
+        create_room_modes(base)
+        return [()]
 
 
 def write_room_modes(base: sqlite3.Connection, modes: Mapping[str, RoomMode]) -> None:
@@ -48,7 +73,12 @@ def write_room_modes(base: sqlite3.Connection, modes: Mapping[str, RoomMode]) ->
     base.executemany("DELETE FROM room_mode WHERE room = ?", [(room,) for room in modes])
     base.executemany(
         "INSERT INTO room_mode VALUES (?, ?, ?, ?)",
-        [(room, *mode) for room, mode in modes.items() if mode != NO_MODE],
+        [(room, *mode[:3]) for room, mode in modes.items() if mode._replace(slow=0) != NO_MODE],
+    )
+    base.executemany("DELETE FROM slow_mode WHERE room = ?", [(room,) for room in modes])
+    base.executemany(
+        "INSERT INTO slow_mode VALUES (?, ?)",
+        [(room, mode.slow) for room, mode in modes.items() if mode.slow],
     )
 
 

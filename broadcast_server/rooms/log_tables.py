@@ -32,9 +32,11 @@ phase, and the time of the marker, with spaces between them (see `log_state`); `
 power cut cannot take any of its messages. In `session_key`, `clean` is 0 while unused parts of the
 file may have sessions in clear, as in version 1."""
 
-TABLES = frozenset({"state", "room", "message", "session_key", "kept_name", "room_mode", "mute"})
-"""All tables. For `kept_name` see `log_kept_names`, for `room_mode` `log_room_modes`, for `mute`
-`log_mutes`."""
+TABLES = frozenset(
+    {"state", "room", "message", "session_key", "kept_name", "room_mode", "slow_mode", "mute"}
+)
+"""All tables. For `kept_name` see `log_kept_names`, for `room_mode` and `slow_mode`
+`log_room_modes`, for `mute` `log_mutes`."""
 
 COMPUTING_WORDS = frozenset({"as", "check", "default", "virtual", "references"})
 """A table whose definition has none of these words computes nothing:

@@ -182,3 +182,6 @@ class LogExtent(Protocol):
     @property
     def head(self) -> int:
         """The number of the newest message, 0 before the first one."""
+
+    def seq_of(self, id_scope: str, id: str | None) -> int | None:
+        """Return the number of the message with *id* in *id_scope*, None if it is not known."""

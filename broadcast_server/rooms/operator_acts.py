@@ -10,7 +10,7 @@ from typing import Protocol
 
 from broadcast_server.protocol.messages import Error, Members
 from broadcast_server.protocol.names import name_key, validate_name
-from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest, validate_topic
+from broadcast_server.protocol.operators import OperatorRequest, event_of, validate_topic
 from broadcast_server.protocol.rejection import Rejection
 
 from .actions import Action, NoteAct, Send
@@ -53,23 +53,24 @@ def operate(room: OperatedRoom, operator: Participant, request: OperatorRequest)
             mode = mode._replace(locked=request.on)
         case "announce":
             mode = mode._replace(announce=request.on)
+        case "slow":
+            mode = mode._replace(slow=request.seconds)
         case _:
             try:
                 mode = mode._replace(topic=validate_topic(request.text))
             except ValueError as error:
                 return [Send(operator, Error("bad_topic", str(error), request.id))]
+            request = request._replace(text=mode.topic)
     is_new = mode != room.control.mode
     if not room.control.set_mode(mode):
         text = f"{MAX_ROOM_MODES} rooms have a topic or a mode, which is the limit: clear one first"
         return [Send(operator, Error("too_many_modes", text, request.id))]
-    return _tell(operator, request._replace(text=mode.topic), is_new=is_new)
+    return _tell(operator, request, is_new=is_new)
 
 
 def _tell(operator: Participant, request: OperatorRequest, *, is_new: bool) -> list[Action]:
     """Return the actions that tell everyone of an act, or *operator* alone if it is not new."""
-    event = OperatorEvent(
-        request.act, operator.name, request.name, request.on, request.text, request.id
-    )
+    event = event_of(request, operator.name)
     return [Send(None, event), NoteAct(event)] if is_new else [Send(operator, event)]
 
 

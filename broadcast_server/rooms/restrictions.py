@@ -106,6 +106,10 @@ class Restrictions:
         """Count the restrictions, with those whose time may be over."""
         return len(self._all)
 
+    def now(self) -> float:
+        """Return the time of the clock."""
+        return self._clock()
+
     def add(self, kind: Kind, room: str, client: Identity) -> None:
         """Restrict *client* from now on, instead of what it was restricted by before."""
         self.remove(kind, room, client)

@@ -100,7 +100,7 @@ from .private import send_private
 from .quota import MAX_ACTS_PER_HEARTBEAT, MAX_RENAMES_PER_HEARTBEAT, Quota
 from .renames import rename
 from .resume import resume_position
-from .room_control import RoomControl, no_reports
+from .room_control import RoomControl, identity_of, no_reports
 from .roster import Roster
 
 
@@ -239,9 +239,12 @@ class Room:
         return self.control.check_join(join, address, self.names.next_free, is_known=is_known)
 
     def check_publish(self, join: JoinRequest, address: str) -> Rejection | None:
-        """Return why operators do not let a client publish without joining, None if it may."""
+        """Return why operators do not let a client publish without joining, None if it does so now.
+
+        *address* is the key of its address. In slow mode, its turn is taken.
+        """
         return self.check_join(join, address) or self.control.check_post(
-            join, self.author_name(join), address
+            join, self.author_name(join), address, lambda: self._count_at(address)
         )
 
     def receive(self, member: Participant, frame: str) -> list[Action]:
@@ -250,17 +253,25 @@ class Room:
         actions: list[Action] = []
         members_listed = False
         silence = self.control.silence(member)
-        if silence is None and member.join.format is Format.TEXT:
+        # In the Django deployment, the transaction that logs a message decides about slow mode.
+        is_slow = self._roster is None and bool(self.control.mode.slow) and not member.join.operator
+        is_free = silence is None and not is_slow
+        if is_free and member.join.format is Format.TEXT:
             texts = plain_lines(frame, self.max_message_bytes)
             if texts is not None:
                 member.faults = 0
                 return [PublishLines(member, texts, member.name)]
         for request in decode(frame, self.max_message_bytes):
             match request:
-                case SayRequest() if silence is None:
+                case SayRequest() if is_free:
                     actions.append(Publish(member, request.text, request.id, member.name))
-                case SayRequest(id=id) if silence is not None:
-                    actions.append(Send(member, Error(silence.code, silence.text, id)))
+                case SayRequest(id=id):
+                    error = silence or self._take_turn(member, id)
+                    actions.append(
+                        Publish(member, request.text, id, member.name)
+                        if error is None
+                        else Send(member, Error(error.code, error.text, id))
+                    )
                 case PingRequest(id=id):
                     actions.append(Send(member, Pong(id)))
                 case RenameRequest():
@@ -283,6 +294,16 @@ class Room:
                     continue
             member.faults = 0
         return actions
+
+    def _take_turn(self, member: Participant, id: str | None) -> Error | None:
+        """Return why slow mode rejects a message of *member*, None if it takes its turn now."""
+        if self.log.seq_of(member.id_scope, id) is not None:
+            return None  # it is in the log, and is confirmed
+        return self.control.take_turn(identity_of(member), lambda: self._count_at(member.address))
+
+    def _count_at(self, address: str) -> int:
+        """Count the members of this process that have *address*."""
+        return sum(each.address == address for each in self._members.values())
 
     def list_members(self) -> Members:
         """Return the answer to a `MembersRequest`."""
@@ -401,6 +422,7 @@ class Room:
             locked=mode.locked or None,
             announce=mode.announce or None,
             muted=participant.is_muted or None,
+            slow=mode.slow or None,
         )
         return Subscribe(participant, participant.after_seq, welcome)
 

@@ -10,12 +10,14 @@ from math import ceil
 
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Error
+from broadcast_server.protocol.names import name_key
 from broadcast_server.protocol.operators import OperatorRequest
 from broadcast_server.protocol.rejection import Rejection
 
 from .participant import Participant
-from .restrictions import KICK_S, Identity, Restrictions
+from .restrictions import KICK_S, Identity, Restrictions, held_name
 from .room_mode import RoomMode, RoomModes
+from .slow_mode import SlowMode, too_soon
 
 LOCKED = Rejection(
     CloseCode.REMOVED, Error("locked", "this room is locked: ask one of its operators to unlock it")
@@ -50,12 +52,15 @@ class RoomControl:
         self._room = room
         self._modes = RoomModes() if modes is None else modes
         self._restrictions = Restrictions(lambda: 0.0) if restrictions is None else restrictions
+        self._slow_mode = SlowMode()
         self.mode = self._modes[room]
 
     def set_mode(self, mode: RoomMode) -> bool:
         """Set the *mode* of the room. Return False if too many rooms have one already."""
         if not self._modes.set(self._room, mode):
             return False
+        if mode.slow != self.mode.slow:
+            self._slow_mode.clear()
         self.mode = mode
         return True
 
@@ -102,13 +107,41 @@ class RoomControl:
             return MUTED
         return ANNOUNCE_ONLY if self.mode.announce and not member.join.operator else None
 
-    def check_post(self, join: JoinRequest, name: str, address: str) -> Rejection | None:
-        """Return why a client may not publish as *name* without joining, None if it may."""
+    def check_post(
+        self, join: JoinRequest, name: str, address: str, count_members: Callable[[], int]
+    ) -> Rejection | None:
+        """Return why a client may not publish as *name* without joining, None if it does so now.
+
+        *count_members* returns how many members have its address.
+        """
         if join.operator:
             return None
-        if self.is_muted(Identity(join.session or "", name, address)):
+        client = Identity(join.session or "", name, address)
+        if self.is_muted(client):
             return Rejection(CloseCode.REMOVED, MUTED)
-        return Rejection(CloseCode.REMOVED, ANNOUNCE_ONLY) if self.mode.announce else None
+        if self.mode.announce:
+            return Rejection(CloseCode.REMOVED, ANNOUNCE_ONLY)
+        error = self.take_turn(client, count_members)
+        return None if error is None else Rejection(CloseCode.REMOVED, error)
+
+    def take_turn(self, client: Identity, count_members: Callable[[], int]) -> Error | None:
+        """Return why *client* has to wait in slow mode, None if it publishes a message now.
+
+        *count_members* returns how many members have its address.
+        """
+        seconds = self.mode.slow
+        if not seconds:
+            return None
+        name = held_name(client.name) if client.id_scope else name_key(client.name)
+        keys = [each for each in (client.id_scope, name and f":{name}") if each]
+        now = self._restrictions.now()
+        wait = self._slow_mode.wait(
+            keys, client.address, seconds=seconds, now=now, count_members=count_members
+        )
+        if wait > 0:
+            return too_soon(seconds, wait)
+        self._slow_mode.note(now, keys, client.address)
+        return None
 
     def _time_left(self, client: Identity) -> float:
         return self._restrictions.time_left("kick", self._room, client)

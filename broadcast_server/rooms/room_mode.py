@@ -1,4 +1,4 @@
-"""The mode of a room: its topic, and whether operators have locked it or write alone.
+"""The mode of a room: its topic, and whether operators have locked it, write alone, or slow it.
 
 A room that nobody is in may be dropped from memory, but it must not open itself in this way. So
 `RoomModes` keeps the modes of all rooms, apart from the rooms.
@@ -20,6 +20,8 @@ class RoomMode(NamedTuple):
     """Whether nobody new may join, subscribe or publish."""
     announce: bool = False
     """Whether only operators may publish."""
+    slow: int = 0
+    """In how many seconds a member may publish one message; 0 is no limit."""
 
 
 NO_MODE = RoomMode()

@@ -55,6 +55,8 @@ class EventLog:
         kind = ACTS[event.act]
         values = {field: getattr(event, field) for field in kind.fields}
         detail = {True: "on", False: "off"}.get(event.on, "") if "on" in values else ""
+        if "seconds" in values:
+            detail = f"{event.seconds} s" if event.seconds else "off"
         words = [event.act, *(quote_word(str(each)) for each in (event.name, event.text) if each)]
         fields = {"event": kind.event, **values, "by": event.by, "room": room}
         logger.info(

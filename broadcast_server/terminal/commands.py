@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from broadcast_server.protocol.names import room_from_text, validate_name, validate_room
+from broadcast_server.protocol.operators import MAX_SLOW_S
 
 COMMANDS = {
     "/who": ("", "list who is here"),
@@ -32,6 +33,7 @@ COMMANDS = {
     "/lock": ("", "as an operator, let nobody new in"),
     "/unlock": ("", "as an operator, let everyone in again"),
     "/announce": ("[off]", "as an operator, let only operators write, or everyone again"),
+    "/slow": ("SECONDS", "as an operator, let each write one message in SECONDS; off is no limit"),
     "/clear": ("", "clear the screen"),
     "/help": ("", "list the commands"),
     "/quit": ("", "leave the room"),
@@ -96,6 +98,8 @@ def parse_command(text: str) -> TypedCommand | None:
         raise ValueError(f"{word} takes {expected}: {effect}")
     if word == "/announce" and rest not in ("", "on", "off"):
         raise ValueError(f"{word} takes on or off: {effect}")
+    if word == "/slow":
+        rest = _validate_seconds(rest)
     if word == "/history":
         rest = _validate_count(rest)
     if word == "/room":
@@ -142,6 +146,14 @@ def _unknown_text(word: str) -> str:
     nearest = get_close_matches(word, [*COMMANDS, *ALIASES], n=1) if len(word) > 1 else []
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
     return f"unknown command {word}{hint}: see /help, or type /{word} to send it as text"
+
+
+def _validate_seconds(text: str) -> str:
+    if text == "off":
+        return "0"
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= MAX_SLOW_S):
+        raise ValueError(f"{text} is not off or a number of seconds up to {MAX_SLOW_S}")
+    return text
 
 
 def _validate_count(text: str) -> str:

@@ -21,6 +21,7 @@ _REQUESTS = {
     "unlock": OperatorRequest("lock", on=False),
     "announce": OperatorRequest("announce"),
     "topic": OperatorRequest("topic"),
+    "slow": OperatorRequest("slow"),
 }
 """The requests by the verbs of their commands."""
 
@@ -34,11 +35,16 @@ class RoomView:
         self.topic = ""
         self._is_operator: bool | None = None  # not known before the first welcome
         self._is_locked = self._is_announce = False
+        self._slow = 0
 
     @property
     def mode(self) -> str:
-        """Who may join and write, in words, empty if that is everyone."""
-        facts = {"locked": self._is_locked, "only operators write": self._is_announce}
+        """Who may join and write, and how often, in words, empty if nothing limits it."""
+        facts = {
+            "locked": self._is_locked,
+            "only operators write": self._is_announce,
+            _slow_text(self._slow): self._slow,
+        }
         return ", ".join(fact for fact, holds in facts.items() if holds)
 
     def apply(self, event: Event) -> None:
@@ -48,6 +54,7 @@ class RoomView:
                 self.count, self.topic = count, strip_control(topic or "")
                 self._is_operator = bool(operator)
                 self._is_locked, self._is_announce = bool(event.locked), bool(event.announce)
+                self._slow = event.slow or 0
             case Members(count=count) | Joined(count=count) | Left(count=count):
                 self.count = count
             case OperatorEvent(act="topic", text=text):
@@ -56,6 +63,8 @@ class RoomView:
                 self._is_locked = on
             case OperatorEvent(act="announce", on=on):
                 self._is_announce = on
+            case OperatorEvent(act="slow", seconds=seconds):
+                self._slow = seconds
 
     def request(
         self, command: TypedCommand, *, is_live: bool = True, names: Iterable[str] = ()
@@ -77,9 +86,15 @@ class RoomView:
         request = _REQUESTS[verb]
         if verb == "announce":
             return request._replace(on=argument != "off")
+        if verb == "slow":
+            return request._replace(seconds=int(argument))
         if verb == "topic":
             return request._replace(text="" if argument == NO_TOPIC else argument)
         return request._replace(name=argument)
+
+
+def _slow_text(seconds: int) -> str:
+    return f"slow mode: one message in {seconds} s"
 
 
 def welcome_notices(welcome: Welcome, asked: str | None = None) -> list[str]:
@@ -97,6 +112,7 @@ def welcome_notices(welcome: Welcome, asked: str | None = None) -> list[str]:
         "you are an operator": welcome.operator,
         "the room is locked": welcome.locked,
         "only operators write": welcome.announce,
+        _slow_text(welcome.slow or 0): welcome.slow,
         "you are muted": welcome.muted,
     }
     told = [fact for fact, holds in facts.items() if holds]

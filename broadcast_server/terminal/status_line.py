@@ -25,7 +25,7 @@ class Status:
     topic: str = ""
     """That of the room, empty without one."""
     mode: str = ""
-    """Who may join and write, as operators have set it, empty if that is everyone."""
+    """What operators have set about who may join and write, empty if that is nothing."""
 
 
 def fit_status(status: Status, width: int, measure: Callable[[str], int] = len) -> str:

@@ -18,7 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from broadcast_server.protocol.operators import MAX_TOPIC_CHARS, OperatorRequest
+from broadcast_server.protocol.operators import MAX_SLOW_S, MAX_TOPIC_CHARS, OperatorRequest
 from django_site.accounts.models import Account
 from django_site.models import Member, Room
 from django_site.moderation import actions
@@ -28,9 +28,6 @@ from django_site.store.records import record
 
 from .room_export import export_response
 from .row_actions import ReadOnlyAdmin, ReasonForm, RowAction, moderator, visible
-
-MAX_SLOW_S = 86_400
-"""The longest time of slow mode, in seconds."""
 
 MAX_SHOWN_MEMBERS = 500
 """How many names of a room's members are shown."""

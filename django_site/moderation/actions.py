@@ -130,9 +130,7 @@ def operate(room: models.Room, by: Account, request: OperatorRequest, reason: st
 
 def set_slow(room: models.Room, by: Account, reason: str = "", seconds: int = 0) -> None:
     """Let each member of *room* publish once in *seconds*; 0 is no limit."""
-    with transaction.atomic():
-        operating.set_slow(_locked(room), seconds, by.username, by, reason)
-        _notify(room)
+    operate(room, by, OperatorRequest("slow", seconds=seconds), reason)
 
 
 def impose_ban(ban: models.Ban, by: Account) -> None:

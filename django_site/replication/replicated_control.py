@@ -13,7 +13,7 @@ from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.rooms.room_control import RoomControl
 from broadcast_server.rooms.room_mode import RoomMode
 from django_site import models
-from django_site.store.operating import SLOW, LoggedAct
+from django_site.store.operating import LoggedAct
 
 
 class ReplicatedControl:
@@ -21,16 +21,15 @@ class ReplicatedControl:
 
     def __init__(self, control: RoomControl, row: models.Room) -> None:
         self._control = control
-        self._slow = row.slow > 0
         self._waiting: deque[LoggedAct] = deque()
         self.number = row.acts
         """The number of the last act that was delivered."""
-        control.mode = RoomMode(row.topic, row.locked, row.announce)
+        control.mode = RoomMode(row.topic, row.locked, row.announce, row.slow)
 
     @property
     def is_open(self) -> bool:
         """Whether everyone may publish who is not muted."""
-        return not (self._control.mode.announce or self._slow)
+        return not (self._control.mode.announce or self._control.mode.slow)
 
     @property
     def has_waiting(self) -> bool:
@@ -46,9 +45,6 @@ class ReplicatedControl:
         while self._waiting and self._waiting[0].after <= head:
             act = self._waiting.popleft()
             self.number = act.number
-            if act.event.act == SLOW:
-                self._slow = act.event.on
-                continue
             self._apply(act.event)
             yield act.event
 
@@ -61,4 +57,6 @@ class ReplicatedControl:
                 mode = mode._replace(locked=event.on)
             case "announce":
                 mode = mode._replace(announce=event.on)
+            case "slow":
+                mode = mode._replace(slow=event.seconds)
         self._control.mode = mode

@@ -31,6 +31,10 @@ class ReadPosition:
         self.head = head
         self.first = first
 
+    def seq_of(self, id_scope: str, id: str | None) -> int | None:
+        """Return None: only the database knows."""
+        return None
+
 
 class ReplicatedRoster:
     """The replica of a room's roster, which gives the members of `room` their names.

@@ -21,6 +21,7 @@ from broadcast_server.protocol.operators import (
     REPORT,
     OperatorEvent,
     OperatorRequest,
+    event_of,
     validate_topic,
 )
 from broadcast_server.rooms.operator_acts import MAX_COMPARED_NAMES
@@ -37,10 +38,6 @@ from .records import record
 
 KEPT_ACTS = 1000
 """How many acts of a room are kept for replicas that have not read them."""
-
-SLOW = "slow"
-"""The act of a moderator that sets slow mode. Replicas have to know it, but clients are not told:
-whoever is too fast gets an error."""
 
 WORDS = {
     ("mute", False): "unmute",
@@ -109,23 +106,20 @@ def carry_out(
         done, is_new = _carry_out(room, request)
     except _Refused as refused:
         return refused.error
-    event = OperatorEvent(done.act, by_name, done.name, done.on, done.text, done.id)
+    event = event_of(done, by_name)
     if not is_new:
         return event
     _log_act(room, event)
-    about = done.name or done.text
-    subject = f"{about} in room {room.name}" if about else f"room {room.name}"
-    record(by, WORDS.get((done.act, done.on), done.act), subject, reason)
+    record(by, WORDS.get((done.act, done.on), done.act), _subject(room, done), reason)
     return None
 
 
-def set_slow(room: models.Room, seconds: int, by_name: str, by: Account, reason: str = "") -> None:
-    """Let each member of *room*, which is locked, publish once in *seconds*; 0 is no limit."""
-    if not _set(room, "slow", seconds):
-        return
-    models.Pace.objects.filter(room=room).delete()
-    _log_act(room, OperatorEvent(SLOW, by_name, on=seconds > 0))
-    record(by, SLOW, f"room {room.name}, one message in {seconds} s", reason)
+def _subject(room: models.Room, done: OperatorRequest) -> str:
+    """Return what a record says of the subject of an act."""
+    if done.act == "slow":
+        return f"room {room.name}, one message in {done.seconds} s"
+    about = done.name or done.text
+    return f"{about} in room {room.name}" if about else f"room {room.name}"
 
 
 def _log_act(room: models.Room, event: OperatorEvent) -> None:
@@ -138,7 +132,7 @@ def _log_act(room: models.Room, event: OperatorEvent) -> None:
         by=event.by,
         name=event.name,
         on=event.on,
-        text=event.text,
+        text=str(event.seconds) if event.act == "slow" else event.text,
         client_id=None if event.id is None else escape_nul(event.id),
     )
     models.Act.objects.filter(room=room, number__lte=room.acts - KEPT_ACTS).delete()
@@ -151,20 +145,16 @@ def read_acts(room: int, after: int, upto: int) -> list[LoggedAct]:
     Raises `models.Room.DoesNotExist` if some of them are not kept any more.
     """
     rows = models.Act.objects.filter(room=room, number__gt=after, number__lte=upto)
-    columns = "number", "after", "act", "by", "name", "on", "text", "client_id"
-    acts = [
-        LoggedAct(
-            number,
-            place,
-            OperatorEvent(act, by, name, on, text, None if id is None else unescape_nul(id)),
-        )
-        for number, place, act, by, name, on, text, id in rows.order_by("number").values_list(
-            *columns
-        )
-    ]
+    acts = [LoggedAct(row.number, row.after, _read_act(row)) for row in rows.order_by("number")]
     if len(acts) != upto - after:
         raise models.Room.DoesNotExist
     return acts
+
+
+def _read_act(row: models.Act) -> OperatorEvent:
+    id = None if row.client_id is None else unescape_nul(row.client_id)
+    event = OperatorEvent(row.act, row.by, row.name, row.on, row.text, id)
+    return event._replace(text="", seconds=int(row.text or 0)) if row.act == "slow" else event
 
 
 def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
@@ -178,6 +168,11 @@ def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorReq
             return request, _set(room, "locked", request.on)
         case "announce":
             return request, _set(room, "announce", request.on)
+        case "slow":
+            is_new = _set(room, "slow", request.seconds)
+            if is_new:
+                models.Pace.objects.filter(room=room).delete()
+            return request, is_new
     try:
         topic = validate_topic(request.text)
     except ValueError as error:

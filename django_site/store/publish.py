@@ -179,7 +179,8 @@ def _check(
     except Rejected as rejected:
         return rejected
     if silence is not None:
-        error = silence.of_post(name, message.account, message.post.join.session)
+        session = message.post.join.session
+        error = silence.of_post(name, message.account, session, message.address)
         if error is not None:
             return Rejected(as_rejection(error))
     return replace(message, name=name)

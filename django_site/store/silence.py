@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from math import ceil
+from datetime import timedelta
 from typing import NamedTuple
 
+from django.db.models import Q
 from django.utils.timezone import now
 
+from broadcast_server.admission.trusted_proxies import client_key
 from broadcast_server.protocol.messages import CloseCode, Error
 from broadcast_server.protocol.rejection import Rejection
 from broadcast_server.rooms.room_control import ANNOUNCE_ONLY, MUTED
+from broadcast_server.rooms.slow_mode import SlowMode, too_soon
 from django_site import models
 from django_site.accounts.name_key import stored_key
 
+from .kept_names import address_digest
 from .operators import find_operators
+from .restrictions import name_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +34,14 @@ class Silenced:
 
 
 class Author(NamedTuple):
-    """A member as the roster has it now."""
+    """A member as the roster has it now, or a client that posts. *address* is a digest."""
 
     name: str
     muted: bool
     account: int | None
     session: str | None
+    address: str
     connection_id: str
-
-
-def slow_mode(room: models.Room, seconds: float) -> Error:
-    """Return the error for an author who has to wait for *seconds*."""
-    text = f"slow mode: one message in {room.slow} s here, wait {ceil(seconds)} s"
-    return Error("slow_mode", text)
 
 
 def as_rejection(error: Error) -> Rejection:
@@ -59,11 +58,10 @@ class Silence:
         accounts = {each.account for each in self._authors.values() if each.account is not None}
         self._operators = find_operators(accounts | posting)
         self._now = now()
-        self._last: dict[str, datetime] = {}
-        self._new: dict[str, datetime] = {}
+        self._slow_mode = SlowMode()
+        self._new: dict[str, str] = {}  # the addresses by the keys of who has published now
         if room.slow:
-            keys = {key for each in self._authors.values() for key in _keys(each)}
-            self._read(keys)
+            self._read(self._authors.values())
 
     def of_member(self, connection_id: str) -> Error | None:
         """Return why a member may not publish, None if it may: then it has to wait for the next."""
@@ -72,15 +70,18 @@ class Silence:
             return None
         if author.muted:
             return MUTED
-        return ANNOUNCE_ONLY if self._room.announce else self._take(_keys(author))
+        return ANNOUNCE_ONLY if self._room.announce else self._take_turn(author)
 
-    def of_post(self, name: str, account: int | None, session: str | None) -> Error | None:
+    def of_post(
+        self, name: str, account: int | None, session: str | None, address: str | None
+    ) -> Error | None:
         """Return why a client that posts as *name* has to wait, None if it may publish now."""
         if not self._room.slow or account in self._operators:
             return None
-        keys = _keys(Author(name, False, account, session, ""))
-        self._read(keys)
-        return self._take(keys)
+        digest = address_digest(client_key(address))
+        author = Author(name, False, account, session, digest, "")
+        self._read([author])
+        return self._take_turn(author)
 
     def write(self) -> None:
         """Write who has published now, and delete who need not wait any longer."""
@@ -89,36 +90,60 @@ class Silence:
         rows = models.Pace.objects.filter(room=self._room)
         rows.filter(at__lt=self._now - timedelta(seconds=self._room.slow)).delete()
         rows.bulk_create(
-            (models.Pace(room=self._room, key=key, at=at) for key, at in self._new.items()),
+            (
+                models.Pace(room=self._room, key=key, at=self._now, address=address)
+                for key, address in self._new.items()
+            ),
             update_conflicts=True,
             unique_fields=["room", "key"],
-            update_fields=["at"],
+            update_fields=["at", "address"],
         )
 
-    def _read(self, keys: set[str]) -> None:
-        rows = models.Pace.objects.filter(room=self._room, key__in=keys - self._last.keys())
-        self._last.update(rows.values_list("key", "at"))
+    def _read(self, authors: Iterable[Author]) -> None:
+        """Read when these have published, and others from the same addresses."""
+        keys, addresses = set[str](), set[str]()
+        for author in authors:
+            keys.update(_keys(author))
+            addresses.add(author.address if author.account is None else "")
+        known = Q(key__in=keys - self._new.keys())
+        begin = self._now - timedelta(seconds=self._room.slow)
+        known |= Q(address__in=addresses - {""}, at__gt=begin) & ~Q(key__in=self._new)
+        rows = models.Pace.objects.filter(known, room=self._room).order_by("at")
+        for key, at, address in rows.values_list("key", "at", "address"):
+            self._slow_mode.note(at.timestamp(), [key], address)
 
-    def _take(self, keys: set[str]) -> Error | None:
-        if not self._room.slow:
+    def _take_turn(self, author: Author) -> Error | None:
+        seconds = self._room.slow
+        if not seconds:
             return None
-        end = self._now - timedelta(seconds=self._room.slow)
-        left = [(self._last[key] - end).total_seconds() for key in keys if key in self._last]
-        if max(left, default=0) > 0:
-            return slow_mode(self._room, min(max(left), self._room.slow))
-        self._new.update(dict.fromkeys(keys, self._now))
-        self._last.update(self._new)
+        keys, moment = _keys(author), self._now.timestamp()
+        address = author.address if author.account is None else ""
+        wait = self._slow_mode.wait(
+            keys,
+            address,
+            seconds=seconds,
+            now=moment,
+            count_members=lambda: self._count_members(address),
+        )
+        if wait > 0:
+            return too_soon(seconds, wait)
+        self._slow_mode.note(moment, keys, address)
+        self._new.update({key: address if key == keys[0] else "" for key in keys})
         return None
 
+    def _count_members(self, address: str) -> int:
+        present = models.Member.objects.filter(room=self._room, end_code=None, address=address)
+        return present.exclude(name="").count()
 
-def _keys(author: Author) -> set[str]:
-    """Return by what an author is known: an account, a session, or connection and name."""
+
+def _keys(author: Author) -> list[str]:
+    """Return by what an author is known; the first of them stands for it."""
     if author.account is not None:
-        return {f":account:{author.account}"}
+        return [f":account:{author.account}"]
     if author.session:
-        return {f":session:{author.session}"}
-    found = {stored_key(author.name)}
-    return found | {f":connection:{author.connection_id}"} if author.connection_id else found
+        return [f":session:{author.session}", *name_keys(author.name)]
+    connection = [f":connection:{author.connection_id}"] if author.connection_id else []
+    return [*connection, stored_key(author.name)]
 
 
 def read_authors(room: int, connection_ids: Iterable[str]) -> Mapping[str, Author]:
@@ -131,5 +156,5 @@ def read_authors(room: int, connection_ids: Iterable[str]) -> Mapping[str, Autho
     if not wanted:
         return {}
     here = models.Member.objects.filter(room=room, token__in=wanted, end_code=None)
-    rows = here.values_list("name", "muted", "account", "session", "token")
+    rows = here.values_list("name", "muted", "account", "session", "address", "token")
     return {row[-1]: Author(*row) for row in rows}

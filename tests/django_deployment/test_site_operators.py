@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 from django_client import http_request, run_async  # it sets Django up
@@ -147,6 +148,7 @@ def test_who_is_no_operator() -> None:
         ("lock", {}, "locked", True, {"type": "locked", "on": True}),
         ("announce", {}, "announce", True, {"type": "announce", "on": True}),
         ("topic", {"text": "a  topic"}, "topic", "a topic", {"type": "topic", "text": "a topic"}),
+        ("slow", {"seconds": "30"}, "slow", 30, {"type": "slow", "seconds": 30}),
     ],
 )
 def test_acts_in_the_admin(
@@ -350,6 +352,12 @@ def test_slow_mode(dana: Account) -> None:
     async def part() -> None:
         async with host_and_guest(room, dana) as (one, bob):
             await in_thread(set_slow, 30)
+            slow = {"type": "slow", "seconds": 30, "by": dana.username}
+            assert await one.event() == await bob.event() == slow
+            async with in_room(room, "late") as late:
+                assert (await late.event())["slow"] == 30
+            assert [each["type"] for each in await one.events(2)] == ["joined", "left"]
+            assert [each["type"] for each in await bob.events(2)] == ["joined", "left"]
             await ask(bob, "say", text="first")
             assert (await bob.event())["text"] == (await one.event())["text"] == "first"
             await ask(bob, "say", text="second", id="s")
@@ -372,12 +380,55 @@ def test_slow_mode(dana: Account) -> None:
             await ask(bob, "say", text="third")
             assert (await bob.event())["text"] == (await one.event())["text"] == "third"
             await in_thread(set_slow, 0)
+            assert (await one.event())["seconds"] == (await bob.event())["seconds"] == 0
             for text in ("fast", "faster"):
                 await ask(bob, "say", text=text)
                 assert (await bob.event())["text"] == (await one.event())["text"] == text
 
     run_async(part)
     assert last_record() == (dana.username, "slow", f"room {room}, one message in 0 s", "hot")
+
+
+def test_slow_mode_counts_by_address() -> None:
+    """A new session at an address gains nothing, and each of several members there has its turn."""
+    room = new_room()
+    models.Room.objects.filter(pk=room.pk).update(slow=30)
+
+    ids = map(str, count())
+
+    async def answer(one: RoomClient) -> str:
+        id = next(ids)
+        await ask(one, "say", text="hi", id=id)
+        while True:
+            event = await one.event()
+            if event.get("id") == id:
+                return str(event.get("code", ""))
+
+    async def once(session: str, address: str) -> str:
+        name, more = session[:8], f"&session={session}"
+        async with in_room(room, name, more, address=address) as one:
+            return await answer(one)
+
+    async def part() -> None:
+        home, school = "192.0.2.1", "198.51.100.7"
+        assert await once("a" * 16, home) == ""
+        assert await once("b" * 16, home) == "slow_mode"
+        target = f"/?room={room}&name=ci"
+        status, text = await http_request("POST", target, body=b"hi", address=home)
+        assert (status, "slow mode" in text) == (403, True)
+        status, _ = await http_request("POST", target, body=b"hi", address="203.0.113.9")
+        assert status == 200
+        async with (
+            in_room(room, "c", f"&session={'c' * 16}", address=school) as one,
+            in_room(room, "d", f"&session={'d' * 16}", address=school) as other,
+        ):
+            assert await answer(one) == await answer(other) == ""
+            assert await answer(one) == "slow_mode"
+        assert await once("e" * 16, school) == "slow_mode"
+
+    run_async(part)
+    times = models.Pace.objects.filter(room=room).exclude(address="")
+    assert times.count() == 4, "one row for each author has its address"
 
 
 def test_an_operator_key_is_not_one_of_this_site() -> None:

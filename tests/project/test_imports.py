@@ -183,7 +183,8 @@ MODULES = {
                 " log_session_key log_state log_tables log_upgrade log_watch message_log"
                 " restrictions room_mode"
             ),
-            "room_control": "participant restrictions room_mode",
+            "slow_mode": "",
+            "room_control": "participant restrictions room_mode slow_mode",
             "operator_acts": "actions name_table participant restrictions room_control room_mode",
             "private": "actions name_table participant room_control",
             "renames": "actions name_table participant room_control",
@@ -391,7 +392,7 @@ MODULES = {
             "retention": "notifier records",
             "roster_batch": "bans kept_names origins",
             "schema": "epochs private_database",
-            "silence": "operators",
+            "silence": "kept_names operators restrictions",
             "presence": (
                 "kept_names notifier operators origins rejections restrictions roster_batch silence"
             ),

@@ -291,6 +291,14 @@ def test_an_operator() -> None:
             with pytest.raises(RejectedError, match=r"only operators write .*ask an operator"):
                 await bob.send("hi")
             await ann.announce(False)
+            await ann.set_slow_mode(30)
+            assert ann.slow_mode == 30
+            await bob.send("hi")
+            with pytest.raises(RejectedError, match="slow mode: one message in 30 s here, wait"):
+                await bob.send("hi again")
+            async with connect(server.url, name="eve") as eve:
+                assert eve.slow_mode == bob.slow_mode == 30
+            await ann.set_slow_mode(0)
             await ann.mute("BOB")
             with pytest.raises(RejectedError, match="you are muted"):
                 await bob.send("hi")
@@ -304,16 +312,19 @@ def test_an_operator() -> None:
             with pytest.raises(DisconnectedError, match="you were kicked"):
                 [event async for event in bob.events()]
             acts: list[tuple[str, str, bool, str]] = []
-            while len(acts) < 8:
+            while len(acts) < 10:
                 event = await ann.receive_event()
                 if isinstance(event, OperatorAct):
-                    acts.append((event.act, event.name, event.on, event.text))
+                    what = event.text or str(event.seconds or "")
+                    acts.append((event.act, event.name, event.on, what))
             assert acts == [
                 ("topic", "", True, "tea"),
                 ("lock", "", True, ""),
                 ("lock", "", False, ""),
                 ("announce", "", True, ""),
                 ("announce", "", False, ""),
+                ("slow", "", True, "30"),
+                ("slow", "", True, ""),
                 ("mute", "bob", True, ""),
                 ("mute", "bob", False, ""),
                 ("kick", "bob", True, ""),

@@ -138,10 +138,10 @@ def test_a_program_is_an_operator_of_its_rooms() -> None:
                 OperatorAct("ops", "topic", "server", text="on call: ann"),
                 OperatorAct("ops", "mute", "server", "eve"),
                 OperatorAct("ops", "mute", "boss", "eve", on=False),
-                OperatorAct("ops", "announce", "server", on=True, text="on call: ann"),
+                OperatorAct("ops", "announce", "server", on=True),
                 said,
-                OperatorAct("ops", "announce", "server", on=False, text="on call: ann"),
-                OperatorAct("ops", "lock", "server", on=True, text="on call: ann"),
+                OperatorAct("ops", "announce", "server", on=False),
+                OperatorAct("ops", "lock", "server", on=True),
                 OperatorAct("ops", "kick", "server", "eve"),
                 Left("ops", "eve", 1),
             ]
@@ -173,6 +173,9 @@ def test_an_act_that_is_rejected() -> None:
                     await server.set_topic("ops", "x" * 300)
                 with pytest.raises(ValueError, match="name contains a colon"):
                     await server.mute("ops", "a:b")
+                for seconds in (86_401, 0.5, -1):
+                    with pytest.raises(ValueError, match="seconds is"):
+                        await server.set_slow_mode("ops", seconds)  # type: ignore[arg-type]
                 with pytest.raises(ValueError, match="room is not"):
                     await server.lock("No Room")
                 assert (ann.connected, ann.topic) == (True, "")

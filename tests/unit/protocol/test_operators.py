@@ -65,6 +65,16 @@ LINES = [
         '{"type":"topic","text":"","by":"alice"}',
         "* alice removed the topic",
     ),
+    (
+        OperatorEvent("slow", "alice", seconds=30, id="s"),
+        '{"type":"slow","seconds":30,"by":"alice","id":"s"}',
+        "* alice turned slow mode on: one message in 30 s",
+    ),
+    (
+        OperatorEvent("slow", "alice"),
+        '{"type":"slow","seconds":0,"by":"alice"}',
+        "* alice turned slow mode off",
+    ),
 ]
 
 
@@ -79,14 +89,13 @@ def test_an_act_is_written_in_both_formats(event: OperatorEvent, line: str, text
 def test_a_welcome_says_what_operators_have_set() -> None:
     """The fields about operators are in a welcome only if they are true."""
     plain = Welcome("lobby", "alice", "e", 0, True, 0, 1, ("alice",))
-    assert not {"operator", "topic", "locked", "announce", "muted"} & set(
-        json.loads(encode_json(plain))
-    )
     modes = {"operator": True, "topic": "tea", "locked": True, "announce": True, "muted": True}
+    modes["slow"] = 30
+    assert not modes.keys() & json.loads(encode_json(plain)).keys()
     line = json.dumps({**json.loads(encode_json(plain)), **modes})
     welcome = decode_event(line)
     assert welcome == Welcome(
-        "lobby", "alice", "e", 0, True, 0, 1, ("alice",), None, True, "tea", True, True, True
+        "lobby", "alice", "e", 0, True, 0, 1, ("alice",), None, True, "tea", True, True, True, 30
     )
     assert json.loads(encode_json(welcome)) == json.loads(line)
 
@@ -94,7 +103,7 @@ def test_a_welcome_says_what_operators_have_set() -> None:
 @pytest.mark.parametrize("act", ACTS)
 def test_a_request_is_read_back_unchanged(act: str) -> None:
     """What a client writes is what a server reads, with the fields of the act only."""
-    request = OperatorRequest(act, "bob", True, "tea", "x")
+    request = OperatorRequest(act, "bob", True, "tea", "x", 30)
     assert list(decode_json(encode_json(request), 100)) == [
         OperatorRequest(act, **{each: getattr(request, each) for each in ACTS[act].fields}, id="x")
     ]

@@ -27,11 +27,14 @@ def test_modes_survive_a_restart(path: Path, killed: bool) -> None:
     """Without any message, what was committed is there again, and what was ended is not."""
     file = SQLiteLog(path)
     file.decisions.set_room_mode("lobby", LOCKED)
-    file.decisions.set_room_mode("ops", RoomMode(announce=True))
+    file.decisions.set_room_mode("ops", RoomMode(announce=True, slow=30))
+    file.decisions.set_room_mode("slow", RoomMode(slow=30))
+    file.decisions.set_room_mode("both", LOCKED._replace(slow=60))
     assert file.commit() is None
     file.decisions.set_room_mode("ops", NO_MODE)
     file.decisions.set_room_mode("ops", RoomMode("x"))
     file.decisions.set_room_mode("ops", NO_MODE)
+    file.decisions.set_room_mode("slow", RoomMode(slow=86_400))
     file.commit()
     if killed:
         kill(file)
@@ -39,7 +42,9 @@ def test_modes_survive_a_restart(path: Path, killed: bool) -> None:
         file.close()
     again = SQLiteLog(path)
     assert (again.room_modes["lobby"], again.room_modes["ops"]) == (LOCKED, NO_MODE)
-    assert len(again.room_modes) == 1 and not again.notices
+    assert again.room_modes["slow"] == RoomMode(slow=86_400)
+    assert again.room_modes["both"] == LOCKED._replace(slow=60)
+    assert len(again.room_modes) == 3 and not again.notices
     again.close()
 
 
@@ -85,6 +90,28 @@ def test_a_damaged_row_is_left_out(path: Path, row: tuple[object, ...]) -> None:
     again = SQLiteLog(path)
     assert again.room_modes["lobby"] == LOCKED and len(again.room_modes) == 1
     assert any("topics or locks of rooms are lost" in each for each in again.notices)
+    again.close()
+
+
+@pytest.mark.parametrize("row", [("Lobby", 30), ("ops", 0), ("ops", 86_401), ("ops", "30 s")])
+def test_a_damaged_row_of_slow_mode(path: Path, row: tuple[object, ...]) -> None:
+    """It is left out as well. A file that was made before slow mode has no such table."""
+    file = SQLiteLog(path)
+    file.decisions.set_room_mode("lobby", LOCKED)
+    file.close()
+    base = sqlite3.connect(path, isolation_level=None)
+    base.execute("INSERT INTO slow_mode VALUES (?, ?)", row)
+    base.close()
+    again = SQLiteLog(path)
+    assert again.room_modes["lobby"] == LOCKED and len(again.room_modes) == 1
+    assert any("topics or locks of rooms are lost" in each for each in again.notices)
+    again.close()
+    base = sqlite3.connect(path, isolation_level=None)
+    base.execute("DROP TABLE slow_mode")
+    base.close()
+    again = SQLiteLog(path)
+    assert again.room_modes["lobby"] == LOCKED
+    assert not any("lost" in each for each in again.notices)
     again.close()
 
 

@@ -83,9 +83,17 @@ class Class:
         self.room.subscribe(subscriber)
         return subscriber
 
-    def operate(self, act: str, name: str = "", *, on: bool = True, text: str = "") -> list[Action]:
+    def operate(
+        self, act: str, name: str = "", *, on: bool = True, text: str = "", seconds: int = 0
+    ) -> list[Action]:
         """Let the operator do something."""
-        return self.room.operate(self.teacher, OperatorRequest(act, name, on, text))
+        request = OperatorRequest(act, name, on, text, seconds=seconds)
+        return self.room.operate(self.teacher, request)
+
+    def post(self, name: str, session: str | None = None, address: str = "") -> str:
+        """Return the code with which a post is rejected, "" if it is published."""
+        rejection = self.room.check_publish(JoinRequest(name, session=session), address)
+        return "" if rejection is None else rejection.error.code
 
     def say(self, member: Participant) -> str:
         """Return the code of the error that *member* gets for a message, "" if it is published."""
@@ -331,6 +339,53 @@ def test_a_takeover_with_the_key_is_not_muted(lesson: Class) -> None:
     assert lesson.say(lesson.join("bob", "=b")) == "muted"
 
 
+# -- slow mode -------------------------------------------------------------------
+
+
+def test_slow_mode_knows_a_member_that_comes_back(lesson: Class) -> None:
+    """Neither a new name, a new session, a post nor another connection is a further message."""
+    lesson.operate("slow", seconds=30)
+    bob = lesson.join("bob", "=b", HOME)
+    assert (lesson.say(bob), lesson.say(bob)) == ("", "slow_mode")
+    lesson.room.rename(bob, RenameRequest("rob"))
+    assert lesson.say(bob) == lesson.post("x", "=b") == lesson.post("bob") == "slow_mode"
+    lesson.room.disconnect(bob)
+    for name, session, address in (("bob", "=1", ""), ("x", "=b", ""), ("y", "=2", HOME)):
+        again = lesson.join(name, session, address)
+        assert lesson.say(again) == lesson.post(name, session, address) == "slow_mode"
+        lesson.room.disconnect(again)
+    assert lesson.say(lesson.join("carol", "=c", SCHOOL)) == ""
+    lesson.now += 30.0
+    assert (lesson.post("bob", "=b"), lesson.post("bob", "=b")) == ("", "slow_mode")
+    assert (lesson.post("anonymous"), lesson.post("anonymous")) == ("", "slow_mode")
+
+
+def test_slow_mode_in_a_class_behind_one_address(lesson: Class) -> None:
+    """Each of them has its message; one that comes back with a new session has no second one."""
+    lesson.operate("slow", seconds=30)
+    pupils = [lesson.join(f"p{number}", f"={number}", SCHOOL) for number in range(3)]
+    assert [lesson.say(each) for each in pupils] == ["", "", ""]
+    lesson.room.disconnect(pupils[0])
+    assert lesson.say(lesson.join("new", "=new", SCHOOL)) == "slow_mode"
+
+
+def test_a_change_of_slow_mode_lets_everyone_begin_anew(lesson: Class) -> None:
+    """So it is off at once, and a repeat of what is in the log is no message."""
+    lesson.operate("slow", seconds=30)
+    bob = lesson.join("bob", "=b")
+    log = lesson.room.log
+    assert isinstance(log, MessageLog)
+    assert lesson.say(bob) == ""
+    log.append("bob", "hi", "", "7", "=b")
+    assert lesson.say(bob) == "", "it has the same id"
+    assert lesson.room.receive(bob, '{"type":"say","text":"b"}') == [
+        Send(bob, Error("slow_mode", "slow mode: one message in 30 s here, wait 30 s"))
+    ]
+    for seconds in (60, 0):
+        lesson.operate("slow", seconds=seconds)
+        assert isinstance(lesson.room.receive(bob, '{"type":"say","text":"c"}')[0], Publish)
+
+
 # -- lock, announce, topic --------------------------------------------------------
 
 
@@ -388,10 +443,11 @@ def test_silence_is_no_fault(lesson: Class) -> None:
 
 def test_an_act_that_changes_nothing_is_told_to_nobody_else(lesson: Class) -> None:
     """It is not noted either."""
-    for act, text in (("lock", ""), ("announce", ""), ("topic", "tea")):
-        assert len(lesson.operate(act, text=text)) == 2
-        assert lesson.operate(act, text=f" {text} ") == [
-            Send(lesson.teacher, OperatorEvent(act, "teacher", text=text))
+    acts = (("lock", "", 0), ("announce", "", 0), ("topic", "tea", 0), ("slow", "", 9))
+    for act, text, seconds in acts:
+        assert len(lesson.operate(act, text=text, seconds=seconds)) == 2
+        assert lesson.operate(act, text=f" {text}" if text else "", seconds=seconds) == [
+            Send(lesson.teacher, OperatorEvent(act, "teacher", text=text, seconds=seconds))
         ]
 
 

@@ -82,11 +82,13 @@ def test_acts_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
             '{"type":"lock"}',
             '{"type":"topic","text":"tea \\" \\u001b[2J\\nforged"}',
             '{"type":"announce","on":false}',
+            '{"type":"slow","seconds":30}',
+            '{"type":"slow","seconds":0}',
         ):
             await alice.send(line)
         assert await closed(bob) == 4503
         text = server.metrics_text()
-        assert samples(text)["broadcast_operator_acts_total"] == 4
+        assert samples(text)["broadcast_operator_acts_total"] == 6
 
     play(part, SETTINGS)
     lines = [record.getMessage() for record in caplog.records]
@@ -95,6 +97,8 @@ def test_acts_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
         'alice used kick "bob joined x" in lobby',
         "alice used lock on in lobby",
         'alice used topic "tea \\" forged" in lobby',
+        "alice used slow 30 s in lobby",
+        "alice used slow off in lobby",
     ):
         assert lines.count(line) == 1
     as_json = [json.loads(formatter("json").format(record)) for record in caplog.records]

@@ -28,6 +28,8 @@ WELCOME = Welcome("lobby", "alice", "e", 0, True, 0, 1, ("alice",))
         ("/announce off", OperatorRequest("announce", on=False)),
         ("/topic tea  at five", OperatorRequest("topic", text="tea  at five")),
         ("/topic -", OperatorRequest("topic")),
+        ("/slow 30", OperatorRequest("slow", seconds=30)),
+        ("/slow off", OperatorRequest("slow")),
     ],
 )
 def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
@@ -45,11 +47,18 @@ def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
     assert view.request(command) == f"{text.split(maxsplit=1)[0]} {told}"
 
 
-@pytest.mark.parametrize("text", ["/kick", "/mute ", "/lock now", "/announce yes"])
+@pytest.mark.parametrize("text", ["/kick", "/mute ", "/lock now", "/announce yes", "/slow"])
 def test_an_argument_that_is_missing_or_unexpected(text: str) -> None:
     """The error says how to type the command."""
     with pytest.raises(ValueError, match=rf"{text.split(maxsplit=1)[0]} takes "):
         parse_command(text)
+
+
+@pytest.mark.parametrize("text", ["1 min", "-1", "86401", "1" * 5000, "½"])
+def test_seconds_that_slow_mode_does_not_take(text: str) -> None:
+    """The error says what it takes."""
+    with pytest.raises(ValueError, match=r"is not off or a number of seconds up to 86400"):
+        parse_command(f"/slow {text}")
 
 
 def test_everyone_can_report() -> None:
@@ -98,6 +107,10 @@ def test_the_mode_is_that_of_the_last_event() -> None:
         (OperatorEvent("lock", "alice", on=False), "only operators write"),
         (OperatorEvent("announce", "alice", on=False), ""),
         (replace(WELCOME, announce=True), "only operators write"),
+        (replace(WELCOME, slow=30), "slow mode: one message in 30 s"),
+        (OperatorEvent("lock", "alice"), "locked, slow mode: one message in 30 s"),
+        (OperatorEvent("slow", "alice", seconds=9), "locked, slow mode: one message in 9 s"),
+        (OperatorEvent("slow", "alice"), "locked"),
         (WELCOME, ""),
     ):
         view.apply(event)
@@ -121,6 +134,7 @@ def test_a_newcomer_is_told_what_operators_have_set() -> None:
         "topic: tea",
         "you are an operator, the room is locked, only operators write, you are muted",
     ]
+    assert welcome_notices(replace(WELCOME, slow=30)) == ["slow mode: one message in 30 s"]
     assert not welcome_notices(WELCOME)
 
 
