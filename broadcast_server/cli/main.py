@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import stat
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -106,11 +105,13 @@ def _with_target(
 def _send(options: argparse.Namespace, target: Target) -> int:
     from .send import send
 
-    if options.url is None and _names_server(options.text) and _is_stdin_file():
+    # Whatever standard input is: in CI it is often a pipe with nothing in it.
+    is_named = options.url is not None or options.typed & {"host", "port", "unix"}
+    if not is_named and _names_server(options.text):
         return usage_error(
             "send",
-            f"{without_userinfo(options.text)} is an address, and the text comes first: send -"
-            " ADDRESS < FILE sends what is in a file",
+            f"{without_userinfo(options.text)} is an address, and the text comes first: send TEXT"
+            " ADDRESS, or send - ADDRESS for what is in a file or a pipe",
         )
     if options.url is not None and not {":", "/"} & {*options.url}:
         return usage_error(
@@ -126,14 +127,6 @@ def _names_server(text: str) -> bool:
     host, _, port = text.partition("/")[0].rpartition(":")
     is_host = any(char.isalpha() or char in ".]" for char in host) and port.isdecimal()
     return len(text.split()) == 1 and (is_host or text.startswith(("ws://", "wss://")))
-
-
-def _is_stdin_file() -> bool:
-    """Return whether standard input is a file, which `send` does not read without ``-``."""
-    try:
-        return stat.S_ISREG(os.fstat(0).st_mode)
-    except OSError:
-        return False
 
 
 def _run_command(options: argparse.Namespace, arguments: Sequence[str] | None) -> int:

@@ -17,8 +17,8 @@ def operator_key_from_options(options: argparse.Namespace) -> str | None:
     """Return the operator key, or None without one.
 
     A typed --operator-file takes precedence over BROADCAST_OPERATOR, which takes precedence over
-    BROADCAST_OPERATOR_FILE. If the file does not exist, `start` makes it, and `new_operator_key` of
-    the *options* is its key. Raises ValueError for an invalid key or an unreadable file.
+    BROADCAST_OPERATOR_FILE. If the file does not exist, `start` makes it, and `has_made_key` of the
+    *options* is true. Raises ValueError for an invalid key or an unreadable file.
     """
     # As in a file, white space around it is no part of it.
     path, key = options.operator_file, os.environ.get(OPERATOR_VARIABLE, "").strip()
@@ -39,9 +39,8 @@ def operator_key_from_options(options: argparse.Namespace) -> str | None:
     if key and not typed:
         return validate_token(key, OPERATOR_VARIABLE, KEY)
     if options.command == "start" and not os.path.lexists(path):
-        key = _make(path)
-        options.new_operator_key = key
-        return key
+        options.has_made_key = True
+        return _make(path)
     return read_token_file(path, FILE, KEY)
 
 

@@ -27,9 +27,9 @@ def print_startup(options: argparse.Namespace, urls: Sequence[str]) -> None:
     else:
         for url in urls:
             note(f"listening on {url}")
-        # Only here, and once: a log in JSON is collected and kept.
-        if (key := getattr(options, "new_operator_key", None)) is not None:
-            note(f"operator key: {key} (it is in {options.operator_file}, and not shown again)")
+        # Not the key itself: the QR code is projected for others to see.
+        if getattr(options, "has_made_key", False):
+            note(f"operator key: in {options.operator_file}, which only you can read")
         if sys.stderr is not None and sys.stderr.isatty():
             _print_invitation(options, urls)
     if options.open:

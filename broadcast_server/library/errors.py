@@ -29,7 +29,7 @@ REJECTION_REMEDIES = {
     "too_often": "wait half a minute",
     "name_owned": "choose another name, or sign in with the token of that account",
     "banned": "ask who runs the server",
-    "not_operator": "pass operator_key= to connect",
+    "not_operator": "pass operator_key= to connect, or token= of a moderator's account",
     "muted": "ask an operator of the room",
     "announce_only": "ask an operator of the room",
 }

@@ -100,7 +100,7 @@ from .private import send_private
 from .quota import MAX_ACTS_PER_HEARTBEAT, MAX_RENAMES_PER_HEARTBEAT, Quota
 from .renames import rename
 from .resume import resume_position
-from .room_control import RoomControl, identity_of, no_reports
+from .room_control import RoomControl, identity_of, no_reports, not_operator
 from .roster import Roster
 
 
@@ -355,8 +355,7 @@ class Room:
             is_possible = self._roster is not None
             return [Operate(member, request) if is_possible else Send(member, no_reports(request))]
         if not member.join.operator:
-            text = f"{request.act} is for operators of the room: connect with the operator key"
-            return [Send(member, Error("not_operator", text, request.id))]
+            return [Send(member, not_operator(request, has_accounts=self._roster is not None))]
         if not self._acts.take(member.member_id):
             return [Send(member, self._acts.error("the room was changed", request.id))]
         if self._roster is not None:

@@ -36,6 +36,12 @@ def no_reports(request: OperatorRequest) -> Error:
     return Error("no_reports", text, request.id)
 
 
+def not_operator(request: OperatorRequest, *, has_accounts: bool) -> Error:
+    """Return the answer to *request* of somebody who is no operator, and how to become one."""
+    how = "sign in with a moderator's account" if has_accounts else "connect with the operator key"
+    return Error("not_operator", f"{request.act} is for operators of the room: {how}", request.id)
+
+
 class RoomControl:
     """The mode of one room, and who was kicked or muted there.
 

@@ -77,7 +77,10 @@ class RoomView:
         if verb == "topic" and not argument:
             return f"the topic is {self.topic}" if self.topic else "this room has no topic"
         if verb != REPORT and self._is_operator is False:
-            return f"/{verb} is for operators of the room: connect with --operator-file FILE"
+            return (
+                f"/{verb} is for operators of the room: connect with --operator-file FILE, or with"
+                " the --token-file of a moderator's account"
+            )
         if not is_live or (verb != REPORT and self._is_operator is None):
             return f"not connected: type /{verb} again once connected"
         if verb == REPORT:

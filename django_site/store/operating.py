@@ -25,7 +25,7 @@ from broadcast_server.protocol.operators import (
     validate_topic,
 )
 from broadcast_server.rooms.operator_acts import MAX_COMPARED_NAMES
-from broadcast_server.rooms.room_control import KICKED
+from broadcast_server.rooms.room_control import KICKED, not_operator
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
@@ -88,8 +88,7 @@ def _attempt(room: models.Room, attempt: OperateAttempt) -> OperatorEvent | Erro
     if request.act == REPORT:
         return reports.report(room, member, request)
     if member.account is None or not is_operator(member.account):
-        text = f"{request.act} is for operators of the room: sign in with a moderator's account"
-        return Error("not_operator", text, request.id)
+        return not_operator(request, has_accounts=True)
     return carry_out(room, request, member.name, member.account)
 
 

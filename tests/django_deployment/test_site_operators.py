@@ -125,6 +125,7 @@ def test_who_is_no_operator() -> None:
                         if event["type"] == "error":
                             break
                     assert (event["code"], event["id"]) == ("not_operator", "7")
+                    assert event["text"].endswith(": sign in with a moderator's account")
             # The permission is looked at again when the act is carried out.
             permissions = Account.user_permissions.through.objects.filter(account=host)
             await in_thread(permissions.delete)

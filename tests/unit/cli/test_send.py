@@ -46,24 +46,29 @@ def test_a_message_is_sent(program: list[str], url: str) -> None:
 
 
 def test_a_file_of_many_lines(program: list[str], url: str, tmp_path: Path) -> None:
-    """It is one message; without the dash, nobody gets the address in its place."""
+    """It is one message; without the dash, nobody gets the address in its place, be it a pipe."""
     trace = "\n".join(f"  at frame {number}" for number in range(80))
     (tmp_path / "trace").write_text(f"{trace}\n", encoding="utf-8")
     host = url.removeprefix("ws://").rstrip("/")
     script = f"""
         "$@" send {host}/trace < {tmp_path}/trace; echo $?
-        "$@" send {url} < {tmp_path}/trace; echo $?
+        cat {tmp_path}/trace | "$@" send {url}; echo $?
+        "$@" send {host} < /dev/null; echo $?
         "$@" send - {host}/trace < {tmp_path}/trace
         echo 'at 12:30' | "$@" send 12:30 {host}/trace
-        "$@" send {host} {host}/trace < {tmp_path}/trace"""
+        "$@" send {host} {host}/trace < {tmp_path}/trace
+        "$@" send a.example:1 --port {host.rpartition(":")[2]} --room trace"""
     done = shell(script, program)
-    assert done.output.splitlines() == ["2", "2", *["sent to 0 in trace"] * 3]
+    assert done.output.splitlines() == ["2", "2", "2", *["sent to 0 in trace"] * 4]
     remedy = (
-        "is an address, and the text comes first: send - ADDRESS < FILE sends what is in a file"
+        "is an address, and the text comes first: send TEXT ADDRESS, or send - ADDRESS for what is"
+        " in a file or a pipe"
     )
-    for line, address in zip(done.errors.splitlines(), (f"{host}/trace", url), strict=True):
+    for line, address in zip(done.errors.splitlines(), (f"{host}/trace", url, host), strict=True):
         assert line.endswith(f"send: error: {address} {remedy}")
-    assert said(url, "trace") == [f"anonymous: {text}" for text in (trace, "12:30", host)]
+    assert said(url, "trace") == [
+        f"anonymous: {text}" for text in (trace, "12:30", host, "a.example:1")
+    ]
 
 
 @pytest.mark.parametrize(

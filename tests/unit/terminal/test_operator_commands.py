@@ -43,7 +43,10 @@ def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
     assert view.request(command) == request_
     assert view.request(command, is_live=False) == again
     view.apply(WELCOME)  # after a reconnect without the key
-    told = "is for operators of the room: connect with --operator-file FILE"
+    told = (
+        "is for operators of the room: connect with --operator-file FILE, or with the --token-file"
+        " of a moderator's account"
+    )
     assert view.request(command) == f"{text.split(maxsplit=1)[0]} {told}"
 
 
