@@ -116,6 +116,14 @@ def now() -> Result:
     return Result(datetime.now(timezone.utc).strftime("%Y-%m-%d"), machine())
 
 
+def in_order(servers: Sequence[Server], number: int) -> Sequence[Server]:
+    """Return *servers* in the order of the round with this number, from 0.
+
+    Every other round is in the opposite order, so that none has always the first turn.
+    """
+    return servers[::-1] if number % 2 else servers
+
+
 def take(
     result: Result,
     servers: Sequence[Server],
@@ -138,7 +146,7 @@ def take(
     _rehearse(available, measurements, load, scratch)
     for number in range(max(each.rounds for each in measurements)):
         for measurement in measurements:
-            for server in available:
+            for server in in_order(available, number):
                 if not measurement.suits(server, number):
                     continue
                 figures = _take(server, measurement, load, scratch)

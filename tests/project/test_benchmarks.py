@@ -16,7 +16,7 @@ from benchmarks.beside import before, is_before, standalone_before
 from benchmarks.catalogue import INSTALLED, OURS, SERVERS, WEBSOCKETS, compiler_missing
 from benchmarks.hosted import DAPHNE, MEMORY, site, site_name, tutorial, tutorial_name
 from benchmarks.load import Failed, Load, faults
-from benchmarks.result import Result, now, read, take
+from benchmarks.result import Result, in_order, now, read, take
 from benchmarks.servers import Running, Server, running
 from benchmarks.tls_idle import idle_tls
 
@@ -151,6 +151,13 @@ def test_what_needs_much_memory_is_rehearsed(load: Load, tmp_path: Path) -> None
     assert [figures["pid"] for figures in result.figures] == pids[1:] and len(pids) == 3
     assert plan.saturation(1000, 1024).needs_much_memory
     assert not plan.saturation(1000, 64).needs_much_memory
+
+
+def test_no_server_always_has_the_first_turn() -> None:
+    """Every other round is in the opposite order."""
+    first, second = ALL[INSTALLED], ALL[WEBSOCKETS]
+    rounds = [list(in_order([first, second], number)) for number in range(3)]
+    assert rounds == [[first, second], [second, first], [first, second]]
 
 
 def test_idle_tls_connections_are_held(tmp_path: Path) -> None:
