@@ -46,12 +46,14 @@ from broadcast_server.protocol.session_key import SESSION_HEADER, SessionKey
 from broadcast_server.rooms.actions import (
     Action,
     Close,
+    Operate,
     Publish,
     PublishLines,
     Send,
     SendPrivate,
     Subscribe,
 )
+from broadcast_server.rooms.hiding import hide
 from broadcast_server.rooms.kept_names import KeptNames
 from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.participant import Participant
@@ -237,6 +239,8 @@ class BareDeployment(Deployment):
                 case PublishLines(author=author, texts=texts, name=author_name):
                     lines = [Publish(author, text, None, author_name) for text in texts]
                     self.execute(name, lines)
+                case Operate(member=member, request=request):
+                    self.execute(name, hide(log, member, request)[0])
                 case SendPrivate(author=author, recipient=recipient, text=text, id=id):
                     at = "2026-11-25T09:00:00.000Z"
                     private = PrivateMessage(author.name, recipient.name, text, at)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from broadcast_server.protocol.messages import Message
 from broadcast_server.rooms.log_marker import LogMarker
+from broadcast_server.rooms.message_log import MessageLog
 from broadcast_server.rooms.sqlite_log import SQLiteLog
 
 
@@ -32,3 +34,11 @@ def fail(file: SQLiteLog) -> LogMarker:
     file._database.execute(f"PRAGMA max_page_count={pages}")
     marker, file._marker = file._marker, LogMarker(UNDELETABLE)
     return marker
+
+
+def read_messages(log: MessageLog, seq: int, limit: int) -> list[Message]:
+    """Return what follows number *seq* in *log*, of which nothing is hidden."""
+    entries = log.read_after(seq, limit)
+    messages = [each for each in entries if isinstance(each, Message)]
+    assert messages == entries
+    return messages

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from broadcast_server.protocol.operators import MAX_SLOW_S, OperatorRequest
+from broadcast_server.protocol.operators import HIDE, MAX_SLOW_S, OperatorRequest
 
 
 def check_text(name: str, value: object) -> None:
@@ -44,3 +44,16 @@ def check_request(request: OperatorRequest) -> None:
     if type(request.seconds) is not int or request.seconds > MAX_SLOW_S:
         text = f"seconds is {request.seconds}, must be a whole number up to {MAX_SLOW_S}"
         raise ValueError(text)
+
+
+def hide_request(what: object) -> OperatorRequest:
+    """Return the request to hide *what*: the number of a message, or the name of an author.
+
+    Raises TypeError if it is neither, ValueError for a number that no message has.
+    """
+    if isinstance(what, int) and not isinstance(what, bool):
+        if what < 1:
+            raise ValueError(f"message {what} cannot be: the first has number 1")
+        return OperatorRequest(HIDE, seq=what)
+    check_text("what", what)
+    return OperatorRequest(HIDE, str(what))

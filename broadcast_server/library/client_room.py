@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from broadcast_server.protocol.operators import OperatorRequest
 
+from .argument import hide_request
 from .events import Event, Message, PrivateMessage
 from .room_core import RoomCore, UntilClosed
 
@@ -191,6 +192,13 @@ class ClientRoom:
     async def set_slow_mode(self, seconds: int) -> None:
         """Let each publish one message in *seconds*; 0 is no limit. Raises as `kick` does."""
         await self._core.operate(OperatorRequest("slow", seconds=seconds))
+
+    async def hide(self, what: int | str) -> None:
+        """Hide message number *what*, or what the author *what* has published lately.
+
+        Raises as `kick` does, with `not_here` if there is no such message.
+        """
+        await self._core.operate(hide_request(what))
 
     async def close(self) -> None:
         """Leave the room. Whoever waits for a message or an answer gets a `RoomClosedError`.

@@ -22,10 +22,20 @@ from broadcast_server.rooms.observed_room import ObservedRoom
 from broadcast_server.server.opening import OpenedServer
 from broadcast_server.server.server import Server
 
-from .argument import check_request, check_text
+from .argument import check_request, check_text, hide_request
 from .errors import BroadcastError, RoomClosedError, ServeError, rejected, with_parameters
 from .event_stream import EventStream
-from .events import Event, Joined, Left, Members, Message, Notice, OperatorAct, Renamed
+from .events import (
+    Event,
+    Joined,
+    Left,
+    Members,
+    Message,
+    MessageHidden,
+    Notice,
+    Renamed,
+    act_of,
+)
 from .loop_home import LoopHome
 
 DEFAULT_NAME = "server"
@@ -143,8 +153,10 @@ class ObservableServer(Server):
                 return Left(name, event.name, event.count, bool(event.quiet))
             case wire.Renamed():
                 return Renamed(name, event.name, event.to)
-            case OperatorEvent(act=act, by=by, on=on, text=text):
-                return OperatorAct(name, act, by, event.name, on, text, event.seconds)
+            case OperatorEvent():
+                return act_of(name, event)
+            case wire.MessageHidden(seq=seq):
+                return MessageHidden(name, seq)
             case wire.Error():
                 return Notice(name, event.code, event.text)
         return None
@@ -204,8 +216,9 @@ class BroadcastServer:
     def events(self) -> AsyncIterator[Event]:
         """Iterate over what happens in all rooms from now on, until the server has stopped.
 
-        There are `Message`, `Joined`, `Left`, `Renamed` and `OperatorAct`. A message comes when it
-        is in the log and was sent to the clients. Each call returns an iteration of its own.
+        There are `Message`, `MessageHidden`, `Joined`, `Left`, `Renamed` and `OperatorAct`. A
+        message comes when it is in the log and was sent to the clients. Each call returns an
+        iteration of its own.
 
         At most 4,096 events, or 1 Mi characters in them, and one batch wait in memory. What
         comes beyond that is dropped. In its place there are, for each room that lost something, a
@@ -272,6 +285,14 @@ class BroadcastServer:
         """Set the topic of *room*; an empty one removes it. Raises as `kick` does."""
         await self._act(room, OperatorRequest("topic", text=text), by)
 
+    async def hide(self, room: str, what: int | str, *, by: str = DEFAULT_NAME) -> None:
+        """Hide message number *what* of *room*, or what the name *what* has published lately.
+
+        The text is forgotten, also in the log file, and clients take it out of view. A name stands
+        for its messages among the last 1,000. Raises as `kick` does.
+        """
+        await self._act(room, hide_request(what), by)
+
     async def set_slow_mode(self, room: str, seconds: int, *, by: str = DEFAULT_NAME) -> None:
         """Let each member of *room* publish one message in *seconds*; 0 is no limit.
 
@@ -284,7 +305,7 @@ class BroadcastServer:
         check_text("room", room)
         check_text("by", by)
         check_request(request)
-        if "name" in ACTS[request.act].fields:
+        if "name" in ACTS[request.act].requested and not request.seq:
             request = request._replace(name=validate_name(request.name))
         await self._server.act(validate_room(room), request, validate_name(by))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from broadcast_server.protocol.operators import OperatorEvent
 from broadcast_server.protocol.sanitize import lines_to_print
 from broadcast_server.protocol.timestamp import parse_rfc3339
 
@@ -137,17 +138,21 @@ class OperatorAct:
 
     room: str
     act: str
-    """`kick` or `mute` with *name*, `lock` or `announce` with *on*, `topic` with *text*, or `slow`
-    with *seconds*."""
+    """`kick` or `mute` with *name*, `lock` or `announce` with *on*, `topic` with *text*, `slow`
+    with *seconds*, or `hide` with *name*, *messages* and perhaps *seq*."""
     by: str
     name: str = ""
-    """Who was kicked, or muted if *on* is true."""
+    """Who was kicked, or muted if *on* is true, or whose messages were hidden."""
     on: bool = True
     """Whether the member is muted, the room is locked, or only operators write."""
     text: str = ""
     """The topic, which is empty if there is none any more."""
     seconds: int = 0
     """In how many seconds each member may publish one message; 0 is no limit."""
+    seq: int = 0
+    """The number of the message that was hidden, 0 if the last ones of its author were."""
+    messages: int = 0
+    """How many messages were hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +198,18 @@ Event = (
     | Disconnected
     | Notice
 )
+
+
+def act_of(room: str, event: OperatorEvent) -> OperatorAct:
+    """Return what an operator did in *room*, as programs get it."""
+    return OperatorAct(
+        room=room,
+        act=event.act,
+        by=event.by,
+        name=event.name,
+        on=event.on,
+        text=event.text,
+        seconds=event.seconds,
+        seq=event.seq,
+        messages=event.messages,
+    )

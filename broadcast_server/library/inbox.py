@@ -23,9 +23,9 @@ from .events import (
     Message,
     MessageHidden,
     Notice,
-    OperatorAct,
     PrivateMessage,
     Renamed,
+    act_of,
 )
 from .member_names import MemberNames
 
@@ -139,8 +139,8 @@ class Inbox:
                 return [Item(Left(room, name, count, bool(quiet)))]
             case wire.Renamed(name=name, to=to):
                 return [Item(Renamed(room, name, to))]
-            case OperatorEvent(act=act, by=by, name=name, on=on, text=text, seconds=seconds):
-                return [Item(OperatorAct(room, act, by, name, on, text, seconds))]
+            case OperatorEvent():
+                return [Item(act_of(room, event))]
             case wire.Error(code=code, text=text, id=None):
                 return [Item(Notice(room, code, strip_control(text)))]
         return []

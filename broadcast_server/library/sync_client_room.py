@@ -13,7 +13,7 @@ from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.messages import Cursor
 from broadcast_server.protocol.operators import OperatorRequest
 
-from .argument import check_seconds
+from .argument import check_seconds, hide_request
 from .errors import RoomClosedError
 from .event_queue import Item
 from .events import Event, Message, PrivateMessage
@@ -229,6 +229,13 @@ class SyncClientRoom:
     def set_slow_mode(self, seconds: int, timeout: float | None = None) -> None:
         """Let each publish one message in *seconds*; 0 is no limit. Raises as `kick` does."""
         self._operate(OperatorRequest("slow", seconds=seconds), timeout)
+
+    def hide(self, what: int | str, timeout: float | None = None) -> None:
+        """Hide message number *what*, or what the author *what* has published lately.
+
+        Raises as `kick` does, with `not_here` if there is no such message.
+        """
+        self._operate(hide_request(what), timeout)
 
     def close(self) -> None:
         """Leave the room, and end its thread. Whoever waits gets a `RoomClosedError`."""

@@ -87,6 +87,10 @@ class SyncBroadcastServer:
         """Set the topic of *room*, as `BroadcastServer.set_topic` does."""
         self._run(lambda: self._server.set_topic(room, text, by=by))
 
+    def hide(self, room: str, what: int | str, *, by: str = DEFAULT_NAME) -> None:
+        """Hide message number *what* of *room*, or what the name *what* has published lately."""
+        self._run(lambda: self._server.hide(room, what, by=by))
+
     def set_slow_mode(self, room: str, seconds: int, *, by: str = DEFAULT_NAME) -> None:
         """Set slow mode of *room*, as `BroadcastServer.set_slow_mode` does."""
         self._run(lambda: self._server.set_slow_mode(room, seconds, by=by))

@@ -156,7 +156,11 @@ def _act_fields(act: OperatorEvent | OperatorRequest) -> dict[str, object]:
     kind = ACTS[act.act]
     is_event = isinstance(act, OperatorEvent)
     fields: dict[str, object] = {"type": kind.event if is_event else act.act}
-    fields |= {field: getattr(act, field) for field in kind.fields}
+    fields |= {each: getattr(act, each) for each in (kind.fields if is_event else kind.requested)}
+    if fields.get("seq") == 0:
+        del fields["seq"]
+    elif "seq" in fields and not is_event:
+        del fields["name"]  # it is that of the author
     if isinstance(act, OperatorEvent):
         fields["by"] = act.by
     return fields if act.id is None else fields | {"id": act.id}
@@ -258,13 +262,18 @@ def _decode_private(value: dict[str, Any], id: str | None, limit: int) -> Privat
 
 
 def _decode_act(act: str, value: dict[str, Any], id: str | None) -> OperatorRequest | Error:
-    fields: dict[str, Any] = {field: value.get(field) for field in ACTS[act].fields}
+    fields: dict[str, Any] = {field: value.get(field) for field in ACTS[act].requested}
     if "on" in fields and "on" not in value:
         fields["on"] = True
+    if "seq" in fields:
+        del fields["seq" if fields["seq"] is None else "name"]
     for field, content in fields.items():
         if field == "on":
             if not isinstance(content, bool):
                 return Error("bad_on", "on is not true or false", id)
+        elif field == "seq":
+            if not _is_number(content) or content == 0:
+                return Error("bad_seq", "seq is not the number of a message", id)
         elif field == "seconds":
             if type(content) is not int or not 0 <= content <= MAX_SLOW_S:
                 text = f"seconds is not a whole number from 0 to {MAX_SLOW_S}"
@@ -296,7 +305,9 @@ def decode_event(line: str) -> Event | None:
             raise ValueError(f"{field} of {value['type']} is missing or invalid")
         if isinstance(content, list):
             fields[field] = tuple(content)
-    decoded: Event = event(**fields) if event else OperatorEvent(act or "", **fields)
+    if event is None:
+        return OperatorEvent(act or "", **{**fields, "seq": fields.get("seq") or 0})
+    decoded: Event = event(**fields)
     return decoded
 
 
@@ -369,6 +380,8 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "by": _is_name,
     "on": lambda value: isinstance(value, bool),
     "seconds": _is_number,
+    "messages": _is_number,
+    "hid.seq": lambda value: value is None or _is_number(value),
     **dict.fromkeys(
         ("welcome.operator", "welcome.locked", "welcome.announce", "welcome.muted"),
         lambda value: value is None or value is True,

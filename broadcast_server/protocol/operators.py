@@ -28,10 +28,20 @@ MAX_SLOW_S = 86_400
 
 
 class ActKind(NamedTuple):
-    """How an act is written: the type of its event, and the fields of its request and event."""
+    """How an act is written: the type of its event, its fields, and those of its request.
+
+    A request that *asks* for nothing else has the fields of the event. One with `seq`, the number
+    of a message, needs no `name`: the author of the message is meant.
+    """
 
     event: str
     fields: tuple[str, ...]
+    asks: tuple[str, ...] = ()
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The fields of the request."""
+        return self.asks or self.fields
 
 
 ACTS = {
@@ -41,9 +51,13 @@ ACTS = {
     "announce": ActKind("announce", ("on",)),
     "topic": ActKind("topic", ("text",)),
     "slow": ActKind("slow", ("seconds",)),
+    "hide": ActKind("hid", ("name", "seq", "messages"), ("name", "seq")),
     "report": ActKind("reported", ("name", "text")),
 }
 """All acts, by the type of their requests. A report is everyone's: see `REPORT`."""
+
+HIDE = "hide"
+"""The act that takes messages out of the log and out of view."""
 
 REPORT = "report"
 """The act with which a member reports another one to the moderators, who alone are told of it."""
@@ -53,7 +67,7 @@ ACT_OF_EVENT = {kind.event: act for act, kind in ACTS.items()}
 
 
 class OperatorRequest(NamedTuple):
-    """Do *act*, one of `ACTS`. Only the fields of that act count."""
+    """Do *act*, one of `ACTS`. Only the fields of that act count, as in an `OperatorEvent`."""
 
     act: str
     name: str = ""
@@ -61,6 +75,8 @@ class OperatorRequest(NamedTuple):
     text: str = ""
     id: str | None = None
     seconds: int = 0
+    seq: int = 0
+    messages: int = 0
 
 
 class OperatorEvent(NamedTuple):
@@ -69,6 +85,8 @@ class OperatorEvent(NamedTuple):
     Only the fields of that act count: *name* is the member that was kicked, or muted if *on* is
     true. The room is locked, or in announce mode, while *on* is true. *text* is the topic, which is
     empty if there is none now. In *seconds* each member may publish one message, 0 is no limit.
+    *seq* is the number of the message that the act is about, 0 if it is not about one message. Of
+    the author *name*, so many *messages* were hidden.
     """
 
     act: str
@@ -78,6 +96,8 @@ class OperatorEvent(NamedTuple):
     text: str = ""
     id: str | None = None
     seconds: int = 0
+    seq: int = 0
+    messages: int = 0
 
 
 def event_of(request: OperatorRequest, by: str) -> OperatorEvent:
@@ -95,6 +115,9 @@ def act_text(event: OperatorEvent) -> str:
             text = f"{by} {'muted' if on else 'unmuted'} {event.name}"
         case "lock":
             text = f"{by} {'locked' if on else 'unlocked'} the room"
+        case "hide":
+            what = "a message" if event.messages == 1 else f"{event.messages} messages"
+            text = f"{by} hid {what} of {event.name}"
         case "report":
             reason = f": {event.text}" if event.text else ""
             text = f"{by} reported {event.name} to the moderators{reason}"

@@ -81,9 +81,10 @@ class ClaimName:
 
 
 class Operate(NamedTuple):
-    """Ask the store that all processes share to carry out *request* of the operator *member*.
+    """Carry out *request* of the operator *member* where the log is.
 
-    Only the Django deployment uses this action. `Room` itself carries it out at once.
+    In the Django deployment that is the store that all processes share. In the standalone server
+    `Room` itself carries out at once what does not change the log.
     """
 
     member: Participant

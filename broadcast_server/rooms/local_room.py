@@ -18,13 +18,14 @@ from broadcast_server.protocol.messages import (
     PrivateMessage,
     not_delivered,
 )
-from broadcast_server.protocol.operators import OperatorEvent
+from broadcast_server.protocol.operators import HIDE, OperatorEvent, OperatorRequest
 from broadcast_server.protocol.rejection import TOO_SLOW, Rejection
 from broadcast_server.protocol.timestamp import rfc3339
 
-from .actions import Publish, PublishLines, SendPrivate
+from .actions import Action, Operate, Publish, PublishLines, SendPrivate
 from .batch_timer import CLOCK_RESOLUTION_S
 from .fanout import MAX_BATCH_EVENTS
+from .hiding import hide
 from .kept_names import KeptNames
 from .live_room import (
     READ_CHUNK_BYTES,
@@ -131,8 +132,9 @@ class LocalRoom(LiveRoom):
         count = self.client_count
         seq = self.log.seq_of(id_scope, request.id)
         if seq is not None:
-            (duplicate,) = self.log.read_after(seq - 1, 1)
-            return Published(seq, duplicate.name, count, repeated=True)
+            duplicate = self.log.find(seq)
+            name = "" if duplicate is None else duplicate.name
+            return Published(seq, name, count, repeated=True)
         if count < request.require:
             return NotEnoughReceivers(count)
         if (rejection := self.room.check_publish(request.join, address)) is not None:
@@ -142,10 +144,23 @@ class LocalRoom(LiveRoom):
         seq = self._append(name, request.text, request.id, id_scope)
         return Published(seq, name, count)
 
+    def _operate(self, action: Operate) -> None:
+        self._execute(self._hide(action.member, action.request))
+
+    def _hide(self, operator: Participant, request: OperatorRequest) -> list[Action]:
+        """Hide messages in the log, and write that to the log file. Return what follows."""
+        actions, hidden = hide(self.log, operator, request)
+        for message, id_scope in hidden:
+            if self._log_file is not None:
+                self._log_file.append(self.room.name, self.log, message, id_scope)
+        if hidden:
+            self._fanout.forget_encoded()
+        return actions
+
     def _note_act(self, event: OperatorEvent) -> None:
         self._metrics.acts += 1
         name = self.room.name
-        if self._log_file is not None and event.act not in ("kick", "mute"):
+        if self._log_file is not None and event.act not in ("kick", "mute", HIDE):
             self._log_file.decisions.set_room_mode(name, self.room.control.mode)
         if self._on_act is not None:
             self._on_act(name, event)

@@ -91,7 +91,7 @@ def read_message(row: Sequence[object]) -> tuple[Message, str]:
         raise ValueError("the number of a message is invalid")
     if not _is_line(name, MAX_NAME_CHARS) or ":" in name:
         raise ValueError(f"the name of message {seq} is invalid")
-    if not 1 <= len(text) <= MAX_FRAME_BYTES:
+    if len(text) > MAX_FRAME_BYTES:  # a message that was hidden has none
         raise ValueError(f"the text of message {seq} is {len(text)} characters")
     if not _is_line(at, MAX_TIME_CHARS) or not (id is None or is_valid_id(id)):
         raise ValueError(f"the time or the id of message {seq} is invalid")

@@ -7,7 +7,7 @@ from typing import Any
 
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import Error, Event, Message
-from broadcast_server.protocol.operators import OperatorRequest
+from broadcast_server.protocol.operators import HIDE, OperatorRequest
 
 from .actions import Send
 from .local_room import LocalRoom
@@ -30,7 +30,8 @@ class ObservedRoom(LocalRoom):
     def act(self, request: OperatorRequest, by: str) -> Error | None:
         """Carry out *request* of the program, as an operator *by*. Return why not, if it is not."""
         author = Participant(JoinRequest(by, self.room.name, operator=True), "", by)
-        actions = operate(self.room, author, request)
+        is_hiding = request.act == HIDE
+        actions = self._hide(author, request) if is_hiding else operate(self.room, author, request)
         answers = [each.event for each in actions if isinstance(each, Send) and each.to is author]
         self._execute([each for each in actions if not isinstance(each, Send) or each.to is None])
         return next((each for each in answers if isinstance(each, Error)), None)

@@ -76,7 +76,7 @@ from broadcast_server.protocol.messages import (
     Welcome,
 )
 from broadcast_server.protocol.names import validate_name
-from broadcast_server.protocol.operators import REPORT, OperatorRequest
+from broadcast_server.protocol.operators import HIDE, REPORT, OperatorRequest
 from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
 
 from .actions import (
@@ -358,7 +358,7 @@ class Room:
             return [Send(member, not_operator(request, has_accounts=self._roster is not None))]
         if not self._acts.take(member.member_id):
             return [Send(member, self._acts.error("the room was changed", request.id))]
-        if self._roster is not None:
+        if self._roster is not None or request.act == HIDE:  # which is up to whoever has the log
             return [Operate(member, request)]
         return operate(self, member, request)
 

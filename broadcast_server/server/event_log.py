@@ -53,10 +53,12 @@ class EventLog:
     def note_act(self, room: str, event: OperatorEvent) -> None:
         """Log what an operator did in *room*."""
         kind = ACTS[event.act]
-        values = {field: getattr(event, field) for field in kind.fields}
+        values = {each: getattr(event, each) for each in kind.fields if each != "seq" or event.seq}
         detail = {True: "on", False: "off"}.get(event.on, "") if "on" in values else ""
         if "seconds" in values:
             detail = f"{event.seconds} s" if event.seconds else "off"
+        if "messages" in values:
+            detail = f"message {event.seq}" if event.seq else f"{event.messages} messages"
         words = [event.act, *(quote_word(str(each)) for each in (event.name, event.text) if each)]
         fields = {"event": kind.event, **values, "by": event.by, "room": room}
         logger.info(

@@ -33,6 +33,10 @@ COMMANDS = {
     "/lock": ("", "as an operator, let nobody new in"),
     "/unlock": ("", "as an operator, let everyone in again"),
     "/announce": ("[off]", "as an operator, let only operators write, or everyone again"),
+    "/hide": (
+        "NAME [last]",
+        "as an operator, hide what NAME has published lately, or the last message of it",
+    ),
     "/slow": ("SECONDS", "as an operator, let each write one message in SECONDS; off is no limit"),
     "/clear": ("", "clear the screen"),
     "/help": ("", "list the commands"),
@@ -108,7 +112,7 @@ def parse_command(text: str) -> TypedCommand | None:
 
 
 def split_recipient(text: str, names: Iterable[str], *, needs_text: bool = True) -> tuple[str, str]:
-    """Split what follows /msg or /report into a name and a text. The page does the same.
+    """Split what follows /msg, /report or /hide into a name and a text. The page does the same.
 
     A name can have spaces. So the longest of *names* with which *text* begins is the name. It ends
     at white space or at a colon, which no name has. *names* are those who are here and those who

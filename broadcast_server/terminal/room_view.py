@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from broadcast_server.protocol.messages import Event, Joined, Left, Members, Welcome
-from broadcast_server.protocol.operators import REPORT, OperatorEvent, OperatorRequest
+from broadcast_server.protocol.messages import Event, Joined, Left, Members, Message, Welcome
+from broadcast_server.protocol.names import name_key
+from broadcast_server.protocol.operators import HIDE, REPORT, OperatorEvent, OperatorRequest
 from broadcast_server.protocol.sanitize import strip_control
 
-from .commands import TypedCommand, split_recipient
+from .commands import COMMANDS, TypedCommand, split_recipient
+from .known_names import MAX_NAMES
 
 NO_TOPIC = "-"
 """What /topic takes to remove the topic."""
@@ -22,6 +24,7 @@ _REQUESTS = {
     "announce": OperatorRequest("announce"),
     "topic": OperatorRequest("topic"),
     "slow": OperatorRequest("slow"),
+    "hide": OperatorRequest(HIDE),
 }
 """The requests by the verbs of their commands."""
 
@@ -36,6 +39,8 @@ class RoomView:
         self._is_operator: bool | None = None  # not known before the first welcome
         self._is_locked = self._is_announce = False
         self._slow = 0
+        self._epoch = ""
+        self._last_seqs: dict[str, int] = {}  # of their last messages, by authors
 
     @property
     def mode(self) -> str:
@@ -50,8 +55,15 @@ class RoomView:
     def apply(self, event: Event) -> None:
         """Take note of *event*."""
         match event:
+            case Message(name=name, seq=seq):
+                self._last_seqs.pop(name, None)
+                self._last_seqs[name] = seq
+                if len(self._last_seqs) > MAX_NAMES:
+                    del self._last_seqs[next(iter(self._last_seqs))]
             case Welcome(count=count, topic=topic, operator=operator):
                 self.count, self.topic = count, strip_control(topic or "")
+                if event.epoch != self._epoch:  # another log, with other numbers
+                    self._epoch, self._last_seqs = event.epoch, {}
                 self._is_operator = bool(operator)
                 self._is_locked, self._is_announce = bool(event.locked), bool(event.announce)
                 self._slow = event.slow or 0
@@ -87,6 +99,8 @@ class RoomView:
             name, reason = split_recipient(argument, names, needs_text=False)
             return OperatorRequest(REPORT, name, text=reason)
         request = _REQUESTS[verb]
+        if verb == HIDE:
+            return self._hide(argument, names)
         if verb == "announce":
             return request._replace(on=argument != "off")
         if verb == "slow":
@@ -94,6 +108,18 @@ class RoomView:
         if verb == "topic":
             return request._replace(text="" if argument == NO_TOPIC else argument)
         return request._replace(name=argument)
+
+    def _hide(self, argument: str, names: Iterable[str]) -> OperatorRequest | str:
+        name, rest = split_recipient(argument, names, needs_text=False)
+        if not rest:
+            return OperatorRequest(HIDE, name)
+        if rest != "last":
+            return f"/hide takes NAME or NAME last: {COMMANDS['/hide'][1]}"
+        key = name_key(name)
+        seqs = [seq for author, seq in self._last_seqs.items() if name_key(author) == key]
+        if not seqs:
+            return f"no message of {name} was shown here"
+        return OperatorRequest(HIDE, seq=max(seqs))
 
 
 def _slow_text(seconds: int) -> str:

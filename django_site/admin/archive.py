@@ -22,8 +22,8 @@ from django.utils.timezone import localtime
 from django_site.accounts.models import Account
 from django_site.models import Message, Room
 from django_site.moderation import actions
-from django_site.moderation.senders import by_author_of, by_name, session_of
 from django_site.store import message_log
+from django_site.store.senders import by_author_of, by_name, session_of
 
 from .banned_client import BannedClient, ban_url
 from .bounded_list import BoundedChangeList

@@ -21,8 +21,8 @@ from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
 from django_site.models import Ban, Room
 from django_site.moderation import actions
-from django_site.moderation.senders import by_banned
 from django_site.store.origins import parse_network
+from django_site.store.senders import by_banned
 
 from .archive import clock, time_field
 from .banned_client import client_from

@@ -18,22 +18,24 @@ from django.db.models import F
 from broadcast_server.protocol.messages import Error
 from broadcast_server.protocol.names import validate_name
 from broadcast_server.protocol.operators import (
+    HIDE,
     REPORT,
     OperatorEvent,
     OperatorRequest,
     event_of,
     validate_topic,
 )
+from broadcast_server.rooms.hiding import nothing_found
 from broadcast_server.rooms.operator_acts import MAX_COMPARED_NAMES
 from broadcast_server.rooms.room_control import KICKED, not_operator
 from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
 
-from . import presence, rejections, reports, restrictions
+from . import hiding, presence, rejections, reports, restrictions
 from .kept_names import kept_in
 from .message_log import escape_nul, unescape_nul
-from .operators import is_operator
+from .operators import is_operator, missing_permission
 from .records import record
 
 KEPT_ACTS = 1000
@@ -89,6 +91,9 @@ def _attempt(room: models.Room, attempt: OperateAttempt) -> OperatorEvent | Erro
         return reports.report(room, member, request)
     if member.account is None or not is_operator(member.account):
         return not_operator(request, has_accounts=True)
+    if missing := missing_permission(member.account, request.act):
+        text = f"{request.act} needs the permission to {missing}: ask an administrator for it"
+        return Error("not_operator", text, request.id)
     return carry_out(room, request, member.name, member.account)
 
 
@@ -117,6 +122,9 @@ def _subject(room: models.Room, done: OperatorRequest) -> str:
     """Return what a record says of the subject of an act."""
     if done.act == "slow":
         return f"room {room.name}, one message in {done.seconds} s"
+    if done.act == HIDE:
+        what = f"message {done.seq}" if done.seq else f"{done.messages} messages"
+        return f"{what} of {done.name} in room {room.name}"
     about = done.name or done.text
     return f"{about} in room {room.name}" if about else f"room {room.name}"
 
@@ -131,7 +139,7 @@ def _log_act(room: models.Room, event: OperatorEvent) -> None:
         by=event.by,
         name=event.name,
         on=event.on,
-        text=str(event.seconds) if event.act == "slow" else event.text,
+        text=_written_text(event),
         client_id=None if event.id is None else escape_nul(event.id),
     )
     models.Act.objects.filter(room=room, number__lte=room.acts - KEPT_ACTS).delete()
@@ -150,10 +158,26 @@ def read_acts(room: int, after: int, upto: int) -> list[LoggedAct]:
     return acts
 
 
+def _written_text(event: OperatorEvent) -> str:
+    """Return what the text of a row of *event* is: numbers, if the act has any."""
+    match event.act:
+        case "slow":
+            return str(event.seconds)
+        case "hide":
+            return f"{event.seq} {event.messages}"
+    return event.text
+
+
 def _read_act(row: models.Act) -> OperatorEvent:
     id = None if row.client_id is None else unescape_nul(row.client_id)
-    event = OperatorEvent(row.act, row.by, row.name, row.on, row.text, id)
-    return event._replace(text="", seconds=int(row.text or 0)) if row.act == "slow" else event
+    event = OperatorEvent(row.act, row.by, row.name, row.on, "", id)
+    match row.act:
+        case "slow":
+            return event._replace(seconds=int(row.text or 0))
+        case "hide":
+            seq, messages = map(int, row.text.split())
+            return event._replace(seq=seq, messages=messages)
+    return event._replace(text=row.text)
 
 
 def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
@@ -167,6 +191,8 @@ def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorReq
             return request, _set(room, "locked", request.on)
         case "announce":
             return request, _set(room, "announce", request.on)
+        case "hide":
+            return _hide(room, request)
         case "slow":
             is_new = _set(room, "slow", request.seconds)
             if is_new:
@@ -185,6 +211,23 @@ def _set(room: models.Room, field: str, value: object) -> bool:
     setattr(room, field, value)
     room.save(update_fields=[field])
     return True
+
+
+def _hide(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
+    if not request.seq:
+        _validate(request)
+    done = hiding.hide(room, request)
+    if done is None:
+        raise _Refused(nothing_found(request))
+    return done, done.messages > 0
+
+
+def _validate(request: OperatorRequest) -> str:
+    """Return the name in *request*. Raises if it is invalid."""
+    try:
+        return validate_name(request.name)
+    except ValueError as error:
+        raise _Refused(Error("bad_name", str(error), request.id)) from None
 
 
 def _kick(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
@@ -250,11 +293,7 @@ def _find(
     room: models.Room, request: OperatorRequest
 ) -> tuple[models.Member | None, models.KeptName | None]:
     """Find who is meant: a member, or one whose name is kept. Raises if that is an operator."""
-    try:
-        name = validate_name(request.name)
-    except ValueError as error:
-        raise _Refused(Error("bad_name", str(error), request.id)) from None
-    key = stored_key(name)
+    key = stored_key(_validate(request))
     here = models.Member.objects.filter(room=room, key=key, end_code=None)
     member = here.select_related("account").first()
     if member is None:

@@ -1,4 +1,7 @@
-"""Operators: the accounts that may kick, mute, lock, announce and set the topic in every room."""
+"""Operators: the accounts that may kick, mute, lock, announce and set the topic in every room.
+
+What the archive or the list of bans keeps needs the same permission as in the admin, besides.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,16 @@ from django_site.accounts.models import Account
 
 PERMISSION = "django_site.change_room"
 """The permission of moderators that makes an account an operator."""
+
+
+NEEDED = {"hide": ("django_site.change_message", "change messages")}
+"""What acts need besides, and how an error calls it."""
+
+
+def missing_permission(account: Account, act: str) -> str:
+    """Return what *account* may not do and would have to for *act*, empty if it may."""
+    permission, what = NEEDED.get(act, ("", ""))
+    return "" if not permission or account.has_perm(permission) else what
 
 
 def is_operator(account: Account | None) -> bool:

@@ -9,10 +9,11 @@ from django.utils.timezone import now
 
 from broadcast_server.protocol.messages import Error
 from broadcast_server.protocol.operators import REPORT, OperatorEvent, OperatorRequest
+from broadcast_server.rooms.hiding import nothing_found
 from django_site import models
-from django_site.accounts.name_key import stored_key
 
 from .message_log import escape_nul
+from .senders import last_message
 
 logger = logging.getLogger("django_site.moderation")
 
@@ -20,9 +21,6 @@ MAX_REASON_CHARS = 200
 
 MAX_REPORTS = 20
 """How many messages a member can report in an hour."""
-
-RECENT_MESSAGES = 1000
-"""Among how many of the last messages of a room the reported one is looked for."""
 
 
 def report(
@@ -33,10 +31,9 @@ def report(
     if len(reason) > MAX_REASON_CHARS:
         text = f"reason is {len(reason)} characters, limit is {MAX_REASON_CHARS}"
         return Error("too_long", text, request.id)
-    message = _last_message(room, request.name)
+    message = last_message(room, request.name)
     if message is None:
-        text = f"{request.name} has published nothing here lately"
-        return Error("not_here", text, request.id)
+        return nothing_found(request)
     reporter = _reporter(member)
     recent = models.Report.objects.filter(reporter=reporter, at__gt=now() - timedelta(hours=1))
     if recent.exclude(message=message).count() >= MAX_REPORTS:
@@ -49,14 +46,6 @@ def report(
     )
     logger.info("%s reported message %s of room %s", member.name, message.seq, room.name)
     return OperatorEvent(REPORT, member.name, message.name, True, reason, request.id)
-
-
-def _last_message(room: models.Room, name: str) -> models.Message | None:
-    key, after = stored_key(name), room.head - RECENT_MESSAGES
-    recent = models.Message.objects.filter(room=room, seq__gt=after, edit=None)
-    authors = recent.order_by("-seq").values_list("pk", "name")
-    pk = next((pk for pk, author in authors if stored_key(author) == key), None)
-    return None if pk is None else models.Message.objects.get(pk=pk)
 
 
 def _reporter(member: models.Member) -> str:

@@ -32,7 +32,8 @@ from moderation_harness import (
 from django_site import models
 from django_site.accounts.models import Account, Token
 from django_site.admin.banned_client import BannedClient, ban_url
-from django_site.moderation import actions, senders
+from django_site.moderation import actions
+from django_site.store import senders
 from django_site.store.origins import is_in, origin_of, origins_in, parse_network
 from django_site.store.site_key import site_key
 

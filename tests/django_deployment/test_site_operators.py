@@ -432,6 +432,52 @@ def test_slow_mode_counts_by_address() -> None:
     assert times.count() == 4, "one row for each author has its address"
 
 
+def test_hiding_is_by_author_and_permission(dana: Account) -> None:
+    """A name stands for its author: an account, or a guest at an address, and no namesake."""
+    room, host = new_room(), new_account("change_room")
+
+    async def part() -> None:
+        more = f"&session={SESSION}"
+        async with in_room(room, "bob", more, address="192.0.2.1") as bob:
+            await bob.event()
+            await ask(bob, "say", text="1: spam")
+            await bob.event()
+            await ask(bob, "name", name="rob")
+            await bob.event()
+            await ask(bob, "say", text="2: spam")
+            await bob.event()
+        async with in_room(room, "rob", address="198.51.100.7") as other:
+            await other.event()
+            await ask(other, "say", text="3: another rob")
+            await other.event()
+            status, _ = await http_request(
+                "POST", f"/?room={room}&name=x&session={SESSION}", body=b"4: spam"
+            )
+            assert status == 200
+            await other.event()
+            _, secret = await in_thread(Token.make, host, "t")
+            async with in_room(room, "x", token=secret) as one:
+                await one.event()
+                await ask(one, "hide", name="bob", id="h")
+                event = await one.event()
+                assert (event["code"], event["id"]) == ("not_operator", "h")
+                assert "needs the permission to change messages" in event["text"]
+            _, secret = await in_thread(Token.make, dana, "t")
+            async with in_room(room, "x", token=secret) as one:
+                await one.event()
+                await ask(one, "hide", name="bob", id="h")
+                hid = {"type": "hid", "name": "bob", "messages": 3, "by": dana.username, "id": "h"}
+                assert await one.event() == hid
+                assert [each["seq"] for each in await one.events(3)] == [1, 2, 4]
+                await ask(one, "hide", name="bob")
+                assert (await one.event())["code"] == "not_here"
+
+    run_async(part)
+    assert last_record()[:3] == (dana.username, "hide", f"3 messages of bob in room {room}")
+    shown = models.Message.objects.filter(room=room, edit=None)
+    assert [each.text for each in shown] == ["3: another rob"]
+
+
 def test_an_operator_key_is_not_one_of_this_site() -> None:
     """A client that shows an operator key, and has no moderator's account, is not let in."""
     room = new_room()

@@ -80,7 +80,7 @@ def _skip_in_replay() -> None:
     """Leave a rare message out of what is read from the log."""
     read = MessageLog.read_after
 
-    def skip(log: MessageLog, seq: int, limit: int) -> list[Message]:
+    def skip(log: MessageLog, seq: int, limit: int) -> list[LogEntry]:
         return [each for each in read(log, seq, limit) if each.seq % RARE or each.seq == log.head]
 
     _patch(MessageLog, "read_after", skip)

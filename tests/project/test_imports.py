@@ -185,6 +185,7 @@ MODULES = {
             ),
             "slow_mode": "",
             "room_control": "participant restrictions room_mode slow_mode",
+            "hiding": "actions message_log participant",
             "operator_acts": "actions name_table participant restrictions room_control room_mode",
             "private": "actions name_table participant room_control",
             "renames": "actions name_table participant room_control",
@@ -204,7 +205,8 @@ MODULES = {
             "turns": "",
             "replays": "participant turns",
             "local_room": (
-                "actions batch_timer fanout kept_names live_room message_log metrics participant"
+                "actions batch_timer fanout hiding kept_names live_room message_log metrics"
+                " participant"
                 " receiver replays room room_control sqlite_log"
             ),
             "observed_room": "actions local_room operator_acts participant",
@@ -273,7 +275,7 @@ MODULES = {
             "member_names": "",
             "inbox": "event_queue events member_names",
             "room_core": "argument errors event_queue events inbox loop_home",
-            "client_room": "events room_core",
+            "client_room": "argument events room_core",
             "async_connect": "argument client_room errors room_core",
             "sync_client_room": "argument errors event_queue events loop_thread room_core",
             "sync_connect": "async_connect errors loop_thread sync_client_room",
@@ -293,7 +295,7 @@ MODULES = {
             "orphaned": "",
             "key_mode": "orphaned",
             "render": "",
-            "room_view": "commands",
+            "room_view": "commands known_names",
             "screen": "render",
             "typed_texts": "",
             "saver": "",
@@ -387,7 +389,9 @@ MODULES = {
             "records": "message_log",
             "rejections": "damage",
             "private_route": "rejections",
-            "reports": "message_log",
+            "senders": "message_log origins",
+            "reports": "message_log senders",
+            "hiding": "senders",
             "restrictions": "kept_names",
             "retention": "notifier records",
             "roster_batch": "bans kept_names origins",
@@ -398,7 +402,8 @@ MODULES = {
             ),
             "liveness": "kept_names presence",
             "operating": (
-                "kept_names message_log operators presence records rejections reports restrictions"
+                "hiding kept_names message_log operators presence records rejections reports"
+                " restrictions"
             ),
             "publish": "message_log presence rejections silence",
             "site_key": "",
@@ -417,7 +422,6 @@ MODULES = {
         "moderation": {
             "actions": "",
             "group": "",
-            "senders": "",
         },
         "admin": {
             "banned_client": "",

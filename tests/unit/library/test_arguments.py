@@ -41,6 +41,7 @@ OF_A_ROOM: list[tuple[str, Callable[[Any], object]]] = [
     ("on is of type str", lambda room: room.lock("yes")),
     ("on is of type str", lambda room: room.announce("hello everyone")),
     ("text is of type bytes", lambda room: room.set_topic(b"x")),
+    ("what is of type bool, not a string", lambda room: room.hide(True)),
     ("seconds is of type str, not a number of", lambda room: room.set_slow_mode("off")),
     ("seconds is of type bool, not a number of", lambda room: room.set_slow_mode(True)),
 ]
@@ -57,6 +58,7 @@ OF_A_SERVER: list[tuple[str, Callable[[Any], object]]] = [
     ("on is of type int", lambda server: server.lock("lobby", 1)),
     ("on is of type str", lambda server: server.announce("lobby", "hello everyone")),
     ("text is of type bytes", lambda server: server.set_topic("lobby", b"x")),
+    ("what is of type bytes", lambda server: server.hide("lobby", b"x")),
     ("seconds is of type NoneType", lambda server: server.set_slow_mode("lobby", None)),
 ]
 

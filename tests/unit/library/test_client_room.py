@@ -294,6 +294,9 @@ def test_an_operator() -> None:
             await ann.set_slow_mode(30)
             assert ann.slow_mode == 30
             await bob.send("hi")
+            await ann.hide(1)
+            with pytest.raises(RejectedError, match="bob-2 has published nothing"):
+                await ann.hide("bob-2")
             with pytest.raises(RejectedError, match="slow mode: one message in 30 s here, wait"):
                 await bob.send("hi again")
             async with connect(server.url, name="eve") as eve:
@@ -312,7 +315,7 @@ def test_an_operator() -> None:
             with pytest.raises(DisconnectedError, match="you were kicked"):
                 [event async for event in bob.events()]
             acts: list[tuple[str, str, bool, str]] = []
-            while len(acts) < 10:
+            while len(acts) < 11:
                 event = await ann.receive_event()
                 if isinstance(event, OperatorAct):
                     what = event.text or str(event.seconds or "")
@@ -324,6 +327,7 @@ def test_an_operator() -> None:
                 ("announce", "", True, ""),
                 ("announce", "", False, ""),
                 ("slow", "", True, "30"),
+                ("hide", "bob", True, ""),
                 ("slow", "", True, ""),
                 ("mute", "bob", True, ""),
                 ("mute", "bob", False, ""),

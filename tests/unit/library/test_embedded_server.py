@@ -33,6 +33,7 @@ from broadcast_server import (
     Left,
     Members,
     Message,
+    MessageHidden,
     MessageTooLongError,
     OperatorAct,
     RejectedError,
@@ -122,6 +123,8 @@ def test_a_program_is_an_operator_of_its_rooms() -> None:
                 await ann.send("x")
             assert rejected.value.code == "announce_only"
             said = await server.broadcast("ops", "only we write now")
+            await server.hide("ops", said.seq)
+            await server.hide("ops", said.seq)  # it is already
             await server.announce("ops", False)
             await server.lock("ops")
             await server.lock("ops")  # it is already: nobody is told
@@ -140,6 +143,8 @@ def test_a_program_is_an_operator_of_its_rooms() -> None:
                 OperatorAct("ops", "mute", "boss", "eve", on=False),
                 OperatorAct("ops", "announce", "server", on=True),
                 said,
+                OperatorAct("ops", "hide", "server", "server", seq=1, messages=1),
+                MessageHidden("ops", 1),
                 OperatorAct("ops", "announce", "server", on=False),
                 OperatorAct("ops", "lock", "server", on=True),
                 OperatorAct("ops", "kick", "server", "eve"),
@@ -176,6 +181,10 @@ def test_an_act_that_is_rejected() -> None:
                 for seconds in (86_401, 0.5, -1):
                     with pytest.raises(ValueError, match="seconds is"):
                         await server.set_slow_mode("ops", seconds)  # type: ignore[arg-type]
+                with pytest.raises(RejectedError, match="message 7 is not in the log"):
+                    await server.hide("ops", 7)
+                with pytest.raises(ValueError, match="message 0 cannot be"):
+                    await server.hide("ops", 0)
                 with pytest.raises(ValueError, match="room is not"):
                     await server.lock("No Room")
                 assert (ann.connected, ann.topic) == (True, "")

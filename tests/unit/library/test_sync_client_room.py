@@ -90,6 +90,7 @@ def test_time_limits() -> None:
             lambda: room.announce(timeout=0.05),
             lambda: room.set_topic("x", timeout=0.05),
             lambda: room.set_slow_mode(1, timeout=0.05),
+            lambda: room.hide(1, timeout=0.05),
         ):
             with pytest.raises(TimeoutError, match=r"^there was no answer within 0\.05 s"):
                 call()
@@ -204,6 +205,7 @@ def test_a_server_in_a_thread() -> None:
         assert server.rooms["ops"].members == ("ann",)
         said = server.broadcast("ops", "hi", name="ci")
         assert room.receive(timeout=10).seq == said.seq == 1
+        server.hide("ops", said.seq)
         server.set_slow_mode("ops", 9)
         server.set_topic("ops", "tests")
         server.lock("ops")
@@ -213,8 +215,9 @@ def test_a_server_in_a_thread() -> None:
         server.lock("ops", False)
         server.announce("ops", False)
         server.mute("ops", "ann", False)
-        acts = [event for event in islice(room.events(), 8) if isinstance(event, OperatorAct)]
+        acts = [event for event in islice(room.events(), 10) if isinstance(event, OperatorAct)]
         assert [(each.act, each.by, each.on) for each in acts] == [
+            ("hide", "server", True),
             ("slow", "server", True),
             ("topic", "server", True),
             ("lock", "server", True),

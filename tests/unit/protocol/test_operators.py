@@ -71,6 +71,16 @@ LINES = [
         "* alice turned slow mode on: one message in 30 s",
     ),
     (
+        OperatorEvent("hide", "alice", "bob", messages=3),
+        '{"type":"hid","name":"bob","messages":3,"by":"alice"}',
+        "* alice hid 3 messages of bob",
+    ),
+    (
+        OperatorEvent("hide", "alice", "bob", seq=7, messages=1),
+        '{"type":"hid","name":"bob","seq":7,"messages":1,"by":"alice"}',
+        "* alice hid a message of bob",
+    ),
+    (
         OperatorEvent("slow", "alice"),
         '{"type":"slow","seconds":0,"by":"alice"}',
         "* alice turned slow mode off",
@@ -101,13 +111,19 @@ def test_a_welcome_says_what_operators_have_set() -> None:
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_a_request_is_read_back_unchanged(act: str) -> None:
-    """What a client writes is what a server reads, with the fields of the act only."""
-    request = OperatorRequest(act, "bob", True, "tea", "x", 30)
-    assert list(decode_json(encode_json(request), 100)) == [
-        OperatorRequest(act, **{each: getattr(request, each) for each in ACTS[act].fields}, id="x")
-    ]
-    assert set(json.loads(encode_json(request))) == {"type", "id", *ACTS[act].fields}
+@pytest.mark.parametrize("seq", [0, 7])
+def test_a_request_is_read_back_unchanged(act: str, seq: int) -> None:
+    """What a client writes is what a server reads, with the fields of the act only.
+
+    With the number of a message, the name of its author is not one of them.
+    """
+    request = OperatorRequest(act, "bob", True, "tea", "x", 30, seq)
+    fields = {each: getattr(request, each) for each in ACTS[act].requested}
+    if seq and "seq" in fields:
+        del fields["name"]
+    assert list(decode_json(encode_json(request), 100)) == [OperatorRequest(act, **fields, id="x")]
+    written = {"type", "id", *fields} - ({"seq"} if not seq else set())
+    assert set(json.loads(encode_json(request))) == written
 
 
 @pytest.mark.parametrize(

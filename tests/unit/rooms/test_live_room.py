@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
+from log_files import read_messages
 from slow_receiver import WRITE_S, SlowReceiver
 
 from broadcast_server.console.time_limit import run_within
@@ -290,7 +291,7 @@ def test_several_lines_are_one_batch(observed: bool) -> None:
         await batch_end(room)
         assert receiver.frames == [b"bob: a\nbob: b\nbob: c"]
         assert (log.head, metrics.messages, metrics.deliveries, bob.faults) == (3, 3, 3, 0)
-        messages = log.read_after(0, 9)
+        messages = read_messages(log, 0, 9)
         assert [(each.seq, each.text) for each in messages] == [(1, "a"), (2, "b"), (3, "c")]
         if observed:
             assert seen == [Joined("bob", 1), *messages]

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from log_files import kill
+from log_files import kill, read_messages
 from programs import ROOT
 
 from broadcast_server.rooms import sqlite_log
@@ -54,7 +54,7 @@ class OpenLog:
     @property
     def texts(self) -> list[str]:
         """All messages of the room."""
-        return [each.text for each in self.log.read_after(self.log.first - 1, 10**6)]
+        return [each.text for each in read_messages(self.log, self.log.first - 1, 10**6)]
 
     def end(self, how: str, trouble: str = "") -> None:
         """Close the file, or leave it as a killed server does. To close it says the *trouble*."""

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from log_files import read_messages
 
 from broadcast_server.rooms.log_tables import APPLICATION_ID
 from broadcast_server.rooms.log_upgrade import upgrade
@@ -81,7 +82,7 @@ def check(file: SQLiteLog) -> None:
     log = MessageLog()
     file.restore("lobby", log)
     assert (log.epoch, log.first, log.head) == (EPOCH, DELETED + 1, MESSAGES)
-    for message in log.read_after(DELETED, MESSAGES):
+    for message in read_messages(log, DELETED, MESSAGES):
         seq = message.seq
         assert message.text == f"text {seq}"
         scope = file.session_key.digest(session(seq)) if seq % 3 else f"#{seq}"

@@ -10,7 +10,7 @@ import pytest
 
 from broadcast_server.console.time_limit import run_within
 from broadcast_server.protocol.join import JoinRequest
-from broadcast_server.protocol.messages import Cursor, Format, Message
+from broadcast_server.protocol.messages import Cursor, Format, LogEntry, Message
 from broadcast_server.rooms.live_room import READ_CHUNK_BYTES, READ_CHUNK_MESSAGES
 from broadcast_server.rooms.local_room import LocalRoom
 from broadcast_server.rooms.message_log import DEFAULT_MAX_BYTES, MessageLog
@@ -51,10 +51,12 @@ class ReadLog(MessageLog):
 
     sizes: list[int]
 
-    def read_after(self, seq: int, limit: int, max_bytes: int = DEFAULT_MAX_BYTES) -> list[Message]:
-        messages = super().read_after(seq, limit, max_bytes)
-        self.sizes.append(sum(len(message.text) for message in messages))
-        return messages
+    def read_after(
+        self, seq: int, limit: int, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> list[LogEntry]:
+        entries = super().read_after(seq, limit, max_bytes)
+        self.sizes.append(sum(len(each.text) for each in entries if isinstance(each, Message)))
+        return entries
 
 
 @dataclass

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from log_files import kill
+from log_files import kill, read_messages
 
 from broadcast_server.rooms.log_errors import translate_errors
 from broadcast_server.rooms.message_log import LogFileError, MessageLog
@@ -38,7 +38,7 @@ def restored(file: SQLiteLog, max_messages: int = 100) -> MessageLog:
 
 def texts(log: MessageLog) -> list[str]:
     """Return the texts of all messages in a log."""
-    return [message.text for message in log.read_after(log.first - 1, 10**6)]
+    return [message.text for message in read_messages(log, log.first - 1, 10**6)]
 
 
 def test_a_log_continues_after_a_restart(path: Path) -> None:

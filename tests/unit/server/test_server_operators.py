@@ -84,11 +84,15 @@ def test_acts_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
             '{"type":"announce","on":false}',
             '{"type":"slow","seconds":30}',
             '{"type":"slow","seconds":0}',
+            '{"type":"say","text":"the password"}',
+            '{"type":"hide","seq":1}',
+            '{"type":"say","text":"the password"}',
+            '{"type":"hide","name":"alice"}',
         ):
             await alice.send(line)
         assert await closed(bob) == 4503
         text = server.metrics_text()
-        assert samples(text)["broadcast_operator_acts_total"] == 6
+        assert samples(text)["broadcast_operator_acts_total"] == 8
 
     play(part, SETTINGS)
     lines = [record.getMessage() for record in caplog.records]
@@ -99,6 +103,8 @@ def test_acts_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
         'alice used topic "tea \\" forged" in lobby',
         "alice used slow 30 s in lobby",
         "alice used slow off in lobby",
+        "alice used hide alice message 1 in lobby",
+        "alice used hide alice 1 messages in lobby",
     ):
         assert lines.count(line) == 1
     as_json = [json.loads(formatter("json").format(record)) for record in caplog.records]
@@ -114,6 +120,7 @@ def test_acts_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
         "by": "alice",
         "room": "lobby",
     }
+    assert "password" not in caplog.text
     assert KEY not in caplog.text and KEY not in repr(SETTINGS)
 
 

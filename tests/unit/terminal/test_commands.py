@@ -132,13 +132,24 @@ def test_help_lists_every_command() -> None:
 PAGE_ONLY = {"invite", "save", "operator"}
 """Commands that the terminal may lack: for an operator it has `--operator-file`."""
 
-TERMINAL_ONLY = {"report", "slow"}
+TERMINAL_ONLY = {"report", "slow", "hide"}
 """Commands that the page may lack: there a message has a menu, and the room a form in the admin."""
 
 OTHER_ARGUMENT = {"history", "save"}
 """Commands that may have another argument there: the page goes back page by page."""
 
-SHORTER = {"report", "kick", "mute", "unmute", "lock", "unlock", "announce", "topic", "slow"}
+SHORTER = {
+    "report",
+    "kick",
+    "mute",
+    "unmute",
+    "lock",
+    "unlock",
+    "announce",
+    "topic",
+    "slow",
+    "hide",
+}
 """Commands of operators, which the page tells in fewer words: its weight is limited."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from broadcast_server.protocol.messages import Joined, Left, Members, Welcome
+from broadcast_server.protocol.messages import Joined, Left, Members, Message, Welcome
 from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest
 from broadcast_server.terminal.commands import TypedCommand, parse_command
 from broadcast_server.terminal.plain import event_text
@@ -30,6 +30,7 @@ WELCOME = Welcome("lobby", "alice", "e", 0, True, 0, 1, ("alice",))
         ("/topic -", OperatorRequest("topic")),
         ("/slow 30", OperatorRequest("slow", seconds=30)),
         ("/slow off", OperatorRequest("slow")),
+        ("/hide bob", OperatorRequest("hide", "bob")),
     ],
 )
 def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
@@ -62,6 +63,27 @@ def test_seconds_that_slow_mode_does_not_take(text: str) -> None:
     """The error says what it takes."""
     with pytest.raises(ValueError, match=r"is not off or a number of seconds up to 86400"):
         parse_command(f"/slow {text}")
+
+
+def test_what_is_hidden() -> None:
+    """All that somebody has published lately, or the last message of it that was received."""
+    view = RoomView()
+    view.apply(replace(WELCOME, operator=True))
+    for seq, name in ((1, "Bob"), (2, "bob"), (3, "Ann Lee"), (4, "eve")):
+        view.apply(Message(seq, name, "x", ""))
+
+    def asked(argument: str) -> OperatorRequest | str:
+        return view.request(TypedCommand("hide", argument), names=("Ann", "Ann Lee"))
+
+    assert asked("Ann Lee") == asked("ann lee:") == OperatorRequest("hide", "Ann Lee")
+    assert asked("ann lee: last") == OperatorRequest("hide", seq=3)
+    assert asked("BOB last") == OperatorRequest("hide", seq=2)
+    assert asked("ann last") == "no message of Ann was shown here"
+    assert str(asked("bob all")).startswith("/hide takes NAME or NAME last: ")
+    view.apply(replace(WELCOME, operator=True))
+    assert asked("eve last") == OperatorRequest("hide", seq=4)
+    view.apply(replace(WELCOME, operator=True, epoch="other"))
+    assert asked("eve last") == "no message of eve was shown here", "its number is another one's"
 
 
 def test_everyone_can_report() -> None:

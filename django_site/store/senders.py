@@ -6,9 +6,12 @@ import unicodedata
 
 from django.db.models import Q
 
+from broadcast_server.rooms.hiding import RECENT_MESSAGES
 from django_site import models
-from django_site.store.message_log import NO_ID_PREFIX
-from django_site.store.origins import origins_in, parse_network
+from django_site.accounts.name_key import stored_key
+
+from .message_log import NO_ID_PREFIX
+from .origins import origins_in, parse_network
 
 MAX_ORIGINS = 256
 """How many addresses a network has at most whose messages can be found."""
@@ -24,6 +27,15 @@ def by_name(name: str) -> Q:
     # SQLite ignores the case of ASCII letters only.
     spellings = {each(name) for each in (str.lower, str.upper, str.title, str.casefold)}
     return Q(name__iexact=name) | Q(name__in=spellings)
+
+
+def last_message(room: models.Room, name: str) -> models.Message | None:
+    """Return the last message of *name* in *room* that is not hidden, None if it is long ago."""
+    key, after = stored_key(name), room.head - RECENT_MESSAGES
+    recent = models.Message.objects.filter(room=room, seq__gt=after, edit=None)
+    authors = recent.order_by("-seq").values_list("pk", "name")
+    pk = next((pk for pk, author in authors if stored_key(author) == key), None)
+    return None if pk is None else models.Message.objects.get(pk=pk)
 
 
 def by_author_of(message: models.Message) -> Q:
