@@ -461,7 +461,10 @@ def test_an_operator_and_a_member() -> None:
             await bob.sees("-- you are bob in lobby, 2 here: alice, bob --")
             await bob.until(lambda: bob.client.session.live)
             bob.handle_line("/lock")
-            told = "/lock is for operators of the room: connect with --operator-file FILE"
+            told = (
+                "/lock is for operators of the room: connect with --operator-file FILE, or with"
+                " the --token-file of a moderator's account"
+            )
             await bob.sees(told)
             alice.handle_line("/topic tea")
             await bob.sees("  * alice set the topic: tea")
