@@ -447,7 +447,7 @@ def test_the_policy_blocks_injected_elements(here: str, tab: Open) -> None:
             for (const [tag, key, value] of [
                 ["script", "text", "window.harm = 1"],
                 ["style", "textContent", "body { display: none }"],
-                ["img", "src", "/broadcast-server.pyz"],
+                ["img", "src", "https://other.example/x.png"],
                 ["p", "innerHTML", "<b>bold</b>"],
             ]) try {
                 document.body.append(Object.assign(document.createElement(tag), { [key]: value }));

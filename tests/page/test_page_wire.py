@@ -6,7 +6,7 @@ import json
 import random
 import re
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from browsing import audit, browser, here, needed, tab
@@ -185,18 +185,54 @@ def test_some_close_codes_are_final(play: Player, code: int) -> None:
     assert (play.session() != session) is (code == 4504)
 
 
-def test_older_messages_come_with_a_reconnect(play: Player) -> None:
-    """For older messages the page reconnects from an older cursor, and shows none twice."""
+def test_older_messages_come_over_http(play: Player) -> None:
+    """They come while the connection stays, once each, without those that were hidden meanwhile."""
+    routes: list[Any] = []
+    play.tab.page.route("**/stream?*", lambda route: routes.append(route))  # noqa: PLW0108
+
+    def answer(since: int, begin: int) -> None:
+        (route,) = routes
+        query = dict(parse_qsl(urlsplit(route.request.url).query))
+        room = play.query()["room"]
+        assert query == {"room": room, "poll": "1", "since": f"e.{since}"}
+        events = [message(seq) for seq in range(begin, 502)]
+        welcome = {"type": "welcome", "missed": begin - since - 1}
+        lines = [welcome, *events, {"type": "hidden", "seq": 400}]
+        route.fulfill(body="\n".join(map(json.dumps, lines)))
+        routes.clear()
+
+    play.welcome(500, *map(message, range(301, 501)))
+    play.tab.heard(*(f"t{seq}" for seq in range(301, 501)))
+    play.tab.type("/history 400")
+    until(lambda: play.tab.js("1") and routes, "a request")
+    answer(100, begin=101)
+    play.tab.heard(*(f"t{seq}" for seq in range(101, 501)))
+    play.tab.type("/history 1000", "/history 1000")
+    until(lambda: play.tab.js("1") and routes, "a request")
+    play.send({"type": "hidden", "seq": 7}, message(501))
+    play.tab.heard(*(f"t{seq}" for seq in range(101, 502)))
+    answer(0, begin=6)
+    play.tab.heard("t6", *(f"t{seq}" for seq in range(8, 502)))
+    play.tab.until("document.querySelector('#more').hidden")  # the log begins there
+    assert len(play.sockets) == 1
+
+
+def test_older_messages_that_do_not_come(play: Player) -> None:
+    """The page says why, stays connected, and asks no more until some seconds have passed."""
+    routes: list[Any] = []
+    play.tab.page.route("**/stream?*", lambda route: routes.append(route))  # noqa: PLW0108
     play.welcome(500, *map(message, range(301, 501)))
     play.tab.heard(*(f"t{seq}" for seq in range(301, 501)))
     play.tab.js("document.querySelector('#more').click()")
-    until(lambda: play.tab.js("1") and len(play.sockets) == 2, "a socket")
-    assert play.query()["since"] == "e.0"
-    play.welcome(501, *map(message, range(1, 502)), sockets=2)
-    until(lambda: len(play.tab.texts()) == 401, "some of them drawn")
+    until(lambda: play.tab.js("1") and routes, "a request")
+    routes[0].fulfill(body=json.dumps({"type": "error", "code": "busy", "text": "try\u202e later"}))
+    why = "* earlier messages did not come: try later"
+    until(lambda: play.tab.notes() == [why], "why")
     for _ in range(2):
         play.tab.js("document.querySelector('#more').click()")
-    play.tab.heard(*(f"t{seq}" for seq in range(1, 502)))
+    play.send(message(501))
+    play.tab.heard(*(f"t{seq}" for seq in range(301, 502)))
+    assert len(routes) == len(play.sockets) == 1
 
 
 # -- logic shared with the Python client --------------------------------------
