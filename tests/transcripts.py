@@ -13,8 +13,9 @@
 ``alice sends binary 00 ff`` and ``alice sends text c3 28`` send the bytes as a binary
 or a text frame. The line ``with --log-messages 3`` sets options of the server. The
 line ``needs a socket`` skips the deployment `bare`, which has none, and ``needs an operator
-key`` those that have none. There, ``needs operators`` has whoever would show the key sign in with a
-moderator's account, whose name is the client's and `HOST_SUFFIX`. With the line
+key`` those that have none, and ``needs accounts`` all others. There, ``needs operators`` has
+whoever would show the key sign in with a moderator's account, whose name is the client's and
+`HOST_SUFFIX`. With the line
 ``in one process``, no client connects to another process of the deployment. The first comment is
 the title. At the end, no client may have received anything that is not listed.
 """
@@ -60,6 +61,7 @@ class Transcript:
     needs_socket: bool
     needs_operators: bool
     needs_key: bool
+    needs_accounts: bool
     in_one_process: bool
     steps: tuple[Step, ...]
 
@@ -67,7 +69,7 @@ class Transcript:
     def read(cls, path: Path) -> Transcript:
         """Read a file. Raises ValueError for a line that is no step, comment or option."""
         title, needs_socket, needs_operators, in_one_process = "", False, False, False
-        needs_key = False
+        needs_key = needs_accounts = False
         options: tuple[str, ...] = ()
         steps: list[Step] = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -84,6 +86,8 @@ class Transcript:
                 needs_operators = True
             elif line == "needs an operator key":
                 needs_key = True
+            elif line == "needs accounts":
+                needs_accounts = True
             elif line == "in one process":
                 in_one_process = True
             elif line.lstrip().startswith("| "):
@@ -92,7 +96,7 @@ class Transcript:
                 steps.append(Step(last.number, last.who, last.verb, f"{last.rest}\n{continuation}"))
             elif line.strip():
                 raise ValueError(f"{path.name}:{number}: not a transcript line: {line}")
-        needs = needs_socket, needs_operators, needs_key
+        needs = needs_socket, needs_operators, needs_key, needs_accounts
         return cls(title, options, *needs, in_one_process, tuple(steps))
 
 

@@ -193,6 +193,13 @@ class ClientRoom:
         """Let each publish one message in *seconds*; 0 is no limit. Raises as `kick` does."""
         await self._core.operate(OperatorRequest("slow", seconds=seconds))
 
+    async def ban(self, name: str, reason: str = "") -> None:
+        """Ban *name* from the room for a day; it is told the *reason*.
+
+        Only the Django deployment has bans. Raises as `kick` does, with `no_bans` elsewhere.
+        """
+        await self._core.operate(OperatorRequest("ban", name, text=reason))
+
     async def hide(self, what: int | str) -> None:
         """Hide message number *what*, or what the author *what* has published lately.
 

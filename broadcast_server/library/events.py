@@ -138,11 +138,11 @@ class OperatorAct:
 
     room: str
     act: str
-    """`kick` or `mute` with *name*, `lock` or `announce` with *on*, `topic` with *text*, `slow`
-    with *seconds*, or `hide` with *name*, *messages* and perhaps *seq*."""
+    """`kick`, `ban` or `mute` with *name*, `lock` or `announce` with *on*, `topic` with *text*,
+    `slow` with *seconds*, or `hide` with *name*, *messages* and perhaps *seq*."""
     by: str
     name: str = ""
-    """Who was kicked, or muted if *on* is true, or whose messages were hidden."""
+    """Who was kicked or banned, or muted if *on* is true, or whose messages were hidden."""
     on: bool = True
     """Whether the member is muted, the room is locked, or only operators write."""
     text: str = ""

@@ -230,6 +230,13 @@ class SyncClientRoom:
         """Let each publish one message in *seconds*; 0 is no limit. Raises as `kick` does."""
         self._operate(OperatorRequest("slow", seconds=seconds), timeout)
 
+    def ban(self, name: str, reason: str = "", timeout: float | None = None) -> None:
+        """Ban *name* from the room for a day; it is told the *reason*.
+
+        Only the Django deployment has bans. Raises as `kick` does, with `no_bans` elsewhere.
+        """
+        self._operate(OperatorRequest("ban", name, text=reason), timeout)
+
     def hide(self, what: int | str, timeout: float | None = None) -> None:
         """Hide message number *what*, or what the author *what* has published lately.
 

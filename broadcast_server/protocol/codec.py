@@ -41,6 +41,7 @@ from .names import validate_room
 from .operators import (
     ACT_OF_EVENT,
     ACTS,
+    BAN,
     MAX_SLOW_S,
     OperatorEvent,
     OperatorRequest,
@@ -267,6 +268,8 @@ def _decode_act(act: str, value: dict[str, Any], id: str | None) -> OperatorRequ
         fields["on"] = True
     if "seq" in fields:
         del fields["seq" if fields["seq"] is None else "name"]
+    if act == BAN and "text" not in value:
+        del fields["text"]
     for field, content in fields.items():
         if field == "on":
             if not isinstance(content, bool):
@@ -381,7 +384,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "on": lambda value: isinstance(value, bool),
     "seconds": _is_number,
     "messages": _is_number,
-    "hid.seq": lambda value: value is None or _is_number(value),
+    **dict.fromkeys(("hid.seq", "reported.seq"), lambda value: value is None or _is_number(value)),
     **dict.fromkeys(
         ("welcome.operator", "welcome.locked", "welcome.announce", "welcome.muted"),
         lambda value: value is None or value is True,

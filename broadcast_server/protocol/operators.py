@@ -52,12 +52,16 @@ ACTS = {
     "topic": ActKind("topic", ("text",)),
     "slow": ActKind("slow", ("seconds",)),
     "hide": ActKind("hid", ("name", "seq", "messages"), ("name", "seq")),
-    "report": ActKind("reported", ("name", "text")),
+    "ban": ActKind("banned", ("name",), ("name", "seq", "text")),
+    "report": ActKind("reported", ("name", "seq", "text")),
 }
 """All acts, by the type of their requests. A report is everyone's: see `REPORT`."""
 
 HIDE = "hide"
 """The act that takes messages out of the log and out of view."""
+
+BAN = "ban"
+"""The act that keeps somebody out of a room for long, in the Django deployment."""
 
 REPORT = "report"
 """The act with which a member reports another one to the moderators, who alone are told of it."""
@@ -118,6 +122,8 @@ def act_text(event: OperatorEvent) -> str:
         case "hide":
             what = "a message" if event.messages == 1 else f"{event.messages} messages"
             text = f"{by} hid {what} of {event.name}"
+        case "ban":
+            text = f"{by} banned {event.name}"
         case "report":
             reason = f": {event.text}" if event.text else ""
             text = f"{by} reported {event.name} to the moderators{reason}"

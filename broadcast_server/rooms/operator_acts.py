@@ -10,7 +10,7 @@ from typing import Protocol
 
 from broadcast_server.protocol.messages import Error, Members
 from broadcast_server.protocol.names import name_key, validate_name
-from broadcast_server.protocol.operators import OperatorRequest, event_of, validate_topic
+from broadcast_server.protocol.operators import BAN, OperatorRequest, event_of, validate_topic
 from broadcast_server.protocol.rejection import Rejection
 
 from .actions import Action, NoteAct, Send
@@ -45,6 +45,9 @@ class OperatedRoom(Protocol):
 
 def operate(room: OperatedRoom, operator: Participant, request: OperatorRequest) -> list[Action]:
     """Carry out *request* of *operator*, and return what follows from it."""
+    if request.act == BAN:
+        text = "this server has no bans: kick keeps somebody out for 10 minutes"
+        return [Send(operator, Error("no_bans", text, request.id))]
     if request.act in ("kick", "mute"):
         return _act_on_member(room, operator, request)
     mode = room.control.mode

@@ -33,6 +33,7 @@ COMMANDS = {
     "/lock": ("", "as an operator, let nobody new in"),
     "/unlock": ("", "as an operator, let everyone in again"),
     "/announce": ("[off]", "as an operator, let only operators write, or everyone again"),
+    "/ban": ("NAME [REASON]", "as an operator of a site with accounts, ban NAME for a day"),
     "/hide": (
         "NAME [last]",
         "as an operator, hide what NAME has published lately, or the last message of it",
@@ -112,7 +113,7 @@ def parse_command(text: str) -> TypedCommand | None:
 
 
 def split_recipient(text: str, names: Iterable[str], *, needs_text: bool = True) -> tuple[str, str]:
-    """Split what follows /msg, /report or /hide into a name and a text. The page does the same.
+    """Split what follows a command into a name and a text. The page does the same.
 
     A name can have spaces. So the longest of *names* with which *text* begins is the name. It ends
     at white space or at a colon, which no name has. *names* are those who are here and those who

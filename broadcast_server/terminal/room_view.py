@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from broadcast_server.protocol.messages import Event, Joined, Left, Members, Message, Welcome
 from broadcast_server.protocol.names import name_key
-from broadcast_server.protocol.operators import HIDE, REPORT, OperatorEvent, OperatorRequest
+from broadcast_server.protocol.operators import BAN, HIDE, REPORT, OperatorEvent, OperatorRequest
 from broadcast_server.protocol.sanitize import strip_control
 
 from .commands import COMMANDS, TypedCommand, split_recipient
@@ -95,9 +95,9 @@ class RoomView:
             )
         if not is_live or (verb != REPORT and self._is_operator is None):
             return f"not connected: type /{verb} again once connected"
-        if verb == REPORT:
+        if verb in (REPORT, BAN):
             name, reason = split_recipient(argument, names, needs_text=False)
-            return OperatorRequest(REPORT, name, text=reason)
+            return OperatorRequest(verb, name, text=reason)
         request = _REQUESTS[verb]
         if verb == HIDE:
             return self._hide(argument, names)

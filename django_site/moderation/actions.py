@@ -18,7 +18,14 @@ from broadcast_server.protocol.messages import Error
 from broadcast_server.protocol.operators import OperatorRequest
 from django_site import models
 from django_site.accounts.models import Account
-from django_site.store import bans, message_log, notifier, operating, presence, rejections
+from django_site.store import (
+    banning,
+    message_log,
+    notifier,
+    operating,
+    presence,
+    rejections,
+)
 from django_site.store.records import record
 
 HIDE_STEP = 500
@@ -142,10 +149,8 @@ def impose_ban(ban: models.Ban, by: Account) -> None:
         # A client that joins right now was checked before the ban, and is on the roster only when
         # the lock of its room is released. Without this it would be missed.
         list(rooms.order_by("pk").select_for_update().values_list("pk"))
-        ban.key = bans.key_of(ban)
-        ban.save()
-        presence.remove(bans.banned(ban), rejections.banned(ban))
-        record(by, "ban", str(ban), ban.reason)
+        removed = banning.impose(ban, by)
+        transaction.on_commit(lambda: notifier.notify_rooms(removed))
 
 
 def lift_ban(ban: models.Ban, by: Account, reason: str = "") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from broadcast_server.protocol.operators import OperatorEvent
+from broadcast_server.protocol.operators import ACTS, OperatorEvent
 from broadcast_server.rooms.room_control import RoomControl
 from broadcast_server.rooms.room_mode import RoomMode
 from django_site import models
@@ -45,6 +45,8 @@ class ReplicatedControl:
         while self._waiting and self._waiting[0].after <= head:
             act = self._waiting.popleft()
             self.number = act.number
+            if act.event.act not in ACTS:  # of a newer process, in a rolling upgrade
+                continue
             self._apply(act.event)
             yield act.event
 

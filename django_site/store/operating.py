@@ -18,6 +18,7 @@ from django.db.models import F
 from broadcast_server.protocol.messages import Error
 from broadcast_server.protocol.names import validate_name
 from broadcast_server.protocol.operators import (
+    BAN,
     HIDE,
     REPORT,
     OperatorEvent,
@@ -32,11 +33,12 @@ from django_site import models
 from django_site.accounts.models import Account
 from django_site.accounts.name_key import stored_key
 
-from . import hiding, presence, rejections, reports, restrictions
+from . import banning, hiding, presence, rejections, reports, restrictions
 from .kept_names import kept_in
 from .message_log import escape_nul, unescape_nul
 from .operators import is_operator, missing_permission
 from .records import record
+from .senders import last_message
 
 KEPT_ACTS = 1000
 """How many acts of a room are kept for replicas that have not read them."""
@@ -107,14 +109,15 @@ def carry_out(
     if request.id is not None and len(escape_nul(request.id)) > models.MAX_ID_CHARS:
         return rejections.BAD_ID.error
     try:
-        done, is_new = _carry_out(room, request)
+        done, is_new = _carry_out(room, request, by)
     except _Refused as refused:
         return refused.error
     event = event_of(done, by_name)
     if not is_new:
         return event
     _log_act(room, event)
-    record(by, WORDS.get((done.act, done.on), done.act), _subject(room, done), reason)
+    if done.act != BAN:  # which has a record for each thing that is banned
+        record(by, WORDS.get((done.act, done.on), done.act), _subject(room, done), reason)
     return None
 
 
@@ -165,7 +168,9 @@ def _written_text(event: OperatorEvent) -> str:
             return str(event.seconds)
         case "hide":
             return f"{event.seq} {event.messages}"
-    return event.text
+        case "topic":
+            return event.text
+    return ""
 
 
 def _read_act(row: models.Act) -> OperatorEvent:
@@ -180,7 +185,9 @@ def _read_act(row: models.Act) -> OperatorEvent:
     return event._replace(text=row.text)
 
 
-def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest, bool]:
+def _carry_out(
+    room: models.Room, request: OperatorRequest, by: Account
+) -> tuple[OperatorRequest, bool]:
     """Return *request* with what was meant, and whether it has changed anything."""
     match request.act:
         case "kick":
@@ -193,6 +200,8 @@ def _carry_out(room: models.Room, request: OperatorRequest) -> tuple[OperatorReq
             return request, _set(room, "announce", request.on)
         case "hide":
             return _hide(room, request)
+        case "ban":
+            return _ban(room, request, by)
         case "slow":
             is_new = _set(room, "slow", request.seconds)
             if is_new:
@@ -220,6 +229,27 @@ def _hide(room: models.Room, request: OperatorRequest) -> tuple[OperatorRequest,
     if done is None:
         raise _Refused(nothing_found(request))
     return done, done.messages > 0
+
+
+def _ban(room: models.Room, request: OperatorRequest, by: Account) -> tuple[OperatorRequest, bool]:
+    reason = banning.clean_reason(request.text)
+    if len(reason) > reports.MAX_REASON_CHARS:
+        raise _Refused(reports.too_long(reason, request.id))
+    found: models.Member | models.KeptName | models.Message | None = None
+    if request.seq:
+        messages = models.Message.objects.filter(room=room, seq=request.seq)
+        found = messages.select_related("account").first()
+    else:
+        member, kept = _find(room, request)
+        found = member or kept or last_message(room, request.name)
+    if found is None:
+        raise _Refused(nothing_found(request) if request.seq else _not_here(room, request))
+    target = banning.target_of(found)
+    _refuse_operator(request, target.name, target.account)
+    if not banning.ban(room, target, by, reason):
+        text = f"nothing is known of {target.name} that others here do not share: kick it instead"
+        raise _Refused(Error("not_distinct", text, request.id))
+    return request._replace(name=target.name), True
 
 
 def _validate(request: OperatorRequest) -> str:
@@ -298,11 +328,16 @@ def _find(
     member = here.select_related("account").first()
     if member is None:
         return None, kept_in(room).filter(key=key).first()
-    if is_operator(member.account) and (request.act == "kick" or request.on):
-        verb = "kicked" if request.act == "kick" else "muted"
-        text = f"{member.name} is an operator, who cannot be {verb}"
-        raise _Refused(Error("is_operator", text, request.id))
+    if request.act != "mute" or request.on:
+        _refuse_operator(request, member.name, member.account)
     return member, None
+
+
+def _refuse_operator(request: OperatorRequest, name: str, account: Account | None) -> None:
+    if is_operator(account):
+        verb = {"kick": "kicked", "mute": "muted", BAN: "banned"}[request.act]
+        text = f"{name} is an operator, who cannot be {verb}"
+        raise _Refused(Error("is_operator", text, request.id))
 
 
 def _shares_address(member: models.Member) -> bool:

@@ -11,7 +11,10 @@ PERMISSION = "django_site.change_room"
 """The permission of moderators that makes an account an operator."""
 
 
-NEEDED = {"hide": ("django_site.change_message", "change messages")}
+NEEDED = {
+    "hide": ("django_site.change_message", "change messages"),
+    "ban": ("django_site.add_ban", "add bans"),
+}
 """What acts need besides, and how an error calls it."""
 
 

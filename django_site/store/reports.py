@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.utils.timezone import now
 
 from broadcast_server.protocol.messages import Error
-from broadcast_server.protocol.operators import REPORT, OperatorEvent, OperatorRequest
+from broadcast_server.protocol.operators import OperatorEvent, OperatorRequest, event_of
 from broadcast_server.rooms.hiding import nothing_found
 from django_site import models
 
@@ -26,12 +26,17 @@ MAX_REPORTS = 20
 def report(
     room: models.Room, member: models.Member, request: OperatorRequest
 ) -> OperatorEvent | Error:
-    """Report the last message of the author that *member* names, and return the answer."""
+    """Report the message that *member* asks for, or the last one of an author.
+
+    Returns the answer.
+    """
     reason = " ".join(request.text.split())
     if len(reason) > MAX_REASON_CHARS:
-        text = f"reason is {len(reason)} characters, limit is {MAX_REASON_CHARS}"
-        return Error("too_long", text, request.id)
-    message = last_message(room, request.name)
+        return too_long(reason, request.id)
+    if request.seq:
+        message = models.Message.objects.filter(room=room, seq=request.seq, edit=None).first()
+    else:
+        message = last_message(room, request.name)
     if message is None:
         return nothing_found(request)
     reporter = _reporter(member)
@@ -45,7 +50,14 @@ def report(
         defaults={"by": member.name, "reason": escape_nul(reason), "handled": None},
     )
     logger.info("%s reported message %s of room %s", member.name, message.seq, room.name)
-    return OperatorEvent(REPORT, member.name, message.name, True, reason, request.id)
+    done = request._replace(name=message.name, text=reason, seq=message.seq)
+    return event_of(done, member.name)
+
+
+def too_long(reason: str, id: str | None) -> Error:
+    """Return the answer to a request with a *reason* that is too long."""
+    text = f"reason is {len(reason)} characters, limit is {MAX_REASON_CHARS}"
+    return Error("too_long", text, id)
 
 
 def _reporter(member: models.Member) -> str:

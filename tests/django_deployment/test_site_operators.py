@@ -31,10 +31,14 @@ from moderation_harness import (
 )
 
 from broadcast_server.library.errors import RejectedError
+from broadcast_server.protocol.operators import OperatorEvent
+from broadcast_server.rooms.room_control import RoomControl
 from django_site import abroadcast, models
 from django_site.accounts.models import Account, Token
 from django_site.moderation import group
+from django_site.replication.replicated_control import ReplicatedControl
 from django_site.store import operating, reports
+from django_site.store.operating import LoggedAct
 
 __all__ = ["dana", "pages"]  # fixtures
 
@@ -478,6 +482,109 @@ def test_hiding_is_by_author_and_permission(dana: Account) -> None:
     assert [each.text for each in shown] == ["3: another rob"]
 
 
+def bans_in(room: models.Room) -> list[tuple[str, str]]:
+    """Return what is banned in *room* by a session, an address or a name, and why."""
+    rows = models.Ban.objects.filter(room=room).order_by("pk")
+    return [(each.target, each.reason) for each in rows]
+
+
+async def join_and_leave(room: models.Room, name: str, more: str, address: str) -> None:
+    """Join, publish a message, and leave."""
+    async with in_room(room, name, more, address=address) as one:
+        while (await one.event())["type"] != "welcome":
+            pass
+        await ask(one, "say", text="spam", id="spam")
+        while (await one.event()).get("id") != "spam":
+            pass
+
+
+def test_a_ban_from_the_room_hits_nobody_else(dana: Account) -> None:
+    """It is by session, and by address and name unless another guest here has them."""
+    room, home, school = new_room(), "192.0.2.1", "198.51.100.7"
+    _, secret = Token.make(dana, "t")
+
+    async def part() -> None:
+        async with (
+            in_room(room, "x", token=secret) as one,
+            in_room(room, "bob", f"&session={'b' * 16}", address=home) as bob,
+            in_room(room, "pupil-2", address=school) as pupil,
+        ):
+            await ask(one, "ban", name="bob", text=" so \x1b[2J\0rude")
+            while (event := await one.event())["type"] != "banned":
+                pass
+            assert event == {"type": "banned", "name": "bob", "by": dana.username}
+            while (event := await bob.event())["type"] != "error":
+                pass
+            assert (event["code"], event["text"][-7:]) == ("banned", "so rude")
+            assert await bob.close_code() == 4503
+            assert await rejection(room, "y", address=home) == ("banned", 4503)
+            assert await rejection(room, "y", address="203.0.113.1") is None
+            # By a message, whose author has left, and has shared its address and name.
+            await join_and_leave(room, "pupil", f"&session={'p' * 16}", school)
+            await ask(one, "ban", seq=1)
+            while (await one.event())["type"] != "banned":
+                pass
+            assert await rejection(room, "y", more=f"&session={'p' * 16}") == ("banned", 4503)
+            await ask(pupil, "ping", id="still here")
+            while (await pupil.event()).get("id") != "still here":
+                pass
+            async with in_room(room, "anonymous", address=school) as other:
+                await other.event()
+                await ask(one, "ban", name="anonymous", id="a")
+                while (event := await one.event()).get("id") != "a":
+                    pass
+                assert event["code"] == "not_distinct"
+
+    run_async(part)
+    assert bans_in(room) == [
+        ("the session of bob", "so rude"),
+        ("the address of bob", "so rude"),
+        ("bob", "so rude"),
+        ("the session of pupil", ""),
+    ]
+    assert last_record()[:2] == (dana.username, "ban")
+
+
+def test_a_ban_of_an_account_and_of_who_is_gone(dana: Account) -> None:
+    """An account is banned as such. Whoever has left is known by its last message or kept name."""
+    room, plain, host = new_room(), new_account(), new_account("change_room")
+    _, secret = Token.make(dana, "t")
+
+    async def answer(one: RoomClient, **fields: Any) -> dict[str, Any]:
+        await ask(one, "ban", id="b", **fields)
+        while (event := await one.event()).get("id") != "b":
+            pass
+        return event
+
+    async def part() -> None:
+        await join_and_leave(room, "eve", "", "192.0.2.9")
+        _, other = await in_thread(Token.make, plain, "t")
+        async with in_room(room, "x", token=secret) as one:
+            async with in_room(room, "x", token=other) as member:
+                await member.event()
+                assert (await answer(one, name=plain.username))["type"] == "banned"
+                while (await member.event())["type"] != "error":
+                    pass
+            assert await rejection(room, "x", token=other) == ("banned", 4503)
+            assert (await answer(one, name="EVE"))["name"] == "eve"
+            assert await rejection(room, "eve") == ("banned", 4503)
+            assert (await answer(one, name="nobody"))["code"] == "not_here"
+            assert (await answer(one, name="a:b"))["code"] == "bad_name"
+            assert (await answer(one, name="eve", text="x" * 201))["code"] == "too_long"
+            assert (await answer(one, name=dana.username))["code"] == "is_operator"
+        _, unable = await in_thread(Token.make, host, "t")
+        async with in_room(room, "x", token=unable) as one:
+            event = await answer(one, name="eve")
+            assert (event["code"], "permission to add bans" in event["text"]) == (
+                "not_operator", True,
+            )  # fmt: skip
+
+    run_async(part)
+    assert [target for target, _ in bans_in(room)] == [
+        f"account {plain.username}", "the address of eve", "eve",
+    ]  # fmt: skip
+
+
 def test_an_operator_key_is_not_one_of_this_site() -> None:
     """A client that shows an operator key, and has no moderator's account, is not let in."""
     room = new_room()
@@ -497,6 +604,16 @@ def test_acts_that_a_process_has_missed() -> None:
         operating.read_acts(room.pk, 0, 1)
 
 
+def test_acts_of_a_newer_process() -> None:
+    """An act that this version does not know is left out, and what follows it is delivered."""
+    control = ReplicatedControl(RoomControl("lobby"), models.Room())
+    lock = OperatorEvent("lock", "alice")
+    acts = [LoggedAct(1, 0, OperatorEvent("paint", "alice")), LoggedAct(2, 0, lock)]
+    control.add(acts)
+    assert list(control.take(0)) == [lock]
+    assert control.number == 2
+
+
 def test_a_report(dana: Account) -> None:
     """A member reports the last message of another; moderators see it, hide it or dismiss it."""
     room, browser = new_room(), signed_in(dana)
@@ -506,8 +623,8 @@ def test_a_report(dana: Account) -> None:
         async with in_room(room, "eve", f"&session={SESSION}") as eve:
             await eve.event()
             await ask(eve, "report", name="BOB", text="  rude\0 ", id="r")
-            told = {"type": "reported", "name": "bob", "text": "rude\0", "by": "eve", "id": "r"}
-            assert await eve.event() == told
+            told = {"type": "reported", "name": "bob", "seq": 2, "text": "rude\0", "by": "eve"}
+            assert await eve.event() == {**told, "id": "r"}
             await ask(eve, "report", name="bob", text="again")
             assert (await eve.event())["text"] == "again", "which replaces the first"
             for fields, code in (

@@ -400,10 +400,11 @@ MODULES = {
             "presence": (
                 "kept_names notifier operators origins rejections restrictions roster_batch silence"
             ),
+            "banning": "bans presence records rejections senders",
             "liveness": "kept_names presence",
             "operating": (
-                "hiding kept_names message_log operators presence records rejections reports"
-                " restrictions"
+                "banning hiding kept_names message_log operators presence records rejections"
+                " reports restrictions senders"
             ),
             "publish": "message_log presence rejections silence",
             "site_key": "",

@@ -295,6 +295,9 @@ def test_an_operator() -> None:
             assert ann.slow_mode == 30
             await bob.send("hi")
             await ann.hide(1)
+            with pytest.raises(RejectedError, match="this server has no bans") as no_bans:
+                await ann.ban("bob", "rude")
+            assert no_bans.value.code == "no_bans"
             with pytest.raises(RejectedError, match="bob-2 has published nothing"):
                 await ann.hide("bob-2")
             with pytest.raises(RejectedError, match="slow mode: one message in 30 s here, wait"):

@@ -91,6 +91,7 @@ def test_time_limits() -> None:
             lambda: room.set_topic("x", timeout=0.05),
             lambda: room.set_slow_mode(1, timeout=0.05),
             lambda: room.hide(1, timeout=0.05),
+            lambda: room.ban("x", timeout=0.05),
         ):
             with pytest.raises(TimeoutError, match=r"^there was no answer within 0\.05 s"):
                 call()

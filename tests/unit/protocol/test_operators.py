@@ -71,6 +71,11 @@ LINES = [
         "* alice turned slow mode on: one message in 30 s",
     ),
     (
+        OperatorEvent("ban", "alice", "bob"),
+        '{"type":"banned","name":"bob","by":"alice"}',
+        "* alice banned bob",
+    ),
+    (
         OperatorEvent("hide", "alice", "bob", messages=3),
         '{"type":"hid","name":"bob","messages":3,"by":"alice"}',
         "* alice hid 3 messages of bob",

@@ -132,7 +132,7 @@ def test_help_lists_every_command() -> None:
 PAGE_ONLY = {"invite", "save", "operator"}
 """Commands that the terminal may lack: for an operator it has `--operator-file`."""
 
-TERMINAL_ONLY = {"report", "slow", "hide"}
+TERMINAL_ONLY = {"report", "slow", "hide", "ban"}
 """Commands that the page may lack: there a message has a menu, and the room a form in the admin."""
 
 OTHER_ARGUMENT = {"history", "save"}
@@ -148,6 +148,7 @@ SHORTER = {
     "announce",
     "topic",
     "slow",
+    "ban",
     "hide",
 }
 """Commands of operators, which the page tells in fewer words: its weight is limited."""

@@ -31,6 +31,7 @@ WELCOME = Welcome("lobby", "alice", "e", 0, True, 0, 1, ("alice",))
         ("/slow 30", OperatorRequest("slow", seconds=30)),
         ("/slow off", OperatorRequest("slow")),
         ("/hide bob", OperatorRequest("hide", "bob")),
+        ("/ban bob so rude", OperatorRequest("ban", "bob", text="so rude")),
     ],
 )
 def test_a_command_of_an_operator(text: str, request_: OperatorRequest) -> None:
