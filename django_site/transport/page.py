@@ -26,6 +26,9 @@ NAME_FIELD = (
 
 ACCOUNT_FIELD = '<input id="name" hidden value="{}"'
 
+MODERATED = b'<meta name="moderated">\n'
+"""Tells the chat page that this server has moderators, who get reports and can ban."""
+
 PARAGRAPH = '<p class="soft">{}</p>'
 
 
@@ -62,6 +65,7 @@ def page(request: HttpRequest) -> HttpResponse:
     found = respond(ProcessStatus(registry), method, target, headers)
     body = b"".join(found.body)
     if found.type.startswith("text/html"):
+        body = body.replace(b"<title>", MODERATED + b"<title>", 1)
         with suppress(DatabaseError):  # the page is served even so, and shows what it meets
             body = body.replace(ACCOUNTS_MARKER, _account_paragraph(request).encode())
             if request.user.is_authenticated:

@@ -434,6 +434,7 @@ def test_the_page_says_where_to_sign_in() -> None:
     html: Any = {"headers": {"Accept": "text/html"}}
     page = text(browser_of().get("/?room=a%26b", **html))
     assert '<a href="/accounts/login/?next=%2F%3Froom%3Da%2526b">sign in</a>' in page
+    assert '<meta name="moderated">' in page  # so its menu has reports and bans
     whose = account()
     response = browser_of(whose).get("/?room=ops", **html)
     assert f"Signed in as {whose.username}" in text(response)

@@ -329,7 +329,7 @@ def test_an_invitation_has_the_room_only(here: str, tab: Open) -> None:
     alice.until("document.querySelector('#copy').textContent === 'Copied'")
     assert alice.js("navigator.clipboard.readText()") == here
     assert alice.js("document.querySelector('#link').value") == here
-    assert alice.texts("#hint")[0].startswith("This address works on this computer only.")
+    assert alice.texts("#hint")[0].startswith("Only this computer can open this address.")
 
 
 def test_unread_messages_are_counted_in_the_title(here: str, tab: Open) -> None:

@@ -12,10 +12,12 @@ __all__ = ["browser", "here", "play", "tab"]  # fixtures
 
 pytestmark = needed
 
-FOR_ALL = ["Private message", "Ignore, or stop ignoring", "Report to the moderators"]
-FOR_OPERATORS = ["Mute", "Unmute", "Kick for ten minutes"]
+FOR_ALL = ["Private message", "Ignore, or stop ignoring"]
 ACTIONS = "#person[open] #actions button"
-MEMBERS: dict[str, Any] = {"count": 3, "members": ["alice", "Bob Smith", "carl"]}
+MEMBERS: dict[str, Any] = {
+    "count": 3,
+    "members": ["alice", "Bob Smith", "carl"],
+}
 
 
 def sent(play: Player, type: str) -> list[dict[str, Any]]:
@@ -25,6 +27,14 @@ def sent(play: Player, type: str) -> list[dict[str, Any]]:
     return [{key: value for key, value in each.items() if key != "id"} for each in found]
 
 
+def have_moderators(play: Player) -> None:
+    """Let the page believe that the server has moderators, as the Django deployment says in it."""
+    play.tab.js("""() => {
+        const meta = Object.assign(document.createElement("meta"), { name: "moderated" });
+        document.head.append(meta);
+    }""")
+
+
 def press(play: Player, label: str) -> None:
     """Press a button of the menu."""
     play.tab.page.click(f"#actions button:text-is('{label}')")
@@ -32,20 +42,21 @@ def press(play: Player, label: str) -> None:
 
 def test_the_menu_of_a_message(play: Player) -> None:
     """It is offered where the mouse is, and says whose message it is about."""
+    have_moderators(play)
     play.welcome(2, message(1, "Bob Smith", text="<i>rude</i>"), message(2, "alice"), **MEMBERS)
     play.tab.live(3)
     play.tab.page.hover("#log .row:has-text('rude')")
     assert play.tab.js("document.querySelector('#act').ariaLabel") == "Actions for Bob Smith"
     play.tab.page.click("#act")
-    assert play.tab.texts(ACTIONS) == FOR_ALL
+    assert play.tab.texts(ACTIONS) == [*FOR_ALL, "Report this message"]
     assert play.tab.texts("#person h2, #excerpt") == ["Bob Smith", "<i>rude</i>"]
     audit(play.tab)
-    press(play, "Report to the moderators")
+    press(play, "Report this message")
     assert play.tab.texts("#question") == ["Reason"]
     audit(play.tab)
     play.tab.page.keyboard.type("spam: twice")
     play.tab.page.keyboard.press("Enter")
-    report = {"type": "report", "name": "Bob Smith", "text": "spam: twice"}
+    report = {"type": "report", "name": "Bob Smith", "text": "spam: twice", "seq": 1}
     until(lambda: sent(play, "report") == [report], "a report")
     assert not play.tab.page.is_visible("#person")
     # A draft stays where it is.
@@ -69,24 +80,47 @@ def test_the_menu_of_a_message(play: Player) -> None:
     assert play.says() == []
 
 
+BOB = {"name": "Bob Smith"}
+FOR_OPERATORS: dict[str, dict[str, Any]] = {
+    "Hide the last messages": {"type": "hide", **BOB},
+    "Mute": {"type": "mute", **BOB},
+    "Unmute": {"type": "mute", **BOB, "on": False},
+    "Kick for ten minutes": {"type": "kick", **BOB},
+    "Ban for a day": {"type": "ban", **BOB, "text": "spam"},
+}
+"""What the menu of a member offers to operators, and what the page then asks the server for."""
+
+
 def test_the_menu_of_an_operator(play: Player) -> None:
-    """Operators alone can mute and kick from it, on a phone as well."""
+    """Operators alone can hide, mute, kick and ban from it, on a phone as well."""
     play.tab.page.set_viewport_size({"width": 390, "height": 844})
-    play.welcome(0, operator=True, **MEMBERS)
+    have_moderators(play)
+    play.welcome(1, message(1, "Bob Smith"), operator=True, **MEMBERS)
     play.tab.live(3)
-    requests: dict[str, dict[str, Any]] = {
-        "Mute": {"type": "mute", "name": "Bob Smith"},
-        "Unmute": {"type": "mute", "name": "Bob Smith", "on": False},
-        "Kick for ten minutes": {"type": "kick", "name": "Bob Smith"},
-    }
-    for label, request in requests.items():
+    for label, request in FOR_OPERATORS.items():
         if not play.tab.page.is_visible("#members"):
             play.tab.page.click("#open")
         play.tab.page.click("#members button:has-text('Bob Smith')")
-        assert play.tab.texts(ACTIONS) == [*FOR_ALL, *FOR_OPERATORS]
+        assert play.tab.texts(ACTIONS) == [*FOR_ALL, "Report the last messages", *FOR_OPERATORS]
         audit(play.tab)
         press(play, label)
+        if "text" in request:
+            play.tab.page.keyboard.type(request["text"])
+            play.tab.page.keyboard.press("Enter")
         until(lambda: request in sent(play, request["type"]), label)  # noqa: B023
+    play.tab.page.click("#open")
+    play.tab.page.click("#log .head b")
+    press(play, "Hide this message")
+    wanted = {"type": "hide", **BOB, "seq": 1}
+    until(lambda: sent(play, "hide")[-1] == wanted, "a message to be hidden")
+
+
+def test_a_server_without_moderators_offers_neither_reports_nor_bans(play: Player) -> None:
+    """The standalone server has no moderators, so the menu has only what works there."""
+    play.welcome(0, operator=True, **MEMBERS)
+    play.tab.live(3)
+    play.tab.page.click("#members button:has-text('Bob Smith')")
+    assert play.tab.texts(ACTIONS) == [*FOR_ALL, *list(FOR_OPERATORS)[:-1]]
 
 
 def test_the_menu_without_a_mouse(play: Player) -> None:

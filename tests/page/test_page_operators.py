@@ -6,7 +6,7 @@ from typing import Any
 
 from browsing import AWAY, Open, audit, browser, here, needed, tab
 from conftest import OPERATOR_FILE
-from page_player import Player, play
+from page_player import Player, message, play
 from programs import until
 
 __all__ = ["browser", "here", "play", "tab"]  # fixtures
@@ -100,17 +100,45 @@ def test_what_a_hostile_server_says_of_operators(play: Player) -> None:
     assert play.tab.js(MODES) == facts.replace(", ", " · ")
     play.send({"type": "kicked", "name": "<i>\u2066x", "by": "a\nb"})
     until(lambda: play.tab.notes()[-1] == "a\nb kicked <i>x", "a kick")
-    play.tab.type("/kick bob", "/announce off", "/unlock")
-    wanted = ("kick", "announce", "lock")
+    typed: dict[str, dict[str, Any]] = {
+        "/kick bob": {"type": "kick", "name": "bob"},
+        "/announce off": {"type": "announce", "on": False},
+        "/unlock": {"type": "lock", "on": False},
+        "/slow 30": {"type": "slow", "seconds": 30},
+        "/slow off": {"type": "slow", "seconds": 0},
+        "/hide Bob Smith": {"type": "hide", "name": "Bob Smith"},
+        "/hide bob smith last": {"type": "hide", "name": "Bob Smith", "seq": 2},
+        "/ban bob smith: spam": {"type": "ban", "name": "Bob Smith", "text": "spam"},
+    }
+    play.send(message(1, "Bob Smith"), message(2, "Bob Smith"), message(3, "bob"))
+    play.tab.heard("t1", "t2", "t3")
+    play.tab.type(*typed)
+    wanted = {each["type"] for each in typed.values()}
 
     def sent() -> list[Any]:
         return [each for frame in play.frames for each in frame if each["type"] in wanted]
 
-    until(lambda: len(sent()) == len(wanted), "the requests")
-    assert [
-        (each["type"], each.get("name"), each.get("on"), bool(each["id"])) for each in sent()
-    ] == [
-        ("kick", "bob", None, True),
-        ("announce", None, False, True),
-        ("lock", None, False, True),
-    ]
+    until(lambda: play.tab.js("1") and len(sent()) == len(typed), "the requests")
+    assert all(each.pop("id") for each in sent())
+    assert sent() == list(typed.values())
+
+
+def test_what_operators_do_is_told(play: Player) -> None:
+    """Each act is a line of the chat, and what holds on is below the topic."""
+    play.welcome(0, slow=30)
+    play.tab.until(f"{MODES} === 'slow mode: one message in 30 s'")
+    lines: dict[str, dict[str, Any]] = {
+        "eve turned slow mode on: one message in 5 s": {"type": "slow", "seconds": 5},
+        "eve turned slow mode off": {"type": "slow", "seconds": 0},
+        "eve hid 1 message of bob": {"type": "hid", "name": "bob", "messages": 1, "seq": 7},
+        "eve hid 3 messages of bob": {"type": "hid", "name": "bob", "messages": 3},
+        "eve banned bob": {"type": "banned", "name": "bob"},
+    }
+    for count, (line, act) in enumerate(lines.items(), 2):
+        play.send({**act, "by": "eve"})
+        until(lambda: play.tab.notes()[-1] == line and len(play.tab.notes()) == count, line)  # noqa: B023
+        wanted = "slow mode: one message in 5 s" if act.get("seconds") else ""
+        assert play.tab.js(MODES) == wanted
+    play.send({"type": "constructor", "by": "eve"}, {"type": "info", "text": "new"}, message(1))
+    play.tab.heard("t1")
+    assert len(play.tab.notes()) == 1 + len(lines)
