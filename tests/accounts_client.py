@@ -9,7 +9,9 @@ from typing import Any
 import django
 import django_client  # noqa: F401  # it sets Django up
 from channels.testing import WebsocketCommunicator
+from django.core.signals import setting_changed
 from django.test import Client
+from django.test.client import ClientHandler
 
 from django_site.accounts.models import Account
 
@@ -28,9 +30,27 @@ def mail_backend(path: str) -> dict[str, Any]:
     return {"EMAIL_BACKEND": path}
 
 
+_handler = ClientHandler(enforce_csrf_checks=False)
+
+
+def _forget_middleware(setting: str, **_: Any) -> None:
+    """Have the middleware made anew after a setting that it may have read when it was made."""
+    global _handler  # noqa: PLW0603  # the next browsers get another one
+    if not setting.startswith(("BROADCAST_", "PASSWORD_")):
+        _handler = ClientHandler(enforce_csrf_checks=False)
+
+
+setting_changed.connect(_forget_middleware)
+
+
 def browser_of(of: Account | None = None) -> Client:
-    """Return a browser (Django's test client), signed in to the account *of* if one is given."""
+    """Return a browser (Django's test client), signed in to the account *of* if one is given.
+
+    All share the middleware: when it is made, WhiteNoise looks at each static file of the admin,
+    and that takes longer than the request.
+    """
     client = Client(enforce_csrf_checks=False)
+    client.handler = _handler
     if of is not None:
         client.force_login(of)
     return client
