@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from broadcast_server.cli.options import parse_options
 from broadcast_server.cli.start import settings_of
+from broadcast_server.server.settings import Settings
 from broadcast_server.server.tls import ReloadableCertificate
 
 DAPHNE = (sys.executable, "-m", "daphne", "-p", "0", "django_site.asgi:application")
@@ -345,6 +347,12 @@ def cluster(processes: Processes) -> list[str]:
     return processes.cluster_urls(())
 
 
+@cache
+def settings_with(options: tuple[str, ...]) -> Settings:
+    """Return the settings of a server with these options, at a free port."""
+    return replace(settings_of(parse_options(["start", *USUAL, *options])), port=0)
+
+
 class Player:
     """Runs a test's coroutine against a deployment of one kind."""
 
@@ -379,7 +387,7 @@ class Player:
         self.play(served, options)
 
     async def _play(self, part: Part, options: tuple[str, ...]) -> None:
-        settings = replace(settings_of(parse_options(["start", *USUAL, *options])), port=0)
+        settings = settings_with(options)
         if self.kind == "bare":
             await part(BareDeployment(settings))
         elif self.kind == "cluster":

@@ -8,9 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,37 +114,41 @@ def _get_server(folder: Path, cleanup_mode: str) -> Any:
     return get_server(folder, cleanup_mode=cleanup_mode)
 
 
-def _data_with_tables() -> Path:
-    """Return the data of a stopped server with the site's tables, which one process has made."""
-    shared = Path(os.environ[SHARED_FOLDER])
-    data, done = shared / "postgresql", shared / "postgresql.done"
+def _made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """Return what one process of the run has made at *name* in the folder that all share."""
+    made = Path(os.environ[SHARED_FOLDER], name)
+    done = made.with_suffix(".done")
     try:
-        (shared / "postgresql.begun").touch(exist_ok=False)
+        made.with_suffix(".begun").touch(exist_ok=False)
     except FileExistsError:
-        until(done.exists, "another process that makes the tables")
-        return data
+        until(done.exists, f"another process that makes {name}")
+    else:
+        make(made)
+        done.touch()
+    return made
+
+
+def _make_postgresql(data: Path) -> None:
+    """Make the data of a stopped server with the site's tables."""
     server = _get_server(data, "stop")
     migrate(DATABASE_URL=str(server.get_uri()))
     server.cleanup()
-    done.touch()
-    return data
+
+
+def _make_sqlite(data: Path) -> None:
+    """Make a folder with an SQLite file that has the site's tables."""
+    data.mkdir()
+    migrate(BROADCAST_DATA=str(data))
 
 
 def site_folder(folder: str | Path) -> str:
     """Put an SQLite file with the site's tables into *folder*, and return its path.
 
-    A site that finds none makes it, which is nearly half of the processor time of its start.
+    A site that finds none makes it, which is more than half of the processor time of its start.
     Outside a test run, the site does so.
     """
-    if SHARED_FOLDER not in os.environ:
-        return str(folder)
-    shared = Path(os.environ[SHARED_FOLDER], "sqlite")
-    if not (shared / SQLITE_FILE).exists():
-        with tempfile.TemporaryDirectory(dir=shared.parent) as made:
-            migrate(BROADCAST_DATA=made)
-            shared.mkdir(exist_ok=True)
-            Path(made, SQLITE_FILE).replace(shared / SQLITE_FILE)
-    shutil.copy(shared / SQLITE_FILE, folder)
+    if SHARED_FOLDER in os.environ:
+        shutil.copy(_made_once("sqlite", _make_sqlite) / SQLITE_FILE, folder)
     return str(folder)
 
 
@@ -160,7 +163,8 @@ class PostgreSQL:
     def __init__(self, folder: Path, *, empty: bool) -> None:
         is_copy = not empty and SHARED_FOLDER in os.environ
         if is_copy:  # takes a tenth of the time
-            subprocess.run(["cp", "-a", _data_with_tables(), folder], check=True)
+            data = _made_once("postgresql", _make_postgresql)
+            subprocess.run(["cp", "-a", data, folder], check=True)
         self._server = _get_server(folder, "delete")
         self.url = str(self._server.get_uri())
         if not empty and not is_copy:

@@ -27,6 +27,7 @@ from channels.db import database_sync_to_async
 from conftest import DAPHNE, Processes
 from django_client import connected, run_async  # it sets Django up
 from programs import PATIENCE, ROOT, listening, running, said
+from services import site_folder
 from site_member import join, until
 
 # isort: split
@@ -354,7 +355,7 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     for name, code in {"shop/__init__.py": "", **example_files()}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(code, "utf-8")
-    data: dict[str, Any] = {"BROADCAST_DATA": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    data: dict[str, Any] = {"BROADCAST_DATA": site_folder(tmp_path), "PYTHONPATH": str(tmp_path)}
     with running(*DAPHNE, **data, DJANGO_SETTINGS_MODULE="shop.settings") as site:
         url = listening(site).replace("ws", "http", 1)
         for number, view in enumerate(("order", "call"), 1):

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import DAPHNE
 from programs import ROOT, Running, listening, running
-from services import postgresql, redis_server
+from services import postgresql, redis_server, site_folder
 from site_member import Member, RecordingSink, join, members, until
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -63,14 +63,15 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     # Not in pytest's folder: PostgreSQL's user cannot read that if pytest runs as root.
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        variables: dict[str, Any] = {"BROADCAST_DEAD": DEAD_AFTER_S, "BROADCAST_DATA": folder}
+        variables: dict[str, Any] = {
+            "BROADCAST_DEAD": DEAD_AFTER_S,
+            "BROADCAST_DATA": site_folder(folder),
+        }
         if request.param == "postgresql":
             redis = stack.enter_context(redis_server())
             variables["REDIS_URL"] = redis.url
             variables["DATABASE_URL"] = stack.enter_context(postgresql(Path(folder, "pg")))
-        one = stack.enter_context(running(*DAPHNE, **variables))
-        listening(one)  # it creates the SQLite database
-        two = stack.enter_context(running(*DAPHNE, **variables))
+        one, two = (stack.enter_context(running(*DAPHNE, **variables)) for _ in range(2))
         yield Site((one, two), (listening(one), listening(two)), variables)
         one.process.send_signal(signal.SIGCONT)
         for process in (one, two):

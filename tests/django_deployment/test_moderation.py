@@ -36,6 +36,7 @@ from moderation_harness import (
     signed_in,
 )
 from programs import listening, running
+from services import site_folder
 from site_member import RecordingSink, join, members, until
 
 from broadcast_server.client.client import ClientError, ReconnectingClient
@@ -270,7 +271,7 @@ def test_the_admin_under_daphne(tmp_path: Path) -> None:
         "BROADCAST_TLS": "no",
         "SECRET_KEY": "x" * 50,
         "ALLOWED_HOSTS": "127.0.0.1",
-        "BROADCAST_DATA": str(tmp_path),
+        "BROADCAST_DATA": site_folder(tmp_path),
     }
     with running(*DAPHNE, **variables) as site:
         url = listening(site).replace("ws:", "http:")

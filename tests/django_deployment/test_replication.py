@@ -431,9 +431,8 @@ def test_histories_are_read_in_rounds_over_addresses(monkeypatch: pytest.MonkeyP
 def test_two_processes_are_one_room(tmp_path: Path) -> None:
     """Two processes without notifications share one order, one roster and unique names."""
     with ExitStack() as both:
-        sites = [both.enter_context(running(*DAPHNE, BROADCAST_DATA=str(tmp_path)))]
-        listening(sites[0])  # it creates the database
-        sites.append(both.enter_context(running(*DAPHNE, BROADCAST_DATA=str(tmp_path))))
+        data = site_folder(tmp_path)
+        sites = [both.enter_context(running(*DAPHNE, BROADCAST_DATA=data)) for _ in range(2)]
         urls = [listening(site) for site in sites]
 
         async def part() -> None:
@@ -488,7 +487,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
         assert json.loads(await bob.line())["seq"] == 2
         await deployment.close()
 
-    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*DAPHNE, BROADCAST_DATA=site_folder(tmp_path)) as site:
         epoch = asyncio.run(before(site))
     with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
         asyncio.run(after(listening(site), epoch))
@@ -497,7 +496,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
 
 def test_ctrl_c_closes_all_clients(tmp_path: Path) -> None:
     """When Daphne is stopped, every client is closed with 4001 and told why."""
-    with running(*DAPHNE, BROADCAST_DATA=str(tmp_path)) as site:
+    with running(*DAPHNE, BROADCAST_DATA=site_folder(tmp_path)) as site:
 
         async def part() -> None:
             bob = await ServedDeployment(listening(site)).open("/?name=bob", as_json=False)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from conftest import DAPHNE
 from programs import PATIENCE, ROOT, Running, listening, running, say, until
-from services import postgresql_server
+from services import postgresql_server, site_folder
 
 COPY = "the database is a copy or was moved: all rooms have new epochs"
 
@@ -53,7 +53,7 @@ def site(**variables: str) -> Iterator[tuple[Running, str]]:
 
 def test_a_file_that_is_restored(tmp_path: Path) -> None:
     """SQLite: a file that was put back has new epochs at the next start, and keeps them then."""
-    data = {"BROADCAST_DATA": str(tmp_path)}
+    data = {"BROADCAST_DATA": site_folder(tmp_path)}
     with site(**data) as (_, url):
         say(url, "lobby", "bob", "one")
         (file,) = tmp_path.glob("*.sqlite3")
@@ -75,7 +75,7 @@ def test_a_file_that_is_restored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("removed", [True, False])
 def test_a_file_that_is_gone_while_the_site_runs(tmp_path: Path, removed: bool) -> None:
     """SQLite: if the file is replaced or removed, nothing is confirmed that would be lost."""
-    with site(BROADCAST_DATA=str(tmp_path)) as (process, url):
+    with site(BROADCAST_DATA=site_folder(tmp_path)) as (process, url):
         say(url, "lobby", "bob", "one")
         (file,) = tmp_path.glob("*.sqlite3")
         if removed:

@@ -100,7 +100,7 @@ def test_every_line_is_json_and_the_stop_is_short(
     (tmp_path / "failing_urls.py").write_text(URLS)
     with running(
         *command,
-        BROADCAST_DATA=str(tmp_path),
+        BROADCAST_DATA=site_folder(tmp_path),
         BROADCAST_LOG_FORMAT="json",
         DJANGO_SETTINGS_MODULE="failing_settings",
         PYTHONPATH=str(tmp_path),

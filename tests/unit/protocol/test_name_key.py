@@ -5,26 +5,33 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
 from broadcast_server.protocol.names import name_key, validate_name
 
-CHARS = [
-    char
-    for char in map(chr, range(sys.maxunicode + 1))
-    if unicodedata.category(char) not in ("Cn", "Co", "Cs")
-]
-"""Every character that this Python's Unicode assigns, without private use and surrogates."""
 
-MARKS = [char for char in CHARS if unicodedata.category(char)[0] == "M"]
-"""Every character that combines with the one before it: of category Mn, Mc or Me."""
+@cache  # not when the module is imported: each worker imports it, and one has these tests
+def chars() -> list[str]:
+    """Return all characters that this Python's Unicode assigns, but private ones and surrogates."""
+    return [
+        char
+        for char in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(char) not in ("Cn", "Co", "Cs")
+    ]
+
+
+@cache
+def marks() -> list[str]:
+    """Return all characters that combine with the one before: of category Mn, Mc or Me."""
+    return [char for char in chars() if unicodedata.category(char)[0] == "M"]
 
 
 @pytest.mark.parametrize("name", ["{}", "a{}", "{}\u0301"])
 def test_a_key_is_in_nfkc_and_is_its_own_key(name: str) -> None:
     """No key can be composed further, and the key of a key is itself."""
-    keys = [name_key(name.format(char)) for char in CHARS]
+    keys = [name_key(name.format(char)) for char in chars()]
     assert [key for key in keys if not unicodedata.is_normalized("NFKC", key)] == []
     assert [key for key in keys if name_key(key) != key] == []
 
@@ -44,7 +51,7 @@ def test_a_key_is_in_nfkc_and_is_its_own_key(name: str) -> None:
 )
 def test_every_spelling_of_a_character_has_the_same_key(spell: Callable[[str], str]) -> None:
     """The normal forms of a character have one key, and so do its small and capital letters."""
-    names = [(name, spell(name)) for name in map("a{}".format, CHARS)]
+    names = [(name, spell(name)) for name in map("a{}".format, chars())]
     others = [(name, spelling) for name, spelling in names if spelling != name]
     assert len(others) > 1000
     assert [name for name, spelling in others if name_key(spelling) != name_key(name)] == []
@@ -86,6 +93,6 @@ def test_a_mark_at_the_beginning_is_rejected(base: str, char: str) -> None:
 
 def test_no_name_begins_with_a_mark() -> None:
     """Every mark of Unicode is rejected as the first character of a name."""
-    for char in MARKS:
+    for char in marks():
         with pytest.raises(ValueError, match=r"which (belongs to|cannot be seen|looks like)"):
             validate_name(f"{char}bob")
