@@ -29,6 +29,7 @@ from .configuration.checks import describe_ineffective  # noqa: E402
 from .configuration.secret_addresses import hide_in_logs  # noqa: E402
 from .configuration.server_log import format_server_log  # noqa: E402
 from .replication.replica_registry import SCOPE_KEY, ReplicaRegistry  # noqa: E402
+from .store.health_check import limit_checks  # noqa: E402
 from .store.schema import prepare_database  # noqa: E402
 from .store.wait_limits import limit_waits  # noqa: E402
 from .transport.asgi_response import send_response, with_security_headers  # noqa: E402
@@ -184,6 +185,7 @@ load_routes()
 if settings.LOG_FORMAT == "json":
     format_server_log()
 limit_waits()
+limit_checks()
 prepare_database()
 application = Application()
 application.serve_with_daphne()

@@ -264,7 +264,7 @@ if EMBEDDED:
     }
 else:
     # Connections are kept, because opening one takes longer than the transaction of a batch. They
-    # are checked before use, because the database may have been restarted.
+    # are checked, as `store.health_check` says, because the database may have been restarted.
     KEPT: dict[str, Any] = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     DATABASES = {"default": {**KEPT, **parse("DATABASE_URL", database_of, DATABASE_URL)}}
 

@@ -25,7 +25,7 @@ from site_member import join, members, until
 
 from broadcast_server.console.time_limit import run_within
 from django_site.configuration.database_url import database_of
-from django_site.store import wait_limits
+from django_site.store import health_check, wait_limits
 
 HOLD_LOCK = """
 import os, signal
@@ -120,6 +120,41 @@ def test_the_limits_of_a_connection(url: str, monkeypatch: pytest.MonkeyPatch) -
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
     database.close()
+
+
+def test_a_connection_is_checked_now_and_then(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is replaced before its next use if it was cut; just after a check, a statement fails."""
+    kept = {**database_of(url), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    handler = ConnectionHandler({"default": kept, "other": database_of(url)})
+    database, other = handler["default"], handler["other"]
+
+    def backend() -> int:
+        database.close_if_unusable_or_obsolete()  # as before each use in a thread
+        with database.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            return int(cursor.fetchone()[0])
+
+    def cut(backend: int) -> None:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [backend])
+            assert cursor.fetchone() == (True,)
+
+    monkeypatch.setattr(health_check, "CHECK_INTERVAL_S", 60)
+    first = backend()
+    cut(first)
+    with pytest.raises(OperationalError):
+        backend()
+    second = backend()  # after an error, Django checks it at once
+    monkeypatch.setattr(health_check, "CHECK_INTERVAL_S", 0)
+    cut(second)
+    assert backend() not in (first, second)
+    monkeypatch.setattr(health_check, "CHECK_INTERVAL_S", 60)
+    database.close_if_unusable_or_obsolete()
+    database.set_autocommit(False)
+    monkeypatch.setattr(health_check, "CHECK_INTERVAL_S", 0)  # it is due, but would begin
+    database.commit()  # a transaction
+    database.set_autocommit(True)
+    handler.close_all()
 
 
 def test_a_block_with_a_limit_of_its_own(url: str) -> None:

@@ -373,6 +373,7 @@ MODULES = {
         "store": {
             "damage": "",
             "epochs": "",
+            "health_check": "",
             "kept_names": "",
             "message_insert": "",
             "append_statement": "message_insert",
