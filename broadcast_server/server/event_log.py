@@ -58,7 +58,8 @@ class EventLog:
         if "seconds" in values:
             detail = f"{event.seconds} s" if event.seconds else "off"
         if "messages" in values:
-            detail = f"message {event.seq}" if event.seq else f"{event.messages} messages"
+            count = "1 message" if event.messages == 1 else f"{event.messages} messages"
+            detail = f"message {event.seq}" if event.seq else count
         words = [event.act, *(quote_word(str(each)) for each in (event.name, event.text) if each)]
         fields = {"event": kind.event, **values, "by": event.by, "room": room}
         logger.info(

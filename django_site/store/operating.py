@@ -126,7 +126,8 @@ def _subject(room: models.Room, done: OperatorRequest) -> str:
     if done.act == "slow":
         return f"room {room.name}, one message in {done.seconds} s"
     if done.act == HIDE:
-        what = f"message {done.seq}" if done.seq else f"{done.messages} messages"
+        count = "1 message" if done.messages == 1 else f"{done.messages} messages"
+        what = f"message {done.seq}" if done.seq else count
         return f"{what} of {done.name} in room {room.name}"
     about = done.name or done.text
     return f"{about} in room {room.name}" if about else f"room {room.name}"

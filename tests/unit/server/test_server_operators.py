@@ -104,7 +104,7 @@ def test_acts_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
         "alice used slow 30 s in lobby",
         "alice used slow off in lobby",
         "alice used hide alice message 1 in lobby",
-        "alice used hide alice 1 messages in lobby",
+        "alice used hide alice 1 message in lobby",
     ):
         assert lines.count(line) == 1
     as_json = [json.loads(formatter("json").format(record)) for record in caplog.records]
