@@ -32,6 +32,7 @@ from deployments import (
     zipped,
 )
 from hypothesis import HealthCheck, settings
+from leftovers import watch
 from programs import Running, listening, running
 from services import SHARED_FOLDER, postgresql, redis_server, site_folder
 from transcripts import HOST_SUFFIX
@@ -104,6 +105,7 @@ USUAL = (*NO_RATE, "--allow-origin", FRIEND, "--operator-file", str(OPERATOR_FIL
 """The options of each server: with options of their own, tests cost a server of each kind."""
 
 SHARED = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()
+WATCH = pytest.StashKey["subprocess.Popen[bytes] | None"]()
 
 Part = Callable[[Deployment], Awaitable[None]]
 ServedPart = Callable[[ServedDeployment], Awaitable[None]]
@@ -131,12 +133,15 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = config.stash[SHARED] = tempfile.TemporaryDirectory()
         os.environ[SHARED_FOLDER] = folder.name
         os.environ["XDG_CACHE_HOME"] = folder.name  # for the compiled modules of the single file
+        config.stash[WATCH] = watch(SHARED_FOLDER)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove that folder."""
+    """Remove that folder, and end what still runs."""
     if SHARED in config.stash:
         config.stash[SHARED].cleanup()
+        if (watching := config.stash[WATCH]) is not None:
+            watching.communicate()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -53,9 +53,9 @@ class Redis:
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._process = subprocess.Popen(
-            [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
-        )
+        # A title would be written over its environment, by which `leftovers` knows it.
+        command += ["--save", "", "--appendonly", "no", "--set-proc-title", "no"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until(self._answers, "a Redis that answers")
 
     def stop(self) -> None:

@@ -131,7 +131,9 @@ def test_sentinels_know_the_redis(tmp_path: Path) -> None:
     with redis_server() as server:
         port = free_port()
         config = tmp_path / "sentinel.conf"
-        config.write_text(f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
+        config.write_text(
+            f"port {port}\nset-proc-title no\nsentinel monitor main 127.0.0.1 {server.port} 1\n"
+        )
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main"
 
         async def part() -> None:
