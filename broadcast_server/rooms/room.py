@@ -73,10 +73,9 @@ from broadcast_server.protocol.messages import (
     PrivateRequest,
     RenameRequest,
     SayRequest,
-    Welcome,
 )
 from broadcast_server.protocol.names import validate_name
-from broadcast_server.protocol.operators import HIDE, REPORT, OperatorRequest
+from broadcast_server.protocol.operators import HIDE, OperatorRequest
 from broadcast_server.protocol.rejection import REPLACED, STOPPING, Rejection
 
 from .actions import (
@@ -100,8 +99,9 @@ from .private import send_private
 from .quota import MAX_ACTS_PER_HEARTBEAT, MAX_RENAMES_PER_HEARTBEAT, Quota
 from .renames import rename
 from .resume import resume_position
-from .room_control import RoomControl, identity_of, no_reports, not_operator
+from .room_control import RoomControl, identity_of, refuse_act
 from .roster import Roster
+from .welcome import welcome
 
 
 class Room:
@@ -305,13 +305,13 @@ class Room:
         """Count the members of this process that have *address*."""
         return sum(each.address == address for each in self._members.values())
 
-    def list_members(self) -> Members:
-        """Return the answer to a `MembersRequest`."""
-        return Members(
-            len(self),
-            self._member_names(MAX_LISTED_MEMBERS),
-            self._verified_names(MAX_LISTED_MEMBERS),
-        )
+    def list_members(self, limit: int = MAX_LISTED_MEMBERS) -> Members:
+        """Return the answer to a `MembersRequest`: the first *limit* members of all."""
+        if self._roster is not None:
+            names, verified = self._roster.names(limit), self._roster.verified_names(limit)
+            return Members(len(self), names, verified)
+        names = tuple(member.name for member in islice(self._members.values(), limit))
+        return Members(len(self), names)
 
     def deliver(self, entry: LogEntry) -> list[Action]:
         """Send *entry*, which now has its number in the log, to everyone.
@@ -351,14 +351,11 @@ class Room:
 
     def operate(self, member: Participant, request: OperatorRequest) -> list[Action]:
         """Carry out *request* if *member* is an operator, see `operator_acts`, or answer it."""
-        if request.act == REPORT:
-            is_possible = self._roster is not None
-            return [Operate(member, request) if is_possible else Send(member, no_reports(request))]
-        if not member.join.operator:
-            return [Send(member, not_operator(request, has_accounts=self._roster is not None))]
-        if not self._acts.take(member.member_id):
-            return [Send(member, self._acts.error("the room was changed", request.id))]
-        if self._roster is not None or request.act == HIDE:  # which is up to whoever has the log
+        has_accounts = self._roster is not None
+        error = refuse_act(member, request, self._acts, has_accounts=has_accounts)
+        if error is not None:
+            return [Send(member, error)]
+        if has_accounts or request.act == HIDE:  # which is up to whoever has the log
             return [Operate(member, request)]
         return operate(self, member, request)
 
@@ -401,43 +398,17 @@ class Room:
 
     def _welcome(self, participant: Participant) -> Subscribe:
         """Set the resume position of *participant*, and return its `Subscribe`."""
-        participant.after_seq, recovered, missed = self._resume_position(participant.join)
-        mode = self.control.mode
-        welcome = Welcome(
-            room=self.name,
-            name=participant.name,
-            epoch=self.log.epoch,
-            seq=self.log.head,
-            recovered=recovered,
-            missed=missed,
-            count=len(self),
-            members=self._member_names(MAX_WELCOME_MEMBERS),
-            verified=self._verified_names(MAX_WELCOME_MEMBERS),
-            max_bytes=None
-            if self.max_message_bytes == MAX_MESSAGE_BYTES
-            else self.max_message_bytes,
-            operator=participant.join.operator or None,
-            topic=mode.topic or None,
-            locked=mode.locked or None,
-            announce=mode.announce or None,
-            muted=participant.is_muted or None,
-            slow=mode.slow or None,
-        )
-        return Subscribe(participant, participant.after_seq, welcome)
-
-    def _member_names(self, limit: int) -> tuple[str, ...]:
-        if self._roster is not None:
-            return self._roster.names(limit)
-        return tuple(member.name for member in islice(self._members.values(), limit))
-
-    def _verified_names(self, limit: int) -> tuple[str, ...] | None:
-        """Return which of the first *limit* names belong to accounts, None where none can."""
-        return None if self._roster is None else self._roster.verified_names(limit)
-
-    def _remove(self, member: Participant) -> None:
-        del self._members[member.member_id]
-        self.names.release(member.name)
+        participant.after_seq, _, missed = self._resume_position(participant.join)
+        members = self.list_members(MAX_WELCOME_MEMBERS)
+        told = welcome(participant, self.name, members, self.log, self.control.mode, missed=missed)
+        if self.max_message_bytes != MAX_MESSAGE_BYTES:
+            told.max_bytes = self.max_message_bytes
+        return Subscribe(participant, participant.after_seq, told)
 
     def _resume_position(self, join: JoinRequest) -> tuple[int, bool, int | None]:
         """Return the resume position, and `recovered` and `missed` of the welcome."""
         return resume_position(self.log, join)
+
+    def _remove(self, member: Participant) -> None:
+        del self._members[member.member_id]
+        self.names.release(member.name)

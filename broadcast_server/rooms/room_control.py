@@ -11,10 +11,11 @@ from math import ceil
 from broadcast_server.protocol.join import JoinRequest
 from broadcast_server.protocol.messages import CloseCode, Error
 from broadcast_server.protocol.names import name_key
-from broadcast_server.protocol.operators import OperatorRequest
+from broadcast_server.protocol.operators import REPORT, OperatorRequest
 from broadcast_server.protocol.rejection import Rejection
 
 from .participant import Participant
+from .quota import Quota
 from .restrictions import KICK_S, Identity, Restrictions, held_name
 from .room_mode import RoomMode, RoomModes
 from .slow_mode import SlowMode, too_soon
@@ -30,16 +31,27 @@ MUTED = Error("muted", "you are muted in this room: nobody received this")
 ANNOUNCE_ONLY = Error("announce_only", "only operators write in this room now: announce mode is on")
 
 
-def no_reports(request: OperatorRequest) -> Error:
-    """Return the answer to a report where there are no moderators."""
-    text = "this server has no moderators to report to: ask whoever runs it"
-    return Error("no_reports", text, request.id)
-
-
 def not_operator(request: OperatorRequest, *, has_accounts: bool) -> Error:
     """Return the answer to *request* of somebody who is no operator, and how to become one."""
     how = "sign in with a moderator's account" if has_accounts else "connect with the operator key"
     return Error("not_operator", f"{request.act} is for operators of the room: {how}", request.id)
+
+
+def refuse_act(
+    member: Participant, request: OperatorRequest, acts: Quota, *, has_accounts: bool
+) -> Error | None:
+    """Return why *member* may not ask for *request*, None if it may.
+
+    *acts* counts what each member asks for. Where the server *has_accounts*, it has moderators too.
+    """
+    if request.act == REPORT:
+        text = "this server has no moderators to report to: ask whoever runs it"
+        return None if has_accounts else Error("no_reports", text, request.id)
+    if not member.join.operator:
+        return not_operator(request, has_accounts=has_accounts)
+    if not acts.take(member.member_id):
+        return acts.error("the room was changed", request.id)
+    return None
 
 
 class RoomControl:

@@ -184,15 +184,16 @@ MODULES = {
                 " restrictions room_mode"
             ),
             "slow_mode": "",
-            "room_control": "participant restrictions room_mode slow_mode",
+            "room_control": "participant quota restrictions room_mode slow_mode",
             "hiding": "actions message_log participant",
             "operator_acts": "actions name_table participant restrictions room_control room_mode",
             "private": "actions name_table participant room_control",
             "renames": "actions name_table participant room_control",
             "roster": "",
+            "welcome": "message_log participant room_mode",
             "room": (
                 "actions faults kept_names message_log name_table operator_acts participant"
-                " private quota renames resume room_control roster"
+                " private quota renames resume room_control roster welcome"
             ),
             "live_room": (
                 "actions batch_timer delegated_actions fanout metrics participant payloads"
