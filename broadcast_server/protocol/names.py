@@ -187,11 +187,14 @@ def _check_look(visible: str, key: str) -> None:
     # A number could follow, as in bob-2.
     if first in _LONG_DASHES or all(map(_is_dash, f"{visible}-"[:2])):
         raise ValueError("name begins with dashes")
-    plain_key = "".join(
-        char for char in unicodedata.normalize("NFD", key) if not unicodedata.combining(char)
-    )
+    plain_key = key if key.isascii() else _without_marks(key)
     if re.search(_NOTICE, plain_key):
         raise ValueError("name reads like a notice of the server")
+
+
+def _without_marks(key: str) -> str:
+    letters = unicodedata.normalize("NFD", key)
+    return "".join(char for char in letters if not unicodedata.combining(char))
 
 
 def _is_dash(char: str) -> bool:

@@ -34,11 +34,14 @@ def merge(
 
 def pack(lines: Iterable[str | None]) -> Iterator[bytes]:
     """Join lines into payloads of about `MAX_SERVER_FRAME_CHARS`."""
+    present = [line for line in lines if line is not None]
+    if sum(map(len, present)) + len(present) <= MAX_SERVER_FRAME_CHARS:  # nearly always one payload
+        if present:
+            yield "\n".join(present).encode()
+        return
     payload: list[str] = []
     size = 0
-    for line in lines:
-        if line is None:
-            continue
+    for line in present:
         # One message can be many lines for a text client. They need not be in one frame.
         for part in line.split("\n") if len(line) > MAX_SERVER_FRAME_CHARS else (line,):
             size += len(part) + 1

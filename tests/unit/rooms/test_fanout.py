@@ -27,6 +27,7 @@ from broadcast_server.protocol.messages import (
     Pong,
     Welcome,
 )
+from broadcast_server.rooms.batch import MIN_TOGETHER, encode_texts
 from broadcast_server.rooms.fanout import (
     MAX_BATCH_CHARS,
     MAX_BATCH_EVENTS,
@@ -136,6 +137,17 @@ def test_a_private_event_keeps_its_place() -> None:
         encode_json(Pong("p")),
         encode_json(message(2)),
     ]
+
+
+@given(
+    st.lists(st.sampled_from(["x", "", "a\u00e9", "two\nlines", "a\x1b[2Kb", "\u202e", "y" * 300])),
+    st.sampled_from([Pong("p"), Joined("bob", 1, True), Joined("ann", 2), message(9), message(9)]),
+)
+def test_events_that_are_encoded_together_are_as_one_by_one(texts: list[str], last: Event) -> None:
+    """Also if one of them is not plain, or not a message."""
+    events: list[Event] = [*map(message, range(MIN_TOGETHER), ["x"] * MIN_TOGETHER)]
+    events += [*map(message, range(len(texts)), texts), last]
+    assert encode_texts(events) == list(map(encode_text, events))
 
 
 def test_a_long_batch_is_several_payloads() -> None:
