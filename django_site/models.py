@@ -9,6 +9,7 @@ from datetime import timezone
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils.timezone import now
 
 from broadcast_server.protocol.operators import MAX_TOPIC_CHARS
@@ -203,7 +204,8 @@ class Member(models.Model):
     *key* is the unique key of the name, *session* the digest of the session, *token* identifies the
     connection, *address* is a digest of the client's address by which kept names are counted,
     *origin* the one by which bans are found, and *account* is None for a guest. A subscriber has no
-    name. A *muted* member cannot publish. The join of a *quiet* member is not told to people. A row
+    name. A *muted* member cannot publish. When a member *joined* does not change when a newer
+    connection of its session takes over. The join of a *quiet* member is not told to people. A row
     with an *end_code* is not in the room any more: its process has yet to close the connection,
     with that code and the error *end_fault*.
     """
@@ -219,6 +221,7 @@ class Member(models.Model):
     account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
     quiet = models.BooleanField(db_default=False, default=False)
     muted = models.BooleanField(db_default=False, default=False)
+    joined = models.DateTimeField(db_default=Now())
     end_code = models.SmallIntegerField(null=True)
     end_fault = models.CharField(max_length=32, default="")
     end_text = models.CharField(max_length=300, default="")

@@ -28,6 +28,7 @@ class Participant:
     quiet: bool = False  # its join was quiet; a session takeover keeps that
     address: str = ""
     is_muted: bool = False  # by an operator
+    joined_at: float = 0.0  # on the clock of the room's restrictions; a takeover keeps it
 
 
 _PROCESS = secrets.token_hex(8)

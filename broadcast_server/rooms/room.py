@@ -178,9 +178,11 @@ class Room:
             kept_name = self.names.take_kept(member.join.session)
             member.name = self.names.next_free(kept_name or member.join.name)
             member.member_id, member.quiet = next(self._member_ids), member.join.quiet
+            member.joined_at = self.control.now()
         else:
             member.name, member.member_id = previous.name, previous.member_id
             member.quiet = previous.quiet  # whoever was told of its join is told of its leave
+            member.joined_at = previous.joined_at
             actions += close_with(previous, REPLACED)
         self._members[member.member_id] = member
         self.names.add(member)
@@ -299,7 +301,9 @@ class Room:
         """Return why slow mode rejects a message of *member*, None if it takes its turn now."""
         if self.log.seq_of(member.id_scope, id) is not None:
             return None  # it is in the log, and is confirmed
-        return self.control.take_turn(identity_of(member), lambda: self._count_at(member.address))
+        return self.control.take_turn(
+            identity_of(member), member.joined_at, lambda: self._count_at(member.address)
+        )
 
     def _count_at(self, address: str) -> int:
         """Count the members of this process that have *address*."""

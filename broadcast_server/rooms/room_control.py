@@ -139,22 +139,34 @@ class RoomControl:
             return Rejection(CloseCode.REMOVED, MUTED)
         if self.mode.announce:
             return Rejection(CloseCode.REMOVED, ANNOUNCE_ONLY)
-        error = self.take_turn(client, count_members)
+        error = self.take_turn(client, None, count_members)
         return None if error is None else Rejection(CloseCode.REMOVED, error)
 
-    def take_turn(self, client: Identity, count_members: Callable[[], int]) -> Error | None:
+    def now(self) -> float:
+        """Return the time of the clock of the restrictions."""
+        return self._restrictions.now()
+
+    def take_turn(
+        self, client: Identity, joined_at: float | None, count_members: Callable[[], int]
+    ) -> Error | None:
         """Return why *client* has to wait in slow mode, None if it publishes a message now.
 
-        *count_members* returns how many members have its address.
+        It has joined at the time *joined_at*, None if it is no member, and *count_members* returns
+        how many members have its address.
         """
         seconds = self.mode.slow
         if not seconds:
             return None
         name = held_name(client.name) if client.id_scope else name_key(client.name)
         keys = [each for each in (client.id_scope, name and f":{name}") if each]
-        now = self._restrictions.now()
+        now = self.now()
+        is_new = joined_at is None or joined_at > now - seconds
         wait = self._slow_mode.wait(
-            keys, client.address, seconds=seconds, now=now, count_members=count_members
+            keys,
+            client.address if is_new else "",
+            seconds=seconds,
+            now=now,
+            count_members=count_members,
         )
         if wait > 0:
             return too_soon(seconds, wait)

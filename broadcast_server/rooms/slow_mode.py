@@ -1,8 +1,9 @@
 """The slow mode of one room: who has published when, and who has to wait. Pure.
 
-A client could come back with a new session for each message. So besides each author, its address
-counts. Where many have one address, as a class behind one router does, each of them is to have its
-message: as many as there are members with the address are let through in the time.
+A client could come back with a new session for each message. So the address of whoever has just
+come counts as well. Where many have one address, as a class behind one router does, each of them is
+to have its message: as many as there are members with the address are let through in the time. Who
+has been here for longer does not come back each time, and is not held up by those who do.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import Q
@@ -34,13 +34,17 @@ class Silenced:
 
 
 class Author(NamedTuple):
-    """A member as the roster has it now, or a client that posts. *address* is a digest."""
+    """A member as the roster has it now, or a client that posts, which has not *joined*.
+
+    *address* is a digest.
+    """
 
     name: str
     muted: bool
     account: int | None
     session: str | None
     address: str
+    joined: datetime | None
     connection_id: str
 
 
@@ -79,7 +83,7 @@ class Silence:
         if not self._room.slow or account in self._operators:
             return None
         digest = address_digest(client_key(address))
-        author = Author(name, False, account, session, digest, "")
+        author = Author(name, False, account, session, digest, None, "")
         self._read([author])
         return self._take_turn(author)
 
@@ -118,9 +122,11 @@ class Silence:
             return None
         keys, moment = _keys(author), self._now.timestamp()
         address = author.address if author.account is None else ""
+        begin = self._now - timedelta(seconds=seconds)
+        is_new = author.joined is None or author.joined > begin
         wait = self._slow_mode.wait(
             keys,
-            address,
+            address if is_new else "",
             seconds=seconds,
             now=moment,
             count_members=lambda: self._count_members(address),
@@ -156,5 +162,5 @@ def read_authors(room: int, connection_ids: Iterable[str]) -> Mapping[str, Autho
     if not wanted:
         return {}
     here = models.Member.objects.filter(room=room, token__in=wanted, end_code=None)
-    rows = here.values_list("name", "muted", "account", "session", "address", "token")
+    rows = here.values_list("name", "muted", "account", "session", "address", "joined", "token")
     return {row[-1]: Author(*row) for row in rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -14,6 +15,7 @@ from django_client import http_request, run_async  # it sets Django up
 
 import pytest
 from django.contrib.auth.models import Group
+from django.utils.timezone import now
 from moderation_harness import (
     RoomClient,
     act,
@@ -430,10 +432,19 @@ def test_slow_mode_counts_by_address() -> None:
             assert await answer(one) == await answer(other) == ""
             assert await answer(one) == "slow_mode"
         assert await once("e" * 16, school) == "slow_mode"
+        # Who has been here for longer is not held up by them.
+        async with in_room(room, "f", f"&session={'f' * 16}", address=school) as one:
+            assert await answer(one) == "slow_mode"
+            here = models.Member.objects.filter(room=room)
+            await in_thread(here.update, joined=now() - timedelta(seconds=30))
+            assert await answer(one) == ""
+            async with in_room(room, "f", f"&session={'f' * 16}", address=school):
+                joined = await in_thread(here.get)
+                assert joined.joined <= now() - timedelta(seconds=30), "a takeover is no join"
 
     run_async(part)
     times = models.Pace.objects.filter(room=room).exclude(address="")
-    assert times.count() == 4, "one row for each author has its address"
+    assert times.count() == 5, "one row for each author has its address"
 
 
 def test_hiding_is_by_author_and_permission(dana: Account) -> None:

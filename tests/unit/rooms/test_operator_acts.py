@@ -369,6 +369,23 @@ def test_slow_mode_in_a_class_behind_one_address(lesson: Class) -> None:
     assert lesson.say(lesson.join("new", "=new", SCHOOL)) == "slow_mode"
 
 
+def test_nobody_silences_those_who_share_an_address(lesson: Class) -> None:
+    """Posts and newcomers take turns of the address. Who was here before them has its own."""
+    pupil = lesson.join("pupil", "=p", SCHOOL)
+    lesson.operate("slow", seconds=30)
+    lesson.now += 30.0
+    assert (lesson.post("a", address=SCHOOL), lesson.post("b", address=SCHOOL)) == ("", "slow_mode")
+    again = Participant(pupil.join, "=p", address=SCHOOL)
+    lesson.room.connect(again)  # a takeover
+    assert (lesson.say(again), lesson.say(again)) == ("", "slow_mode")
+    new = lesson.join("new", "=n", SCHOOL)
+    assert lesson.say(new) == "slow_mode"
+    lesson.now += 29.0
+    assert lesson.say(new) == "slow_mode"
+    lesson.now += 1.0
+    assert lesson.say(new) == ""
+
+
 def test_a_change_of_slow_mode_lets_everyone_begin_anew(lesson: Class) -> None:
     """So it is off at once, and a repeat of what is in the log is no message."""
     lesson.operate("slow", seconds=30)
