@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -38,10 +39,10 @@ SEEDS = range(int(os.environ.get("DAMAGE_SEEDS", "40")))
 """Set the variable to damage more files than the tests do by default."""
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A log file with messages."""
-    path = tmp_path / "rooms.log"
+@pytest.fixture(scope="module")
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log file that has messages, and what lies beside it."""
+    path = tmp_path_factory.mktemp("undamaged") / "rooms.log"
     file = SQLiteLog(path)
     for room, count in ROOMS.items():
         log = MessageLog()
@@ -52,7 +53,14 @@ def path(tmp_path: Path) -> Path:
             file.append(room, log, message, "scope")
         file.commit()
     file.close()
-    return path
+    return path.parent
+
+
+@pytest.fixture
+def path(undamaged: Path, tmp_path: Path) -> Path:
+    """A log file with messages, for one test."""
+    shutil.copytree(undamaged, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "rooms.log"
 
 
 def settings_for(path: Path) -> Settings:
