@@ -7,8 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -100,9 +99,8 @@ class LoopThread:
 
 
 def _wait(future: Future[Result]) -> Result:
-    while True:
-        try:
-            return future.result(POLL_INTERVAL_S)
-        except FutureTimeoutError:
-            if POLL_INTERVAL_S is None or future.done():
-                raise
+    # Not `result` with a time limit: the result may come just after its TimeoutError was raised,
+    # and whoever catches that cannot tell it from one of the call.
+    while POLL_INTERVAL_S is not None and not future.done():
+        wait([future], POLL_INTERVAL_S)
+    return future.result()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from concurrent.futures import Future
 
 import pytest
 
-from broadcast_server.library.loop_thread import LoopThread, ThreadEndedError
+from broadcast_server.library.loop_thread import LoopThread, ThreadEndedError, _wait
 
 
 class Interrupted(BaseException):
@@ -69,6 +70,21 @@ def test_waiting_by_intervals(interval: float | None, monkeypatch: pytest.Monkey
     with pytest.raises(TimeoutError, match="late"):
         thread.run(late)
     thread.stop()
+
+
+class EndsLate(Future[str]):
+    """A future that gets its result just when somebody asks whether it has one."""
+
+    def done(self) -> bool:
+        if not super().done():
+            self.set_result("done")
+        return True
+
+
+def test_a_result_that_comes_at_the_end_of_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the result of the call, and no TimeoutError."""
+    monkeypatch.setattr("broadcast_server.library.loop_thread.POLL_INTERVAL_S", 0.01)
+    assert _wait(EndsLate()) == "done"
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals to a thread")
