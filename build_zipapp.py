@@ -64,8 +64,6 @@ WHEELS = (
 )
 
 LEFT_OUT = {
-    "wcwidth/table_grapheme_overrides/_known_*": "164 KiB: widths in particular terminals, which"
-    " prompt_toolkit does not use; wcwidth works without them",
     "websockets/legacy/*": "42 KiB: the asyncio API before websockets 13",
     "websockets/asyncio/server.py": "9 KiB: a server; ours is Sans-I/O",
     "websockets/asyncio/router.py": "2 KiB: needs that server",
@@ -77,6 +75,25 @@ LEFT_OUT = {
     "websockets/http.py": "0 KiB: needs legacy, as its old name",
     "prompt_toolkit/contrib/*": "22 KiB: telnet and ssh servers, completion by a grammar",
     "prompt_toolkit/clipboard/pyperclip.py": "1 KiB: needs a package that is not in the file",
+    "prompt_toolkit/shortcuts/progress_bar/*": "7 KiB: progress bars",
+    "prompt_toolkit/shortcuts/choice_input.py": "3 KiB: a choice from a list",
+    "prompt_toolkit/shortcuts/dialogs.py": "2 KiB: dialogs on the whole screen",
+    "prompt_toolkit/widgets/dialogs.py": "1 KiB: those dialogs",
+    "prompt_toolkit/widgets/menus.py": "3 KiB: menus on the whole screen",
+    "wcwidth/_clip.py": "9 KiB: needs the width of text; prompt_toolkit that of a character",
+    "wcwidth/_wcswidth.py": "4 KiB: the width of text",
+    "wcwidth/_width.py": "6 KiB: the same",
+    "wcwidth/align.py": "2 KiB: the same",
+    "wcwidth/escape_sequences.py": "3 KiB: the same",
+    "wcwidth/grapheme.py": "4 KiB: the same",
+    "wcwidth/hyperlink.py": "2 KiB: the same",
+    "wcwidth/control_codes.py": "1 KiB: the same",
+    "wcwidth/sgr_state.py": "4 KiB: the same",
+    "wcwidth/table_vs1[56].py": "4 KiB: the same",
+    "wcwidth/table_grapheme_overrides/*": "165 KiB: widths in particular terminals",
+    "wcwidth/text_sizing.py": "3 KiB: the same",
+    "wcwidth/textwrap.py": "8 KiB: the same",
+    "wcwidth/wcwidth.py": "1 KiB: the same, under its old name",
     "*.dist-info/RECORD": "13 KiB: hashes of the installed files",
     "*.dist-info/WHEEL": "1 KiB: for installers only",
     "*.dist-info/top_level.txt": "1 KiB: for installers only",
@@ -85,6 +102,15 @@ LEFT_OUT = {
     "*/py.typed": "1 KiB: for type checkers only",
 }
 """The files of the wheels that are left out: how much smaller that makes the file, and why."""
+
+REPLACED = {
+    "prompt_toolkit/shortcuts/__init__.py": (
+        b"from .prompt import PromptSession, prompt\nfrom .utils import print_formatted_text\n"
+    ),
+    "prompt_toolkit/widgets/__init__.py": b"from .base import Frame, TextArea\n",
+    "wcwidth/__init__.py": b"from ._wcwidth import wcwidth\n",
+}
+"""The packages of the wheels that import modules which are left out, and what is needed of them."""
 
 MAIN = b'''\
 """The entry point of the single file."""
@@ -250,9 +276,11 @@ def _shortened(name: str, data: bytes) -> bytes:
     """
     if name.endswith(".dist-info/METADATA"):
         return data.partition(b"\n\n")[0] + b"\n"
+    if name == "prompt_toolkit/__init__.py":
+        return data.replace(b"import PromptSession, choice, ", b"import PromptSession, ")
     if name == "websockets/version.py" and b"\nreleased = True\n" in data:
         return data.replace(b"\nimport importlib.metadata\n", b"\n", 1)
-    return data
+    return REPLACED.get(name, data)
 
 
 def pack(contents: Mapping[str, bytes]) -> bytes:
