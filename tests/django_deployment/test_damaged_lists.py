@@ -94,8 +94,10 @@ def test_a_damaged_row_does_not_hide_the_others(
     table: type[Model], root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever column is damaged, the others are listed, and a line says that one is not."""
-    # Other tests of this process leave rows, and the damaged one may be sorted to another page.
-    monkeypatch.setattr(type(site.get_model_admin(table)), "list_per_page", 10_000)
+    if table in (Account, Room):
+        # They are sorted by name, so a damaged one would be behind all that other tests of this
+        # process have left. All other lists begin with what is new.
+        monkeypatch.setattr(type(site.get_model_admin(table)), "list_per_page", 10_000)
     view = f"admin:{table._meta.app_label}_{table._meta.model_name}"
     rows = [MAKERS[table]() for _ in range(3)]
     key = rows[1].pk
