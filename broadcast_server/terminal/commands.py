@@ -15,7 +15,7 @@ COMMANDS = {
     "/who": ("", "list who is here"),
     "/name": ("NEW", "change your name"),
     "/msg": ("NAME TEXT", "send TEXT to NAME alone"),
-    "/r": ("TEXT", "answer the private message that came last"),
+    "/r": ("TEXT", "answer the last private message"),
     "/me": ("ACTION", "show an action, as in /me waves"),
     "/room": ("ROOM", "switch to another room"),
     "/history": ("N", "show the last N messages again"),

@@ -69,7 +69,7 @@ def test_a_typed_line_is_parsed(text: str, command: TypedCommand | None) -> None
         ("/name", "/name takes NEW: change your name"),
         ("/me", "/me takes ACTION: show an action, as in /me waves"),
         ("/msg", "/msg takes NAME TEXT: send TEXT to NAME alone"),
-        (" /r", "/r takes TEXT: answer the private message that came last"),
+        (" /r", "/r takes TEXT: answer the last private message"),
         ("/quit now", "/quit takes no argument: leave the room"),
         ("/room Öps", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
         ("/room \udcff", "room is not 1 to 64 of a-z 0-9 . _ - beginning with a-z 0-9"),
