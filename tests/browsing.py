@@ -73,6 +73,10 @@ class Tab:
         """Return the lines that are not messages: joins, errors and gaps."""
         return self.texts("#log .note")
 
+    def last_note(self) -> str:
+        """Return the last of them, empty if there is none yet."""
+        return "".join(self.notes()[-1:])
+
 
 Open = Callable[..., Tab]
 
@@ -105,7 +109,8 @@ def tab(browser: Any) -> Iterator[Open]:
     for tab, _ in tabs:
         tab.page.context.close()
     for tab, forgive in tabs:
-        assert [text for text in tab.complaints if not forgive or forgive not in text] == []
+        left = [text for text in tab.complaints if not forgive or forgive not in text]
+        assert left == [], left  # pytest explains no assertion of this file
 
 
 def room(request: pytest.FixtureRequest) -> str:

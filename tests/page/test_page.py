@@ -89,7 +89,7 @@ def test_two_pages_and_a_pipe_chat(url: str, tab: Open) -> None:
         ]  # fmt: skip
         assert carol.end() == 0
     alice.live(2)
-    until(lambda: "carol left" in alice.notes()[-1], "carol's leaving")
+    until(lambda: "carol left" in alice.last_note(), "carol's leaving")
     assert alice.notes()[0].startswith("bob joined")
 
 
@@ -282,7 +282,7 @@ def test_renaming(url: str, tab: Open) -> None:
         each.heard("before", "after")
         assert each.texts("#log .head b") == ["alice", "alicia"]
         assert each.texts("#members bdi") == ["alicia", "bob"]
-        until(lambda: each.notes()[-1].endswith("alice is now alicia"), "a note")  # noqa: B023  # called at once
+        until(lambda: each.last_note().endswith("alice is now alicia"), "a note")  # noqa: B023  # called at once
     assert "* name contains a colon" in alice.notes()
     assert alice.texts("#members li:has(small) bdi") == ["alicia"]
     assert len(alice.texts("#log .own")) == 2
@@ -299,7 +299,7 @@ def test_commands(here: str, tab: Open) -> None:
     alice.page.keyboard.insert_text("/etc/hosts\n/etc/passwd")
     alice.type("", "/deploy now")
     assert alice.js("document.querySelector('#text').value") == "/deploy now"
-    until(lambda: alice.notes()[-1].startswith("* unknown command /deploy"), "a note")
+    until(lambda: alice.last_note().startswith("* unknown command /deploy"), "a note")
     alice.js("document.querySelector('#text').value = ''")
     alice.page.keyboard.insert_text("/me smiles\n• bob: agrees")
     alice.type("")

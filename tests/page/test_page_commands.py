@@ -30,11 +30,11 @@ def test_commands_help(play: Player) -> None:
         "/who else": "* /who takes no argument: list who is here",
     }.items():
         play.tab.type(typed)
-        until(lambda: play.tab.notes()[-1] == note, note)  # noqa: B023  # called at once
+        until(lambda: play.tab.last_note() == note, note)  # noqa: B023  # called at once
         assert play.tab.js(TEXT) == typed
         play.tab.page.fill("#text", "")
     play.tab.type("/help")
-    until(lambda: "/room ROOM: switch to another room\n" in play.tab.notes()[-1], "the help")
+    until(lambda: "/room ROOM: switch to another room\n" in play.tab.last_note(), "the help")
     play.tab.type("/nick alicia")
     until(lambda: play.tab.js("1") and play.frames[-1], "a request")
     assert [(each["type"], each["name"]) for each in play.frames[-1]] == [("name", "alicia")]
@@ -58,7 +58,7 @@ def test_quiet_and_ignored(play: Player) -> None:
     assert play.tab.notes() == ["Bob joined"]
     for hidden in (True, False):
         play.tab.type("/quiet", "/ignore BOB")
-        until(lambda: play.tab.notes()[-1].startswith("messages of BOB"), "a note")
+        until(lambda: play.tab.last_note().startswith("messages of BOB"), "a note")
         assert play.tab.page.is_visible("#log .moves") is not hidden
         assert play.tab.page.is_visible("#log p:has-text('t1')") is not hidden
         assert play.tab.page.is_visible("#log p:has-text('t2')")
@@ -130,7 +130,7 @@ def test_private_messages(play: Player) -> None:
     play.tab.heard("t1", "one\ntwo", "/me <b>alice</b>", "t2")
     assert play.tab.texts("#log .private .you") == ["to bob, in private", "to you, in private"]
     assert play.tab.texts("#log .first b") == ["bob", "alice", "bob", "bob"]
-    assert play.tab.notes()[-1] == "* eve is not here"
+    assert play.tab.last_note() == "* eve is not here"
     assert play.tab.js(TEXT) == "/msg eve: hi"
     audit(play.tab)
     # /r names to whom the answer goes.
@@ -153,7 +153,7 @@ def test_private_messages(play: Player) -> None:
     until(lambda: lost in play.tab.notes(), lost)
     play.tab.page.fill("#text", "/msg rob: later")
     play.tab.page.keyboard.press("Enter")
-    until(lambda: play.tab.notes()[-1] == "* not sent: not connected", "a note")
+    until(lambda: play.tab.last_note() == "* not sent: not connected", "a note")
     play.welcome(2, sockets=2)
     play.tab.until("document.querySelector('#banner').hidden")
     assert sent() == []

@@ -145,4 +145,4 @@ def test_the_menu_without_a_mouse(play: Player) -> None:
     keyboard.press("Tab")
     keyboard.press("Tab")
     keyboard.press("Enter")
-    until(lambda: play.tab.notes()[-1].startswith("messages of Bob Smith are hidden"), "a note")
+    until(lambda: play.tab.last_note().startswith("messages of Bob Smith are hidden"), "a note")

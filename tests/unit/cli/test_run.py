@@ -247,7 +247,7 @@ def test_a_server_that_is_away(program: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         script = f"""
-            "$@" run --port 1 --timeout 1 -- sh -c 'echo ran; exit 4'; echo $?
+            "$@" run --port 1 --timeout 3 -- sh -c 'echo ran; exit 4'; echo $?
             SECONDS=0; "$@" run --port {port} --timeout 1 -- sh -c 'echo ran'; echo $?
             test $SECONDS -lt 10"""
         done = shell(script, program)
