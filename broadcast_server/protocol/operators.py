@@ -126,7 +126,7 @@ def act_text(event: OperatorEvent) -> str:
             text = f"{by} banned {event.name}"
         case "report":
             reason = f": {event.text}" if event.text else ""
-            text = f"{by} reported {event.name} to the moderators{reason}"
+            text = f"{by} reported {event.name} to the moderators alone{reason}"
         case "announce" if on:
             text = f"{by} turned announce mode on, so only operators write"
         case "announce":

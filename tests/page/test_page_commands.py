@@ -83,8 +83,8 @@ def test_a_report(play: Player) -> None:
     play.send({"type": "reported", "by": "alice", "name": "Bob Smith", "text": "rude", "id": "x"})
     play.send({"type": "reported", "by": "alice", "name": "bob", "text": "", "id": "y"})
     notes = [
-        "alice reported Bob Smith to the moderators: rude",
-        "alice reported bob to the moderators",
+        "alice reported Bob Smith to the moderators alone: rude",
+        "alice reported bob to the moderators alone",
     ]
     until(lambda: play.tab.notes() == notes, "the notes")
 
@@ -268,6 +268,12 @@ def test_the_transcript(here: str, tab: Open, tmp_path: Path) -> None:
         assert download.value.suggested_filename.endswith(f".{suffix}")
         download.value.save_as(tmp_path / suffix)
     alice.until("document.querySelector('#saved').textContent === 'Saved 251 messages.'")
+    alice.page.keyboard.press("Escape")
+    alice.page.focus("#text")
+    with alice.page.expect_download():
+        alice.type("/save")
+    until(lambda: alice.notes()[-1:] == ["Saved 251 messages."], "a note")
+    assert alice.js("document.querySelector('#text').value") == ""
     lines = (tmp_path / "txt").read_text("utf-8").splitlines()
     assert len(lines) == 252 and lines[0].endswith("Z ann: line 0")
     events = [json.loads(line) for line in (tmp_path / "ndjson").read_text("utf-8").splitlines()]

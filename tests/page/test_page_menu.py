@@ -12,7 +12,7 @@ __all__ = ["browser", "here", "play", "tab"]  # fixtures
 
 pytestmark = needed
 
-FOR_ALL = ["Private message", "Ignore, or stop ignoring"]
+FOR_ALL = ["Private message", "Ignore"]
 ACTIONS = "#person[open] #actions button"
 MEMBERS: dict[str, Any] = {
     "count": 3,
@@ -69,7 +69,7 @@ def test_the_menu_of_a_message(play: Player) -> None:
     until(lambda: sent(play, "private") == [private], "a private message")
     assert play.tab.js("document.querySelector('#text').value") == "draft"
     play.tab.page.click("#log .first > .face")
-    press(play, "Ignore, or stop ignoring")
+    press(play, "Ignore")
     play.tab.until("document.querySelector('#log .row.ignored')")
     play.tab.page.click("#log .head b:text-is('alice')")
     assert play.tab.texts(ACTIONS) == ["Change your name"]
@@ -105,10 +105,12 @@ def test_the_menu_of_an_operator(play: Player) -> None:
         audit(play.tab)
         press(play, label)
         if "text" in request:
+            assert play.tab.texts("#do") == [label]
             play.tab.page.keyboard.type(request["text"])
             play.tab.page.keyboard.press("Enter")
         until(lambda: request in sent(play, request["type"]), label)  # noqa: B023
-    play.tab.page.click("#open")
+        assert play.tab.js("document.querySelector('#open').ariaExpanded") == "false"
+        assert play.tab.page.is_visible("#log")  # where one sees what came of it
     play.tab.page.click("#log .head b")
     press(play, "Hide this message")
     wanted = {"type": "hide", **BOB, "seq": 1}
@@ -134,7 +136,8 @@ def test_the_menu_without_a_mouse(play: Player) -> None:
         keyboard.press(key)
         assert play.tab.js(focused) == text
     keyboard.press("Enter")
-    assert play.tab.texts("#person h2, #excerpt") == ["carl", "t2"]
+    assert play.tab.texts("#person[open] :is(h2, #excerpt)") == ["carl", "t2"]
+    assert play.tab.js("document.activeElement.textContent") == "Private message"
     keyboard.press("Escape")
     assert play.tab.js(focused) == "t2"
     play.tab.page.focus("#members")
@@ -143,6 +146,8 @@ def test_the_menu_without_a_mouse(play: Player) -> None:
     keyboard.press("Enter")
     assert play.tab.texts("#person h2") == ["Bob Smith"]
     keyboard.press("Tab")
-    keyboard.press("Tab")
     keyboard.press("Enter")
-    until(lambda: play.tab.last_note().startswith("messages of Bob Smith are hidden"), "a note")
+    until(lambda: play.tab.last_note() == "messages of Bob Smith are hidden", "a note")
+    play.tab.page.click("#members button:has-text('Bob Smith')")
+    press(play, "Stop ignoring")
+    until(lambda: play.tab.last_note() == "messages of Bob Smith are shown", "a note")

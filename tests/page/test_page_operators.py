@@ -70,6 +70,12 @@ def test_an_operator_and_a_member(here: str, tab: Open) -> None:
     alice.type("/topic -", "/announce off", "/unlock", "/kick bob")
     bob.until("document.querySelector('#state').textContent.includes('you were kicked')")
     until(lambda: "alice kicked bob" in alice.notes(), "a kick")
+    # Who is out can publish nothing, and keeps what it typed.
+    bob.page.fill("#text", "and now?")
+    bob.page.keyboard.press("Enter")
+    until(lambda: bob.notes()[-1] == "* not sent: not connected", "an error")
+    assert bob.js(f"{FIELD}.value") == "and now?"
+    assert bob.texts("#here") == ["Not connected"]
     assert (alice.js(TOPIC), alice.js(MODES)) == ("", "you are an operator")
     alice.live(1)
 

@@ -106,9 +106,9 @@ def test_everyone_can_report() -> None:
     with pytest.raises(ValueError, match="/report takes NAME"):
         parse_command("/report")
     event = OperatorEvent("report", "alice", "bob", text="rude")
-    assert event_text(event, again=False) == ["alice reported bob to the moderators, rude"]
+    assert event_text(event, again=False) == ["alice reported bob to the moderators alone, rude"]
     event = event._replace(text="")
-    assert event_text(event, again=False) == ["alice reported bob to the moderators"]
+    assert event_text(event, again=False) == ["alice reported bob to the moderators alone"]
 
 
 def test_everyone_can_read_the_topic() -> None:
