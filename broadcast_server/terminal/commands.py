@@ -20,8 +20,8 @@ COMMANDS = {
     "/room": ("ROOM", "switch to another room"),
     "/history": ("N", "show the last N messages again"),
     "/save": ("FILE", "save all messages of the room in a new file, as JSON lines if it is .json"),
-    "/quiet": ("", "hide who joins and leaves, or show it again"),
-    "/ignore": ("NAME", "hide the messages of NAME, or show them again"),
+    "/quiet": ("", "hide or show joins and leaves"),
+    "/ignore": ("NAME", "hide or show the messages of NAME"),
     "/report": (
         "NAME [REASON]",
         "tell the moderators of the last message of NAME, and nobody else",
