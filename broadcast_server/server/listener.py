@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,9 @@ ALL_ADDRESSES = "", "::"
 
 NO_FAMILY = errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
 """Errors of a system without IPv6, or without IPv4."""
+
+FREE_PORT_ATTEMPTS = 10
+"""How many free ports are tried until one is free on all addresses."""
 
 
 class Listener:
@@ -161,9 +164,23 @@ class Listener:
             sock = unix_socket(self._unix)
             self._socket_file = self._unix, self._unix.stat().st_ino
             return [sock]
+        addresses = await _resolve(self._host)
+        attempts = 1 if self._port else FREE_PORT_ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                return self._bind_all(addresses)
+            except OSError as error:
+                # A port that is free in one family may be taken in the other.
+                if error.errno != errno.EADDRINUSE or not attempts:
+                    raise
+                while self._sockets:
+                    self._sockets.pop().close()
+
+    def _bind_all(self, addresses: Sequence[tuple[int, tuple[Any, ...]]]) -> list[ListenSocket]:
         port = self._port
         failure: OSError | None = None
-        for family, address in await _resolve(self._host):
+        for family, address in addresses:
             try:
                 sock = _bound(family, (address[0], port, *address[2:]))
             except OSError as error:

@@ -79,6 +79,38 @@ def test_all_addresses_are_those_of_both_families(host: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("port_is_given", [False, True])
+def test_a_free_port_that_is_taken_in_the_other_family(
+    monkeypatch: pytest.MonkeyPatch, *, port_is_given: bool
+) -> None:
+    """The server tries another one, unless it was to use that port."""
+    bind = ListenSocket.bind
+    taken = list[socket.socket]()
+
+    def take_port_of_other_family(self: ListenSocket, address: tuple[str, int]) -> None:
+        if self.family == socket.AF_INET and not taken:
+            taken.append(socket.create_server(("127.0.0.1", address[1])))
+        bind(self, address)
+
+    monkeypatch.setattr(ListenSocket, "bind", take_port_of_other_family)
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+        port = probe.getsockname()[1] if port_is_given else 0
+
+    async def scenario() -> None:
+        server = Server(Settings(host="::", port=port, grace=0))
+        if port_is_given:
+            with pytest.raises(OSError, match="in use"):
+                await server.listen()
+        else:
+            await server.listen()
+            assert len(server.listener.urls) == 2
+        await server.stop()
+
+    asyncio.run(scenario())
+    (other,) = taken
+    other.close()
+
+
 @pytest.mark.parametrize("host", ["::", ""])
 @pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
 def test_all_addresses_of_a_system_with_one_family(
